@@ -1,0 +1,188 @@
+//! Built-in accounts: for those who have no user table of their own.
+//!
+//! Unknown user, wrong password and disabled account do the same work and give the same answer.
+
+use std::sync::Arc;
+
+use unicode_normalization::UnicodeNormalization;
+
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::id::{SessionId, UserId};
+use crate::password::{Password, PasswordHash, Passwords};
+use crate::store::{Account, Store, ValidFrom, Write};
+
+/// Somebody whose credentials were checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who.
+    pub user: UserId,
+    /// By what name, where there is one.
+    pub username: Option<Box<str>>,
+    /// The value that was read with the password hash. `None`: the host keeps its own users, and
+    /// the service compares times instead.
+    pub valid_from: Option<ValidFrom>,
+    /// The host's own claims, a JSON object: see [`crate::access_token::check_custom`].
+    pub claims: Option<Box<str>>,
+}
+
+/// The form in which a username is stored and compared: NFC, lower case.
+///
+/// # Errors
+/// [`Error::BadRequest`] for an empty name, one over 128 characters, control characters, or white
+/// space at an end.
+pub fn canonical(username: &str) -> Result<Box<str>> {
+    let name: String = username.nfc().flat_map(char::to_lowercase).nfc().collect();
+    let fits = (1..=128).contains(&name.chars().count()) && name.trim() == name;
+    if fits && !name.chars().any(char::is_control) {
+        Ok(name.into())
+    } else {
+        Err(Error::BadRequest(
+            "username must have 1 to 128 characters, no control characters, no space at an end",
+        ))
+    }
+}
+
+/// The accounts of a store.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Arc<dyn Store>,
+    passwords: Arc<Passwords>,
+    env: Arc<dyn Env>,
+}
+
+impl Accounts {
+    /// The accounts of `store`, whose passwords `passwords` hashes.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, passwords: Arc<Passwords>, env: Arc<dyn Env>) -> Self {
+        Accounts {
+            store,
+            passwords,
+            env,
+        }
+    }
+
+    /// Whose credentials are these?
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`], [`Error::Overloaded`], [`Error::StoreUnavailable`].
+    pub async fn identify(&self, username: &str, password: Password) -> Result<Identity> {
+        let account = match canonical(username) {
+            Ok(name) => self.store.account(&name).await?,
+            Err(_) => None,
+        };
+        let account = self.check(account, password).await?;
+        Ok(Identity {
+            user: account.id,
+            username: Some(account.username),
+            valid_from: Some(account.valid_from),
+            claims: None,
+        })
+    }
+
+    /// Is this the user's password?
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`], [`Error::Overloaded`], [`Error::StoreUnavailable`].
+    pub async fn confirm(&self, user: &UserId, password: Password) -> Result<()> {
+        let account = self.store.account_of(user).await?;
+        self.check(account, password).await.map(drop)
+    }
+
+    /// One hash, whatever there is to compare it with.
+    async fn check(&self, account: Option<Account>, password: Password) -> Result<Account> {
+        let hash = account
+            .as_ref()
+            .map(|account| account.password_hash.clone());
+        let verified = self.passwords.verify(password, hash.clone()).await?;
+        let account = account.filter(|account| verified.matches && !account.disabled);
+        let account = account.ok_or(Error::InvalidCredentials)?;
+        if let (Some(old), Some(new)) = (hash, verified.rehash) {
+            // A hash that cannot be renewed now is renewed at another login.
+            let _ = self
+                .store
+                .rehash(&account.id, old.as_str(), new.as_str())
+                .await;
+        }
+        Ok(account)
+    }
+
+    /// Sets a new password, which ends all sessions of the user.
+    ///
+    /// # Errors
+    /// [`Error::PasswordTooWeak`], [`Error::NotFound`], and as above.
+    pub async fn set_password(&self, user: &UserId, new: Password) -> Result<()> {
+        let account = self.store.account_of(user).await?.ok_or(Error::NotFound)?;
+        let hash = self.hash_new(&account.username, new).await?;
+        found(
+            self.store
+                .set_password(user, hash.as_str(), self.env.now())
+                .await?,
+        )
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// [`Error::UsernameTaken`], [`Error::PasswordTooWeak`], and as above.
+    pub async fn register(&self, username: &str, password: Password) -> Result<UserId> {
+        let username = canonical(username)?;
+        let password_hash = self.hash_new(&username, password).await?;
+        let now = self.env.now();
+        let id = SessionId::new(now, &*self.env).to_string();
+        let id = UserId::new(&id).map_err(|_| Error::StoreUnavailable)?;
+        let account = Account {
+            id: id.clone(),
+            username,
+            password_hash,
+            disabled: false,
+            created_at: now,
+            valid_from: ValidFrom::default(),
+        };
+        match self.store.add_account(account).await? {
+            Write::Done => Ok(id),
+            Write::Lost => Err(Error::UsernameTaken),
+        }
+    }
+
+    async fn hash_new(&self, username: &str, password: Password) -> Result<PasswordHash> {
+        password.check_strength(username, self.passwords.hashing().min_length)?;
+        self.passwords.hash(password).await
+    }
+
+    /// The account of a name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::StoreUnavailable`].
+    pub async fn find(&self, username: &str) -> Result<Account> {
+        let name = canonical(username)?;
+        self.store.account(&name).await?.ok_or(Error::NotFound)
+    }
+
+    /// Disables, which ends all sessions, or enables.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::StoreUnavailable`].
+    pub async fn set_disabled(&self, user: &UserId, disabled: bool) -> Result<()> {
+        found(
+            self.store
+                .set_disabled(user, disabled, self.env.now())
+                .await?,
+        )
+    }
+
+    /// Removes the account, which ends all sessions.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::StoreUnavailable`].
+    pub async fn remove(&self, user: &UserId) -> Result<()> {
+        found(self.store.remove_account(user, self.env.now()).await?)
+    }
+}
+
+fn found(write: Write) -> Result<()> {
+    match write {
+        Write::Done => Ok(()),
+        Write::Lost => Err(Error::NotFound),
+    }
+}

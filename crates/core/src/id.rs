@@ -1,0 +1,146 @@
+//! Identifiers: of sessions, of tokens, of users.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::env::{Env, Timestamp};
+
+/// A session's id: 128 bits, time-ordered (UUID version 7, RFC 9562). Not a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+impl SessionId {
+    /// A new id, whose first 48 bits are the time in milliseconds.
+    #[must_use]
+    pub fn new(now: Timestamp, env: &dyn Env) -> Self {
+        let mut bytes = [0; 16];
+        env.fill(&mut bytes);
+        let millis = u64::try_from(now.0).unwrap_or(0).to_be_bytes();
+        bytes[..6].copy_from_slice(&millis[2..]);
+        bytes[6] = 0x70 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        SessionId(bytes)
+    }
+}
+
+impl fmt::Display for SessionId {
+    /// Lower-case hex in the grouping of RFC 9562: 36 characters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 36];
+        let mut at = 0;
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            text[at] = DIGITS[usize::from(byte >> 4)];
+            text[at + 1] = DIGITS[usize::from(byte & 15)];
+            at += 2;
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnId;
+
+impl FromStr for SessionId {
+    type Err = NotAnId;
+
+    /// Exactly what `Display` writes: one spelling, so that equal ids are equal strings.
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let text = text.as_bytes();
+        if text.len() != 36 {
+            return Err(NotAnId);
+        }
+        let mut bytes = [0; 16];
+        let mut at = 0;
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                if text[at] != b'-' {
+                    return Err(NotAnId);
+                }
+                at += 1;
+            }
+            *byte = hex(text[at])? << 4 | hex(text[at + 1])?;
+            at += 2;
+        }
+        Ok(SessionId(bytes))
+    }
+}
+
+fn hex(digit: u8) -> Result<u8, NotAnId> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(NotAnId),
+    }
+}
+
+/// A refresh token's own id: 128 bits, worthless without the refresh key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(pub [u8; 16]);
+
+impl TokenId {
+    /// A random one: the root of a new session.
+    #[must_use]
+    pub fn random(env: &dyn Env) -> Self {
+        let mut bytes = [0; 16];
+        env.fill(&mut bytes);
+        TokenId(bytes)
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Who a session belongs to: an opaque text of 1 to 255 bytes that never changes, as in `sub`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// The longest id, in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Parses an id; control characters are refused.
+    pub fn new(text: &str) -> Result<Self, NotAnId> {
+        let fits = (1..=Self::MAX_BYTES).contains(&text.len());
+        if fits && !text.chars().any(char::is_control) {
+            Ok(UserId(text.into()))
+        } else {
+            Err(NotAnId)
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,40 @@
+//! Doorward's engine: what happens to a session, and nothing else.
+//!
+//! No HTTP, no database, no async runtime: hosts bring those. Read in this order:
+//!
+//! 1. [`session`]: the row, and its one decision, [`session::Session::refresh`].
+//! 2. [`refresh_token`] and [`access_token`]: what clients hold.
+//! 3. [`keys`]: the ring that signs and verifies them.
+//! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
+//! 5. [`password`] and [`account`]: built-in users.
+//! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
+//! 7. [`service`]: login, refresh, verify, logout, put together.
+//! 8. [`policy`], [`env`], [`error`], [`event`], [`id`]: the words the others use.
+#![forbid(unsafe_code)]
+
+pub mod access_token;
+pub mod account;
+pub mod env;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod keys;
+pub mod memory;
+pub mod password;
+pub mod policy;
+pub mod refresh_token;
+pub mod revocation;
+pub mod service;
+pub mod session;
+pub mod store;
+pub mod testing;
+
+pub use access_token::Claims;
+pub use account::{Accounts, Identity};
+pub use env::{Env, SystemEnv, Timestamp};
+pub use error::{Error, Result};
+pub use event::Event;
+pub use id::{SessionId, TokenId, UserId};
+pub use policy::Policy;
+pub use service::Service;
+pub use session::{Delivery, Device, EndReason, Session};

@@ -1,0 +1,314 @@
+//! The reference implementation of the store traits: a few maps behind one lock. Nothing survives
+//! the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::env::Timestamp;
+use crate::id::{SessionId, UserId};
+use crate::keys::{KeyId, StoredKey};
+use crate::password::PasswordHash;
+use crate::policy::Policy;
+use crate::revocation::Ended;
+use crate::session::{End, EndReason, Session};
+use crate::store::{Account, AccountStore, KeyStore, SessionStore, StoreResult, ValidFrom, Write};
+
+/// A store that lives as long as the process.
+#[derive(Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+    policy: Policy,
+}
+
+#[derive(Default)]
+struct Tables {
+    sessions: BTreeMap<SessionId, Session>,
+    valid_from: HashMap<UserId, ValidFrom>,
+    /// By canonical username.
+    accounts: BTreeMap<Box<str>, Account>,
+    keys: Vec<StoredKey>,
+    ended: BTreeMap<u64, Ended>,
+    last_end: u64,
+}
+
+impl MemoryStore {
+    /// An empty store. `policy` says when rows may be purged.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        MemoryStore {
+            tables: Mutex::default(),
+            policy,
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn end(&mut self, id: SessionId, at: Timestamp, reason: EndReason) -> bool {
+        let Some(row) = self.sessions.get_mut(&id).filter(|row| row.ended.is_none()) else {
+            return false;
+        };
+        row.ended = Some(End { at, reason });
+        row.version += 1;
+        self.last_end += 1;
+        self.ended.insert(
+            self.last_end,
+            Ended {
+                session: id,
+                at,
+                reason,
+            },
+        );
+        true
+    }
+
+    fn end_user(
+        &mut self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        except: Option<SessionId>,
+    ) -> Vec<SessionId> {
+        if except.is_none() {
+            let valid_from = self.valid_from.entry(user.clone()).or_default();
+            valid_from.0 = at.0.max(valid_from.0 + 1);
+        }
+        let theirs = self.sessions.values().filter(|row| row.user == *user);
+        let mut ids: Vec<_> = theirs
+            .map(|row| row.id)
+            .filter(|id| Some(*id) != except)
+            .collect();
+        ids.retain(|id| self.end(*id, at, reason));
+        ids
+    }
+
+    fn seen(&self, user: &UserId) -> ValidFrom {
+        self.valid_from.get(user).copied().unwrap_or_default()
+    }
+
+    fn with_seen(&self, account: &Account) -> Account {
+        Account {
+            valid_from: self.seen(&account.id),
+            ..account.clone()
+        }
+    }
+
+    fn account_mut(&mut self, user: &UserId) -> Option<&mut Account> {
+        self.accounts
+            .values_mut()
+            .find(|account| account.id == *user)
+    }
+}
+
+fn done(holds: bool) -> Write {
+    if holds { Write::Done } else { Write::Lost }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let fits = tables.seen(&session.user) == seen && !tables.sessions.contains_key(&session.id);
+        if fits {
+            tables.sessions.insert(session.id, session);
+        }
+        Ok(done(fits))
+    }
+
+    async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
+        Ok(self.tables().sessions.get(&id).cloned())
+    }
+
+    async fn swap(&self, session: Session) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let row = tables.sessions.get_mut(&session.id);
+        let row = row.filter(|row| row.ended.is_none() && row.version + 1 == session.version);
+        Ok(done(row.map(|row| *row = session).is_some()))
+    }
+
+    async fn end(
+        &self,
+        id: SessionId,
+        at: Timestamp,
+        reason: EndReason,
+    ) -> StoreResult<Option<Session>> {
+        let mut tables = self.tables();
+        tables.end(id, at, reason);
+        Ok(tables.sessions.get(&id).cloned())
+    }
+
+    async fn end_user(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        except: Option<SessionId>,
+    ) -> StoreResult<Vec<SessionId>> {
+        Ok(self.tables().end_user(user, at, reason, except))
+    }
+
+    async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
+        Ok(self.tables().seen(user))
+    }
+
+    async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        let tables = self.tables();
+        let theirs = tables.sessions.values();
+        Ok(theirs
+            .filter(|row| row.user == *user && row.ended.is_none())
+            .cloned()
+            .collect())
+    }
+
+    async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
+        let tables = self.tables();
+        let rows = tables.sessions.values();
+        let rows =
+            rows.filter(|row| after.is_none_or(|after| row.id > after) && row.ended.is_none());
+        Ok(rows.take(limit as usize).cloned().collect())
+    }
+
+    async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)> {
+        let tables = self.tables();
+        let entries = tables.ended.range(cursor + 1..).take(limit as usize);
+        let entries: Vec<_> = entries.map(|(place, end)| (*place, *end)).collect();
+        let last = entries.last().map_or(cursor, |(place, _)| *place);
+        Ok((entries.into_iter().map(|(_, end)| end).collect(), last))
+    }
+
+    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+        let mut tables = self.tables();
+        tables.ended.retain(|_, end| end.at >= log_before);
+        let over = tables
+            .sessions
+            .values()
+            .filter(|row| row.expires_at(&self.policy) < now);
+        let ids: Vec<_> = over.take(limit as usize).map(|row| row.id).collect();
+        for id in &ids {
+            tables.sessions.remove(id);
+        }
+        Ok(u32::try_from(ids.len()).unwrap_or(limit))
+    }
+}
+
+#[async_trait]
+impl AccountStore for MemoryStore {
+    async fn add_account(&self, account: Account) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let fits = !tables.accounts.contains_key(&account.username)
+            && tables.account_mut(&account.id).is_none();
+        if fits {
+            tables.accounts.insert(account.username.clone(), account);
+        }
+        Ok(done(fits))
+    }
+
+    async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
+        let tables = self.tables();
+        Ok(tables
+            .accounts
+            .get(username)
+            .map(|account| tables.with_seen(account)))
+    }
+
+    async fn account_of(&self, user: &UserId) -> StoreResult<Option<Account>> {
+        let tables = self.tables();
+        let account = tables.accounts.values().find(|account| account.id == *user);
+        Ok(account.map(|account| tables.with_seen(account)))
+    }
+
+    async fn accounts(&self, after: Option<&str>, limit: u32) -> StoreResult<Vec<Account>> {
+        let tables = self.tables();
+        let rows = tables.accounts.values();
+        let rows = rows.filter(|account| after.is_none_or(|after| &*account.username > after));
+        Ok(rows
+            .take(limit as usize)
+            .map(|account| tables.with_seen(account))
+            .collect())
+    }
+
+    async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let account = tables.account_mut(user);
+        let account = account.filter(|account| account.password_hash.as_str() == old);
+        Ok(done(
+            account
+                .map(|account| account.password_hash = PasswordHash::from_phc(new))
+                .is_some(),
+        ))
+    }
+
+    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let Some(account) = tables.account_mut(user) else {
+            return Ok(Write::Lost);
+        };
+        account.password_hash = PasswordHash::from_phc(hash);
+        tables.end_user(user, at, EndReason::PasswordChanged, None);
+        Ok(Write::Done)
+    }
+
+    async fn set_disabled(
+        &self,
+        user: &UserId,
+        disabled: bool,
+        at: Timestamp,
+    ) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let Some(account) = tables.account_mut(user) else {
+            return Ok(Write::Lost);
+        };
+        account.disabled = disabled;
+        if disabled {
+            tables.end_user(user, at, EndReason::Disabled, None);
+        }
+        Ok(Write::Done)
+    }
+
+    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let before = tables.accounts.len();
+        tables.accounts.retain(|_, account| account.id != *user);
+        let removed = tables.accounts.len() < before;
+        if removed {
+            tables.end_user(user, at, EndReason::Disabled, None);
+        }
+        Ok(done(removed))
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn keys(&self) -> StoreResult<Vec<StoredKey>> {
+        Ok(self.tables().keys.clone())
+    }
+
+    async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let clash =
+            |old: &StoredKey| old.id == key.id || only_if_none && old.purpose == key.purpose;
+        let fits = !tables.keys.iter().any(clash);
+        if fits {
+            tables.keys.push(key);
+        }
+        Ok(done(fits))
+    }
+
+    async fn update_key(&self, key: StoredKey) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let old = tables.keys.iter_mut().find(|old| old.id == key.id);
+        Ok(done(old.map(|old| *old = key).is_some()))
+    }
+
+    async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let before = tables.keys.len();
+        tables.keys.retain(|key| key.id != id);
+        Ok(done(tables.keys.len() < before))
+    }
+}

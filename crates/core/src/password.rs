@@ -1,0 +1,635 @@
+//! Passwords: Argon2id (RFC 9106) on threads of their own.
+//!
+//! Guarantees: hashing never slows verification down, since its threads run at the lowest
+//! priority; the queue is bounded, and past it the answer is [`Error::Overloaded`] at once; a
+//! login that waited long is taken by a thread of normal priority, so that a busy machine cannot
+//! starve it; an unknown account costs the same work as a known one. Memory is taken at the first
+//! login, kept, and released after some seconds without one.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use argon2::{Argon2, Block};
+use base64_simd::STANDARD_NO_PAD as BASE64;
+use futures_channel::oneshot;
+use subtle::ConstantTimeEq;
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use crate::env::{Env, Timestamp};
+use crate::error::{Error, Result};
+
+const SALT: usize = 16;
+const TAG: usize = 32;
+
+/// A password as it was typed, after Unicode normalization (NFC). Wiped when dropped.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// The longest password, in bytes.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// Every character counts; only length and NUL are looked at.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`].
+    pub fn new(text: &str) -> Result<Self> {
+        if text.is_empty() || text.len() > Self::MAX_BYTES || text.contains('\0') {
+            return Err(Error::BadRequest(
+                "password must have 1 to 1,024 bytes and no NUL",
+            ));
+        }
+        Ok(Password(Zeroizing::new(text.nfc().collect())))
+    }
+
+    /// Refuses what is guessed first.
+    ///
+    /// # Errors
+    /// [`Error::PasswordTooWeak`] with the reason in words.
+    pub fn check_strength(&self, username: &str, min_length: usize) -> Result<()> {
+        let lower = self.0.to_lowercase();
+        let mut chars = lower.chars();
+        let first = chars.next();
+        if self.0.chars().count() < min_length {
+            Err(Error::PasswordTooWeak(
+                "too short; a sentence is long and easy to remember",
+            ))
+        } else if chars.all(|char| Some(char) == first) {
+            Err(Error::PasswordTooWeak("one character repeated"))
+        } else if lower.replace(&username.to_lowercase(), "").chars().count() < min_length / 2 {
+            Err(Error::PasswordTooWeak("mostly the username"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password([redacted])")
+    }
+}
+
+/// A PHC string. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(Box<str>);
+
+impl PasswordHash {
+    /// From a store or host.
+    #[must_use]
+    pub fn from_phc(text: &str) -> Self {
+        PasswordHash(text.into())
+    }
+
+    /// The PHC string.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash([redacted])")
+    }
+}
+
+/// Argon2id's cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+}
+
+impl Default for Params {
+    /// OWASP's first choice.
+    fn default() -> Self {
+        Params {
+            memory_kib: 19_456,
+            iterations: 2,
+            parallelism: 1,
+        }
+    }
+}
+
+impl Params {
+    /// No protection at all: for tests only.
+    pub const FAST_FOR_TESTS: Params = Params {
+        memory_kib: 8,
+        iterations: 1,
+        parallelism: 1,
+    };
+
+    /// What a stored hash may cost at most, so that it cannot eat the machine.
+    fn is_bearable(self) -> bool {
+        self.memory_kib <= 256 * 1024 && self.iterations <= 16 && self.parallelism <= 16
+    }
+
+    fn kernel(self) -> Option<Argon2<'static>> {
+        let params = argon2::Params::new(
+            self.memory_kib,
+            self.iterations,
+            self.parallelism,
+            Some(TAG),
+        );
+        let kernel =
+            |params| Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        params.ok().filter(|_| self.is_bearable()).map(kernel)
+    }
+}
+
+/// How passwords are hashed.
+#[derive(Clone, Debug)]
+pub struct Hashing {
+    /// The cost of new hashes; others are replaced at their user's next login.
+    pub params: Params,
+    /// Threads at the lowest priority, 1 to 64.
+    pub threads: usize,
+    /// How many may wait.
+    pub queue: usize,
+    /// After this long in the queue a thread of normal priority takes over.
+    pub patience: Duration,
+    /// After this long without work the memory is given back.
+    pub idle_release: Duration,
+    /// The shortest new password, in characters.
+    pub min_length: usize,
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Hashing {
+            params: Params::default(),
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(64)),
+            queue: 64,
+            patience: Duration::from_secs(2),
+            idle_release: Duration::from_secs(10),
+            min_length: 15,
+        }
+    }
+}
+
+/// What came of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Whether it was the password.
+    pub matches: bool,
+    /// The hash to store from now on, where the cost has changed.
+    pub rehash: Option<PasswordHash>,
+}
+
+/// The hashing threads. Started at the first use, in each process for itself.
+pub struct Passwords {
+    hashing: Hashing,
+    env: Arc<dyn Env>,
+    pool: Mutex<Option<(u32, Arc<Pool>)>>,
+    hashes: Arc<AtomicU64>,
+}
+
+struct Pool {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    hashing: Hashing,
+    env: Arc<dyn Env>,
+    hashes: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+    /// Milliseconds that the last hash took, for `Retry-After`.
+    last: u64,
+}
+
+struct Job {
+    since: Timestamp,
+    task: Task,
+}
+
+enum Task {
+    Hash(Password, oneshot::Sender<Result<PasswordHash>>),
+    Verify(
+        Password,
+        Option<PasswordHash>,
+        oneshot::Sender<Result<Verified>>,
+    ),
+}
+
+impl Task {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Task::Hash(_, reply) => reply.is_canceled(),
+            Task::Verify(_, _, reply) => reply.is_canceled(),
+        }
+    }
+}
+
+impl Passwords {
+    /// Threads are started at the first use.
+    #[must_use]
+    pub fn new(hashing: Hashing, env: Arc<dyn Env>) -> Self {
+        Passwords {
+            hashing,
+            env,
+            pool: Mutex::default(),
+            hashes: Arc::default(),
+        }
+    }
+
+    /// How passwords are hashed.
+    #[must_use]
+    pub fn hashing(&self) -> &Hashing {
+        &self.hashing
+    }
+
+    /// How many hashes were computed.
+    #[must_use]
+    pub fn hashes(&self) -> u64 {
+        self.hashes.load(Ordering::Relaxed)
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Task::Hash(password, reply))?;
+        answer.await.unwrap_or(Err(OVERLOADED))
+    }
+
+    /// Checks a password. Without a hash, or with one that cannot be read, does the same work and
+    /// does not match.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub async fn verify(&self, password: Password, hash: Option<PasswordHash>) -> Result<Verified> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Task::Verify(password, hash, reply))?;
+        answer.await.unwrap_or(Err(OVERLOADED))
+    }
+
+    fn submit(&self, task: Task) -> Result<()> {
+        let pool = self.pool();
+        let mut queue = pool.lock();
+        queue.jobs.retain(|job| !job.task.is_abandoned());
+        if queue.jobs.len() >= self.hashing.queue {
+            let millis = queue.last.max(10) * queue.jobs.len() as u64;
+            let wait = Duration::from_millis(millis / self.hashing.threads.max(1) as u64);
+            return Err(Error::Overloaded {
+                retry_after: wait.max(Duration::from_secs(1)),
+            });
+        }
+        queue.jobs.push_back(Job {
+            since: self.env.now(),
+            task,
+        });
+        drop(queue);
+        pool.work.notify_all();
+        Ok(())
+    }
+
+    /// The threads of this process: a forked child starts its own.
+    fn pool(&self) -> Arc<Pool> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = std::process::id();
+        match &*pool {
+            Some((of, pool)) if *of == process => Arc::clone(pool),
+            _ => {
+                let started = Pool::start(&self.hashing, &self.env, &self.hashes);
+                *pool = Some((process, Arc::clone(&started)));
+                started
+            }
+        }
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        if let Some((_, pool)) = &*self.pool.lock().unwrap_or_else(PoisonError::into_inner) {
+            pool.lock().closed = true;
+            pool.work.notify_all();
+        }
+    }
+}
+
+const OVERLOADED: Error = Error::Overloaded {
+    retry_after: Duration::from_secs(1),
+};
+
+impl Pool {
+    fn start(hashing: &Hashing, env: &Arc<dyn Env>, hashes: &Arc<AtomicU64>) -> Arc<Pool> {
+        let pool = Arc::new(Pool {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            hashing: hashing.clone(),
+            env: Arc::clone(env),
+            hashes: Arc::clone(hashes),
+        });
+        for number in 0..=hashing.threads.clamp(1, 64) {
+            let pool = Arc::clone(&pool);
+            let builder = std::thread::Builder::new().name("doorward-hash".into());
+            // A thread that cannot be had is done without; with none, callers time out.
+            let _ = builder.spawn(move || pool.run(number == 0));
+        }
+        pool
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One thread. The one for stragglers keeps its priority, the others give theirs up.
+    fn run(&self, stragglers: bool) {
+        if !stragglers {
+            let thread = rustix::thread::gettid();
+            // Linux gives each thread a priority of its own.
+            let _ = rustix::process::setpriority_process(Some(thread), 19);
+        }
+        let mut memory = Vec::new();
+        while let Some(job) = self.next(stragglers, &mut memory) {
+            let from = self.env.now();
+            self.carry_out(job.task, &mut memory);
+            let took = self.env.now().since(from);
+            self.lock().last = u64::try_from(took).unwrap_or(0);
+        }
+    }
+
+    /// The next job; `None` when the pool is closed. Gives the memory back after a quiet time.
+    fn next(&self, stragglers: bool, memory: &mut Vec<Block>) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            let due = |job: &Job| {
+                !stragglers
+                    || self.env.now().since(job.since) > crate::env::millis(self.hashing.patience)
+            };
+            if queue.jobs.front().is_some_and(due) {
+                return queue.jobs.pop_front();
+            }
+            let wait = if stragglers && !queue.jobs.is_empty() {
+                self.hashing.patience
+            } else {
+                self.hashing.idle_release
+            };
+            let (woken, waited) = self
+                .work
+                .wait_timeout(queue, wait)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            if waited.timed_out() && queue.jobs.is_empty() {
+                *memory = Vec::new();
+            }
+        }
+    }
+
+    fn carry_out(&self, task: Task, memory: &mut Vec<Block>) {
+        match task {
+            Task::Hash(password, reply) => drop(reply.send(self.hash(&password, memory))),
+            Task::Verify(password, hash, reply) => {
+                drop(reply.send(self.verify(&password, hash.as_ref(), memory)));
+            }
+        }
+    }
+
+    fn hash(&self, password: &Password, memory: &mut Vec<Block>) -> Result<PasswordHash> {
+        let mut salt = [0; SALT];
+        self.env.fill(&mut salt);
+        let params = self.hashing.params;
+        let tag = self
+            .compute(params, password, &salt, memory)
+            .ok_or(OVERLOADED)?;
+        Ok(Phc {
+            params,
+            salt: salt.to_vec(),
+            tag,
+        }
+        .format())
+    }
+
+    fn verify(
+        &self,
+        password: &Password,
+        hash: Option<&PasswordHash>,
+        memory: &mut Vec<Block>,
+    ) -> Result<Verified> {
+        let stored = hash.and_then(Phc::parse);
+        let known = stored.is_some();
+        let stored = stored.unwrap_or_else(|| Phc {
+            params: self.hashing.params,
+            salt: vec![0; SALT],
+            tag: [0; TAG],
+        });
+        let tag = self
+            .compute(stored.params, password, &stored.salt, memory)
+            .ok_or(OVERLOADED)?;
+        let matches = bool::from(tag.ct_eq(&stored.tag)) && known;
+        let outdated = matches && stored.params != self.hashing.params;
+        // A hash that cannot be renewed now is renewed another time.
+        let rehash = outdated.then(|| self.hash(password, memory).ok()).flatten();
+        Ok(Verified { matches, rehash })
+    }
+
+    fn compute(
+        &self,
+        params: Params,
+        password: &Password,
+        salt: &[u8],
+        memory: &mut Vec<Block>,
+    ) -> Option<[u8; TAG]> {
+        let kernel = params.kernel()?;
+        let blocks = kernel.params().block_count();
+        if memory.len() < blocks {
+            memory.try_reserve_exact(blocks - memory.len()).ok()?;
+            memory.resize(blocks, Block::default());
+        }
+        let mut tag = [0; TAG];
+        kernel
+            .hash_password_into_with_memory(
+                password.0.as_bytes(),
+                salt,
+                &mut tag,
+                &mut memory[..blocks],
+            )
+            .ok()?;
+        self.hashes.fetch_add(1, Ordering::Relaxed);
+        Some(tag)
+    }
+}
+
+/// An Argon2id hash taken apart.
+struct Phc {
+    params: Params,
+    salt: Vec<u8>,
+    tag: [u8; TAG],
+}
+
+impl Phc {
+    fn format(&self) -> PasswordHash {
+        let Params {
+            memory_kib,
+            iterations,
+            parallelism,
+        } = self.params;
+        let (salt, tag) = (
+            BASE64.encode_to_string(&self.salt),
+            BASE64.encode_to_string(self.tag),
+        );
+        let text =
+            format!("$argon2id$v=19$m={memory_kib},t={iterations},p={parallelism}${salt}${tag}");
+        PasswordHash(text.into())
+    }
+
+    fn parse(hash: &PasswordHash) -> Option<Phc> {
+        let mut parts = hash.0.strip_prefix("$argon2id$v=19$")?.split('$');
+        let (costs, salt, tag) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut costs = costs.split(',');
+        let mut cost = |name| costs.next()?.strip_prefix(name)?.parse::<u32>().ok();
+        let params = Params {
+            memory_kib: cost("m=")?,
+            iterations: cost("t=")?,
+            parallelism: cost("p=")?,
+        };
+        let salt = BASE64
+            .decode_to_vec(salt)
+            .ok()
+            .filter(|salt| salt.len() >= 8)?;
+        let tag = BASE64.decode_to_vec(tag).ok()?.try_into().ok()?;
+        params.is_bearable().then_some(Phc { params, salt, tag })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SystemEnv;
+
+    fn passwords(params: Params) -> Passwords {
+        let hashing = Hashing {
+            params,
+            threads: 1,
+            ..Hashing::default()
+        };
+        Passwords::new(hashing, Arc::new(SystemEnv))
+    }
+
+    fn typed(text: &str) -> Password {
+        Password::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_password_matches_its_own_hash_only() {
+        let passwords = passwords(Params::FAST_FOR_TESTS);
+        pollster::block_on(async {
+            let hash = passwords.hash(typed("correct horse")).await.unwrap();
+            let right = passwords
+                .verify(typed("correct horse"), Some(hash.clone()))
+                .await
+                .unwrap();
+            assert_eq!(
+                right,
+                Verified {
+                    matches: true,
+                    rehash: None
+                }
+            );
+            let wrong = passwords
+                .verify(typed("correct house"), Some(hash))
+                .await
+                .unwrap();
+            assert!(!wrong.matches);
+            assert!(!passwords.verify(typed("x"), None).await.unwrap().matches);
+        });
+        assert_eq!(passwords.hashes(), 4);
+    }
+
+    #[test]
+    fn a_hash_of_another_cost_is_replaced() {
+        let stronger = Params {
+            iterations: 2,
+            ..Params::FAST_FOR_TESTS
+        };
+        pollster::block_on(async {
+            let old = passwords(Params::FAST_FOR_TESTS)
+                .hash(typed("secret"))
+                .await
+                .unwrap();
+            let new = passwords(stronger)
+                .verify(typed("secret"), Some(old))
+                .await
+                .unwrap();
+            assert!(new.matches);
+            assert!(
+                new.rehash
+                    .unwrap()
+                    .as_str()
+                    .starts_with("$argon2id$v=19$m=8,t=2,p=1$")
+            );
+        });
+    }
+
+    #[test]
+    fn composed_and_decomposed_spellings_are_one_password() {
+        let passwords = passwords(Params::FAST_FOR_TESTS);
+        pollster::block_on(async {
+            let hash = passwords.hash(typed("caf\u{e9}")).await.unwrap();
+            assert!(
+                passwords
+                    .verify(typed("cafe\u{301}"), Some(hash))
+                    .await
+                    .unwrap()
+                    .matches
+            );
+        });
+    }
+
+    #[test]
+    fn a_hash_that_would_eat_the_machine_is_not_computed() {
+        let huge = "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$AAAA";
+        assert!(Phc::parse(&PasswordHash::from_phc(huge)).is_none());
+    }
+
+    #[test]
+    fn the_kernel_agrees_with_rfc_9106() {
+        use argon2::{AssociatedData, ParamsBuilder};
+        let mut builder = ParamsBuilder::new();
+        builder.m_cost(32).t_cost(3).p_cost(4).output_len(32);
+        builder.data(AssociatedData::new(&[4; 12]).unwrap());
+        let params = builder.build().unwrap();
+        let secret = [3; 8];
+        let kernel = Argon2::new_with_secret(
+            &secret,
+            argon2::Algorithm::Argon2id,
+            argon2::Version::V0x13,
+            params,
+        )
+        .unwrap();
+        let mut tag = [0; 32];
+        kernel
+            .hash_password_into(&[1; 32], &[2; 16], &mut tag)
+            .unwrap();
+        assert_eq!(tag[..8], [0x0d, 0x64, 0x0d, 0xf5, 0x8d, 0x78, 0x76, 0x6c]);
+    }
+
+    #[test]
+    fn a_full_queue_answers_at_once() {
+        let hashing = Hashing {
+            queue: 0,
+            ..Hashing::default()
+        };
+        let passwords = Passwords::new(hashing, Arc::new(SystemEnv));
+        let refused = pollster::block_on(passwords.hash(typed("secret")));
+        assert!(matches!(refused, Err(Error::Overloaded { .. })));
+    }
+}

@@ -1,0 +1,118 @@
+//! Every lifetime and limit, documented, defaulted in one literal, checked once.
+
+use std::time::Duration;
+
+/// Lifetimes and limits of sessions and tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How long an access token lives, 1 s to 24 h.
+    pub access_ttl: Duration,
+    /// The idle limit: a session not refreshed for this long is over.
+    pub refresh_ttl: Duration,
+    /// The absolute limit: a session this old is over, however often it is refreshed.
+    pub session_ttl: Duration,
+    /// `W`: requests of one client this close together are taken as one. `None`: 30 s, or half of
+    /// `access_ttl` where that is less. Zero: only clients that refresh one at a time are promised
+    /// anything.
+    pub refresh_window: Option<Duration>,
+    /// How long a password check keeps a session fresh.
+    pub fresh_ttl: Duration,
+    /// How far the clocks of two nodes may be apart before an ended session's token could outlive
+    /// its entry among the revoked.
+    pub clock_skew: Duration,
+    /// The share of `access_ttl` by which a token may end early, so that clients do not refresh in
+    /// step; in percent, 0 to 50.
+    pub expiry_jitter_percent: u8,
+    /// `iss` of access tokens; tokens with another are refused.
+    pub issuer: Option<String>,
+    /// `aud` of access tokens; tokens with another are refused.
+    pub audience: Option<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            access_ttl: Duration::from_secs(15 * 60),
+            refresh_ttl: Duration::from_secs(30 * 24 * 3600),
+            session_ttl: Duration::from_secs(90 * 24 * 3600),
+            refresh_window: None,
+            fresh_ttl: Duration::from_secs(10 * 60),
+            clock_skew: Duration::from_secs(60),
+            expiry_jitter_percent: 5,
+            issuer: None,
+            audience: None,
+        }
+    }
+}
+
+/// What is wrong with a policy, in words that say what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PolicyError(pub &'static str);
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+impl Policy {
+    /// The window `W` in force.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.refresh_window
+            .unwrap_or_else(|| (self.access_ttl / 2).min(Duration::from_secs(30)))
+    }
+
+    /// How far in the future `iat` and `nbf` may lie: `W/2`, at least 5 s.
+    #[must_use]
+    pub fn leeway(&self) -> Duration {
+        (self.window() / 2).max(Duration::from_secs(5))
+    }
+
+    /// How long the id of an ended session must be remembered by every verifier.
+    #[must_use]
+    pub fn revocation_span(&self) -> Duration {
+        self.access_ttl + self.leeway() + self.clock_skew
+    }
+
+    /// Checks that the values make sense together.
+    ///
+    /// # Errors
+    /// The first rule broken, in words that say what to change.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let rule = |holds, text| {
+            if holds {
+                Ok(())
+            } else {
+                Err(PolicyError(text))
+            }
+        };
+        rule(
+            self.access_ttl >= Duration::from_secs(1) && self.access_ttl <= DAY,
+            "access_ttl must lie between 1s and 24h",
+        )?;
+        rule(
+            self.refresh_ttl > self.access_ttl,
+            "refresh_ttl must be longer than access_ttl",
+        )?;
+        rule(
+            self.session_ttl >= self.refresh_ttl,
+            "session_ttl must be at least refresh_ttl",
+        )?;
+        rule(
+            self.session_ttl <= TEN_YEARS,
+            "session_ttl must be at most ten years",
+        )?;
+        rule(
+            self.window() <= self.access_ttl / 2,
+            "refresh_window must be at most half of access_ttl",
+        )?;
+        rule(
+            self.fresh_ttl <= self.session_ttl,
+            "fresh_ttl must be at most session_ttl",
+        )?;
+        rule(self.clock_skew <= DAY, "clock_skew must be at most 24h")?;
+        rule(
+            self.expiry_jitter_percent <= 50,
+            "expiry_jitter_percent must be at most 50",
+        )
+    }
+}

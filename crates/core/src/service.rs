@@ -1,0 +1,579 @@
+//! SERVICE: login, refresh, verify, logout and the sessions of a user.
+//!
+//! Puts the other modules together: it loads a row, lets [`Session::refresh`] decide, carries the
+//! verdict out with at most one swap, and mints what the client gets. It keeps no session state of
+//! its own, so that any number of services may share a store.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::access_token::{Claims, NewClaims};
+use crate::account::Identity;
+use crate::env::{Env, Timestamp, millis};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::id::{SessionId, TokenId, UserId};
+use crate::keys::{KeyId, KeyRing, RefreshKey};
+use crate::policy::Policy;
+use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
+use crate::revocation::{Ended, Revocations};
+use crate::session::{Delivery, Device, EndReason, Session, Verdict};
+use crate::store::{Store, ValidFrom, Write};
+
+/// How often a lost swap is decided again before the store counts as unavailable.
+const RETRIES: usize = 4;
+/// How many log entries one poll reads at a time.
+const LOG_BATCH: u32 = 10_000;
+
+/// An answer, and what happened on the way, for the door to log.
+pub type Outcome<T> = (Result<T>, Option<Event>);
+
+/// The business logic of sessions.
+pub struct Service {
+    store: Arc<dyn Store>,
+    keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
+    policy: Policy,
+    env: Arc<dyn Env>,
+    log_cursor: Mutex<u64>,
+}
+
+/// How a session is to be opened.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// When the request came in, before the credentials were looked at.
+    pub started_at: Timestamp,
+    /// Whether cookies outlive the browser.
+    pub remember: bool,
+    /// How tokens travel.
+    pub delivery: Delivery,
+    /// What is known of the client.
+    pub device: Device,
+}
+
+/// What a login or a refresh hands out.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The session, as it is in the store.
+    pub session: Session,
+    /// The new access token.
+    pub access: AccessText,
+    /// When it expires.
+    pub access_expires_at: Timestamp,
+    /// The refresh token to use next.
+    pub refresh: RefreshText,
+    /// The time by which all this was decided.
+    pub now: Timestamp,
+}
+
+/// A refresh that was decided; [`Service::grant`] makes its tokens.
+#[derive(Clone, Debug)]
+pub struct Refreshed {
+    /// The session, as it is in the store.
+    pub session: Session,
+    /// The time of the decision: whatever is minted is dated by it.
+    pub now: Timestamp,
+}
+
+/// The text of an access token. It never appears in a `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessText(String);
+
+impl AccessText {
+    /// For the client.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AccessText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Service {
+    /// A service over a store, its ring of keys and its set of ended sessions. Verification
+    /// answers [`Error::StoreUnavailable`] until the first [`Service::tick`] has gone through.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        keys: Arc<KeyRing>,
+        revocations: Arc<Revocations>,
+        policy: Policy,
+        env: Arc<dyn Env>,
+    ) -> Self {
+        Service {
+            store,
+            keys,
+            revocations,
+            policy,
+            env,
+            log_cursor: Mutex::new(0),
+        }
+    }
+
+    /// Opens a session for somebody whose credentials were checked.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile.
+    pub async fn login(&self, identity: Identity, terms: Terms) -> Outcome<Grant> {
+        match self.open(identity, terms).await {
+            Ok(grant) => {
+                let Session { user, id, .. } = &grant.session;
+                let event = Event::LoggedIn {
+                    user: user.clone(),
+                    session: *id,
+                };
+                (Ok(grant), Some(event))
+            }
+            Err(error) => (Err(error), None),
+        }
+    }
+
+    async fn open(&self, identity: Identity, terms: Terms) -> Result<Grant> {
+        let seen = match identity.valid_from {
+            Some(seen) => seen,
+            None => {
+                self.valid_from_since(&identity.user, terms.started_at)
+                    .await?
+            }
+        };
+        let now = self.env.now();
+        let session = Session {
+            id: SessionId::new(now, &*self.env),
+            user: identity.user,
+            confirmed: TokenId::random(&*self.env),
+            generation: -1,
+            previous: None,
+            siblings: false,
+            attempt: 0,
+            confirmed_at: Timestamp::NEVER,
+            child_at: Timestamp::NEVER,
+            refresh_key: self.keys.current_refresh(now)?.id(),
+            created_at: now,
+            auth_time: now,
+            absolute_end: now + self.policy.session_ttl,
+            remember: terms.remember,
+            delivery: terms.delivery,
+            device: terms.device,
+            claims: identity.claims,
+            ended: None,
+            version: 0,
+        };
+        match self.store.insert(session.clone(), seen).await? {
+            Write::Done => self.grant(Refreshed { session, now }),
+            Write::Lost => Err(Error::InvalidCredentials),
+        }
+    }
+
+    /// The `valid_from` of a user whose credentials the host checked, if it has not moved since the
+    /// request came in. One in the future is of a clock that stepped back, and no reason to refuse.
+    async fn valid_from_since(&self, user: &UserId, started: Timestamp) -> Result<ValidFrom> {
+        let seen = self.store.valid_from(user).await?;
+        let moved = seen.0 > started.0 && seen.0 <= self.env.now().0;
+        if moved {
+            Err(Error::InvalidCredentials)
+        } else {
+            Ok(seen)
+        }
+    }
+
+    /// Decides what a refresh token that arrived by `via` means, and carries it out.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`], [`Error::SessionEnded`], [`Error::RefreshReused`],
+    /// [`Error::StoreUnavailable`].
+    pub async fn refresh(&self, text: &str, via: Delivery) -> Outcome<Refreshed> {
+        match self.refresh_token(text).await {
+            Ok(token) => self.decide(&token, via).await,
+            Err(error) => (Err(error), None),
+        }
+    }
+
+    /// The tokens of a refreshed session, with the claims that its row holds.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`] if the row's key was retired.
+    pub fn grant(&self, refreshed: Refreshed) -> Result<Grant> {
+        let Refreshed { session, now } = refreshed;
+        let key = self
+            .keys
+            .refresh_key(session.refresh_key)
+            .ok_or(Error::TokenInvalid)?;
+        let refresh = session.child(&key).sign(&key);
+        let (access, access_expires_at) = self.access_token(&session, now)?;
+        Ok(Grant {
+            session,
+            access,
+            access_expires_at,
+            refresh,
+            now,
+        })
+    }
+
+    /// Checks a refresh token's MAC. An unknown key id reloads the ring once.
+    pub async fn refresh_token(&self, text: &str) -> Result<RefreshToken> {
+        let token = Unverified::parse(text)?;
+        let key = self.known_refresh_key(token.key()).await?;
+        token.verify(&key)
+    }
+
+    async fn known_refresh_key(&self, id: KeyId) -> Result<Arc<RefreshKey>> {
+        if let Some(key) = self.keys.refresh_key(id) {
+            return Ok(key);
+        }
+        self.keys.reload(&*self.store).await?;
+        self.keys.refresh_key(id).ok_or(Error::TokenInvalid)
+    }
+
+    async fn decide(&self, token: &RefreshToken, via: Delivery) -> Outcome<Refreshed> {
+        for _ in 0..=RETRIES {
+            match self.attempt(token, via).await {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => {}
+                Err(error) => return (Err(error), None),
+            }
+        }
+        (Err(Error::StoreUnavailable), None)
+    }
+
+    /// One load, one decision, at most one write. `None`: the swap was lost, or the load was so
+    /// slow that its row may be history.
+    async fn attempt(
+        &self,
+        token: &RefreshToken,
+        via: Delivery,
+    ) -> Result<Option<Outcome<Refreshed>>> {
+        let now = self.env.now();
+        let row = self.store.load(token.session).await?;
+        if self.is_stale(now) {
+            return Ok(None);
+        }
+        let Some(row) = row else {
+            return Ok(Some((Err(Error::TokenInvalid), None)));
+        };
+        if row.delivery != via {
+            return Ok(Some((Err(Error::TokenInvalid), None)));
+        }
+        let row_key = self.known_refresh_key(row.refresh_key).await?;
+        let current = self.keys.current_refresh(now)?.id();
+        let decision = row.refresh(token, now, &self.policy, &row_key, current);
+        let session = match decision.swap {
+            None => row,
+            Some(next) => match self.store.swap(next.clone()).await? {
+                Write::Done => next,
+                Write::Lost => return Ok(None),
+            },
+        };
+        Ok(Some(self.carry_out(decision.verdict, session, now).await?))
+    }
+
+    async fn carry_out(
+        &self,
+        verdict: Verdict,
+        session: Session,
+        now: Timestamp,
+    ) -> Result<Outcome<Refreshed>> {
+        let (id, user) = (session.id, session.user.clone());
+        let event = match verdict {
+            Verdict::Ended(reason) if session.ended.is_some() => {
+                return Ok((Err(Error::SessionEnded(reason)), None));
+            }
+            Verdict::Ended(reason) => {
+                let (reason, event) = self.end_row(id, reason).await?;
+                return Ok((Err(Error::SessionEnded(reason)), event));
+            }
+            Verdict::Reuse => return self.reused(id).await,
+            Verdict::Advance {
+                fork_suspected: true,
+            } => Event::ForkSuspected { user, session: id },
+            Verdict::StoreBehind => Event::StoreBehind { user, session: id },
+            Verdict::Advance { .. } | Verdict::Repeat | Verdict::Settle | Verdict::Concurrent => {
+                Event::Refreshed { user, session: id }
+            }
+        };
+        Ok((Ok(Refreshed { session, now }), Some(event)))
+    }
+
+    async fn reused(&self, id: SessionId) -> Result<Outcome<Refreshed>> {
+        let (reason, event) = self.end_row(id, EndReason::Reuse).await?;
+        Ok(match (reason, event) {
+            (EndReason::Reuse, Some(Event::SessionEnded { user, session, .. })) => (
+                Err(Error::RefreshReused),
+                Some(Event::ReuseDetected { user, session }),
+            ),
+            (reason, event) => (Err(Error::SessionEnded(reason)), event),
+        })
+    }
+
+    /// A load that took over `W/4`, at least 1 s, tells of a past that may be over.
+    fn is_stale(&self, loaded_from: Timestamp) -> bool {
+        let limit = (self.policy.window() / 4).max(Duration::from_secs(1));
+        self.env.now().since(loaded_from) > millis(limit)
+    }
+
+    fn access_token(&self, session: &Session, now: Timestamp) -> Result<(AccessText, Timestamp)> {
+        let expires_at = self.access_expiry(session, now);
+        let claims = NewClaims {
+            user: &session.user,
+            session: session.id,
+            token: TokenId::random(&*self.env),
+            issued_at: now,
+            expires_at,
+            fresh_until: session.fresh_until(&self.policy),
+            auth_time: session.auth_time,
+            issuer: self.policy.issuer.as_deref(),
+            audience: self.policy.audience.as_deref(),
+            csrf: None,
+            custom: session.claims.as_deref(),
+        };
+        Ok((AccessText(self.keys.sign_access(&claims, now)?), expires_at))
+    }
+
+    /// `access_ttl` from now, up to 5 % earlier, and never past the session's own end.
+    fn access_expiry(&self, session: &Session, now: Timestamp) -> Timestamp {
+        let mut random = [0; 4];
+        self.env.fill(&mut random);
+        let share = f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX);
+        let most = self
+            .policy
+            .access_ttl
+            .mul_f64(f64::from(self.policy.expiry_jitter_percent) / 100.0);
+        let expires_at = now + self.policy.access_ttl - most.mul_f64(share);
+        Timestamp::from_seconds(expires_at.min(session.absolute_end).seconds())
+    }
+
+    /// Verifies an access token. Touches no store: signature, times, type, ended sessions.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`], [`Error::TokenExpired`], [`Error::SessionEnded`], and
+    /// [`Error::StoreUnavailable`] once the store was out of reach for longer than is allowed.
+    pub fn verify(&self, token: &str) -> Result<Claims> {
+        let now = self.env.now();
+        let claims = self.keys.verify_access(token, now, &self.policy)?;
+        self.revocations.check(claims.session(), now)?;
+        Ok(claims)
+    }
+
+    /// [`Service::verify`], and then asks the store: for routes on which no bound is short enough.
+    pub async fn verify_strict(&self, token: &str) -> Result<Claims> {
+        let claims = self.verify(token)?;
+        let session = self.session(claims.session()).await?;
+        match session.over(self.env.now(), &self.policy) {
+            Some(reason) => Err(Error::SessionEnded(reason)),
+            None => Ok(claims),
+        }
+    }
+
+    /// The claims of an access token whose signature is good, expired or not: enough to log out.
+    pub fn verify_for_logout(&self, token: &str) -> Result<Claims> {
+        self.keys
+            .verify_access_ignoring_expiry(token, self.env.now(), &self.policy)
+    }
+
+    /// A session's row.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`] if there is none: its token outlived it.
+    pub async fn session(&self, id: SessionId) -> Result<Session> {
+        self.store.load(id).await?.ok_or(Error::TokenInvalid)
+    }
+
+    /// The live sessions of a user, oldest first.
+    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<Session>> {
+        let mut sessions = self.store.sessions_of(user).await?;
+        let now = self.env.now();
+        sessions.retain(|session| session.over(now, &self.policy).is_none());
+        Ok(sessions)
+    }
+
+    /// Ends a session, durably. Idempotent: one that is unknown or over is no error.
+    pub async fn end(&self, id: SessionId, reason: EndReason) -> Outcome<()> {
+        match self.end_row(id, reason).await {
+            Ok((_, event)) => (Ok(()), event),
+            Err(error) => (Err(error), None),
+        }
+    }
+
+    /// Ends one of a user's own sessions.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is unknown or another's.
+    pub async fn end_own(&self, user: &UserId, id: SessionId) -> Outcome<()> {
+        match self.store.load(id).await {
+            Ok(Some(row)) if row.user == *user => self.end(id, EndReason::EndedByUser).await,
+            Ok(_) => (Err(Error::NotFound), None),
+            Err(error) => (Err(error.into()), None),
+        }
+    }
+
+    /// Ends all sessions of a user but `except`; returns how many. Hosts that keep their own users
+    /// call this when they disable one.
+    pub async fn end_user(
+        &self,
+        user: &UserId,
+        reason: EndReason,
+        except: Option<SessionId>,
+    ) -> Outcome<u64> {
+        let at = self.env.now();
+        match self.store.end_user(user, at, reason, except).await {
+            Ok(sessions) => {
+                let count = sessions.len() as u64;
+                for session in sessions {
+                    self.revocations.insert(Ended {
+                        session,
+                        at,
+                        reason,
+                    });
+                }
+                (
+                    Ok(count),
+                    Some(Event::SessionsEnded {
+                        user: user.clone(),
+                        count,
+                        reason,
+                    }),
+                )
+            }
+            Err(error) => (Err(error.into()), None),
+        }
+    }
+
+    /// The reason that stays, and the event if it is this end that took effect.
+    async fn end_row(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+    ) -> Result<(EndReason, Option<Event>)> {
+        let at = self.env.now();
+        let Some(row) = self.store.end(id, at, reason).await? else {
+            return Ok((reason, None));
+        };
+        let end = row.ended.unwrap_or(crate::session::End { at, reason });
+        self.revocations.insert(Ended {
+            session: id,
+            at: end.at,
+            reason: end.reason,
+        });
+        let ours = end.at == at && end.reason == reason;
+        let event = Event::SessionEnded {
+            user: row.user,
+            session: id,
+            reason,
+        };
+        Ok((end.reason, ours.then_some(event)))
+    }
+
+    /// Makes a session fresh again after its user's password was checked.
+    ///
+    /// # Errors
+    /// [`Error::SessionEnded`], [`Error::StoreUnavailable`].
+    pub async fn reauthenticate(&self, id: SessionId) -> Outcome<Grant> {
+        for _ in 0..=RETRIES {
+            match self.freshen(id).await {
+                Ok(Some(refreshed)) => {
+                    let Session { user, id, .. } = &refreshed.session;
+                    let event = Event::Reauthenticated {
+                        user: user.clone(),
+                        session: *id,
+                    };
+                    return (self.grant(refreshed), Some(event));
+                }
+                Ok(None) => {}
+                Err(error) => return (Err(error), None),
+            }
+        }
+        (Err(Error::StoreUnavailable), None)
+    }
+
+    async fn freshen(&self, id: SessionId) -> Result<Option<Refreshed>> {
+        let now = self.env.now();
+        let row = self.session(id).await?;
+        if let Some(reason) = row.over(now, &self.policy) {
+            return Err(Error::SessionEnded(reason));
+        }
+        let session = Session {
+            auth_time: now,
+            version: row.version + 1,
+            ..row
+        };
+        Ok(match self.store.swap(session.clone()).await? {
+            Write::Done => Some(Refreshed { session, now }),
+            Write::Lost => None,
+        })
+    }
+
+    /// Catches up with the store: keys that others made, sessions that others ended. Doors call it
+    /// every second, and once before they serve.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`]; the next call goes on where this one stopped.
+    pub async fn tick(&self) -> Result<()> {
+        self.keys.reload(&*self.store).await?;
+        let mut cursor = self.cursor();
+        loop {
+            let now = self.env.now();
+            let (ends, next) = self.store.ended_after(cursor, LOG_BATCH).await?;
+            let done = ends.is_empty();
+            ends.into_iter()
+                .for_each(|end| self.revocations.insert(end));
+            *self
+                .log_cursor
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = next;
+            cursor = next;
+            if done {
+                self.revocations.synced(now);
+                self.revocations.expire(now);
+                return Ok(());
+            }
+        }
+    }
+
+    fn cursor(&self) -> u64 {
+        *self
+            .log_cursor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes one small batch of expired rows; `true` when there may be more.
+    pub async fn purge(&self, limit: u32) -> Result<bool> {
+        let now = self.env.now();
+        let log_before = now - self.policy.revocation_span();
+        Ok(self.store.purge(now, log_before, limit).await? >= limit)
+    }
+
+    /// Whether verification and the store both answer.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.revocations.is_ready(self.env.now())
+    }
+
+    /// The clock that everything is dated by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.env.now()
+    }
+
+    /// Lifetimes and limits.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The key ring.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<KeyRing> {
+        &self.keys
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}

@@ -1,0 +1,171 @@
+//! What a database must do. Stores are dumb: no rotation logic in SQL or Lua.
+//!
+//! The contract, for each of the three traits:
+//!
+//! - An operation that returned `Ok` has taken effect for every process. One that returned `Err`
+//!   may or may not have.
+//! - *What ends a session is durable before it is acknowledged*: [`SessionStore::end`],
+//!   [`SessionStore::end_user`], and every write of an account or key. Inserts and swaps may be
+//!   lost by a crash; a lost session cannot come back to life because [`SessionStore::insert`]
+//!   refuses an existing id and there is no blind save.
+//! - An ended row keeps its reason until it would have expired (`expires_at` at the time of the
+//!   last write), then [`SessionStore::purge`] may remove it.
+//! - Futures complete on any executor and survive being dropped half-way: the operation then takes
+//!   effect wholly or not at all.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::env::Timestamp;
+use crate::error::StoreError;
+use crate::id::{SessionId, UserId};
+use crate::keys::{KeyId, StoredKey};
+use crate::revocation::{Ended, Feed};
+use crate::session::{EndReason, Session};
+
+/// Shorthand for results of stores.
+pub type StoreResult<T> = std::result::Result<T, StoreError>;
+
+/// Moves when all sessions of a user are ended: a login that was checked before does not survive.
+/// 0 for a user whose sessions were never all ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ValidFrom(pub i64);
+
+/// Whether a conditional write took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Write {
+    /// It did.
+    Done,
+    /// The condition did not hold; nothing was changed.
+    Lost,
+}
+
+/// Rows of sessions.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    /// Adds a session whose user's `valid_from` is still `seen`. Lost: it moved, or the id exists.
+    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write>;
+
+    /// The row, ended or not.
+    async fn load(&self, id: SessionId) -> StoreResult<Option<Session>>;
+
+    /// Replaces the row, if it has not ended and its version is one less than `session.version`.
+    async fn swap(&self, session: Session) -> StoreResult<Write>;
+
+    /// Ends a session that has not ended, incrementing its version; its row afterwards, so that the
+    /// reason that stays is known. `None`: no such row.
+    ///
+    /// `Feed`s and [`SessionStore::ended_after`] show the end before this returns.
+    async fn end(
+        &self,
+        id: SessionId,
+        at: Timestamp,
+        reason: EndReason,
+    ) -> StoreResult<Option<Session>>;
+
+    /// Ends every session of a user but `except`. Without `except` also moves `valid_from`: to
+    /// `at`, or to one more than it was if that is greater. Returns the ids that ended.
+    async fn end_user(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        except: Option<SessionId>,
+    ) -> StoreResult<Vec<SessionId>>;
+
+    /// The user's `valid_from`.
+    async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom>;
+
+    /// The user's sessions that have not ended, oldest first; some may have expired.
+    async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>>;
+
+    /// Sessions of all users that have not ended, in order of id after `after`, at most `limit`.
+    async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>>;
+
+    /// The log of ends, in the order they took effect: those after `cursor` (0: all), at most
+    /// `limit`, and the cursor to go on from. An end is never given a place before one that was
+    /// already readable. Entries may be dropped once `at` is before the time given to `purge`.
+    async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)>;
+
+    /// Removes at most `limit` rows that expired before `now` and log entries of ends before
+    /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done.
+    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32>;
+
+    /// Ends as they happen on this machine, where the store has a faster way than the log.
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        None
+    }
+}
+
+/// A built-in account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Never changes; `sub` of its tokens.
+    pub id: UserId,
+    /// Canonical, as made by [`crate::account::canonical`]; unique.
+    pub username: Box<str>,
+    /// A PHC string.
+    pub password_hash: crate::password::PasswordHash,
+    /// Whether logins are refused.
+    pub disabled: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// See [`ValidFrom`].
+    pub valid_from: ValidFrom,
+}
+
+/// Built-in accounts.
+#[async_trait]
+pub trait AccountStore: Send + Sync {
+    /// Adds an account. Lost: the username or id exists.
+    async fn add_account(&self, account: Account) -> StoreResult<Write>;
+
+    /// The account of a canonical username, with the user's `valid_from` of the same moment.
+    async fn account(&self, username: &str) -> StoreResult<Option<Account>>;
+
+    /// The account of an id.
+    async fn account_of(&self, user: &UserId) -> StoreResult<Option<Account>>;
+
+    /// Accounts in order of username after `after`, at most `limit`.
+    async fn accounts(&self, after: Option<&str>, limit: u32) -> StoreResult<Vec<Account>>;
+
+    /// Replaces `old` by `new`, whose password it hashes too. Lost: it is no longer `old`.
+    async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write>;
+
+    /// Sets a new password and ends all sessions of the user, in one transaction. Lost: no account.
+    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write>;
+
+    /// Disables (ending all sessions, in one transaction) or enables. Lost: no account.
+    async fn set_disabled(
+        &self,
+        user: &UserId,
+        disabled: bool,
+        at: Timestamp,
+    ) -> StoreResult<Write>;
+
+    /// Removes the account, ending all its sessions, in one transaction. Lost: no account.
+    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write>;
+}
+
+/// The key ring's rows. See [`crate::keys`].
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// Every key.
+    async fn keys(&self) -> StoreResult<Vec<StoredKey>>;
+
+    /// Adds a key. Lost: the id exists, or `only_if_none` and there is a key of its purpose already.
+    async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write>;
+
+    /// Replaces the key of the same id. Lost: no such key.
+    async fn update_key(&self, key: StoredKey) -> StoreResult<Write>;
+
+    /// Removes a key for good. Lost: no such key.
+    async fn remove_key(&self, id: KeyId) -> StoreResult<Write>;
+}
+
+/// A whole store.
+pub trait Store: SessionStore + AccountStore + KeyStore + 'static {}
+
+impl<T: SessionStore + AccountStore + KeyStore + 'static> Store for T {}
