@@ -171,7 +171,7 @@ impl Default for Hashing {
             queue: 64,
             patience: Duration::from_secs(2),
             idle_release: Duration::from_secs(10),
-            min_length: 15,
+            min_length: 8,
         }
     }
 }

@@ -3,20 +3,27 @@
 //! Guarantees: an end that this process knows of is refused from the next check on; ends of other
 //! processes on the machine are caught up with before each check, at the price of one atomic load
 //! when there are none. Nothing verifies before the first full load, nor when the store was out of
-//! reach for longer than the allowance.
+//! reach for longer than the allowance. Memory is bounded: over the cap the oldest ends become one
+//! moment, before which no token is accepted any more, and that costs a refresh, not a logout.
 //!
 //! An entry is found by the last 64 bits of the session id, 62 of them random. Ids are minted here
 //! and arrive only inside signed tokens, so nobody can choose them; among a million entries the
 //! odds that another session shares these bits are one in 4 x 10^12.
+//!
+//! Left out: a clock that jumps ahead by more than the skew and back again. What expired by the
+//! wrong time is forgotten.
 
-use std::collections::HashMap;
+mod table;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use self::table::{Key, Table};
 use crate::env::{Timestamp, millis};
 use crate::error::{Error, Result, StoreError};
 use crate::id::SessionId;
+use crate::policy::Policy;
 use crate::session::EndReason;
 
 /// An entry of the log of ends.
@@ -39,7 +46,8 @@ pub trait Feed: Send + Sync {
     /// # Errors
     /// The ring was overwritten past `from`, or cannot be read: read the store's log instead.
     fn read(&self, from: u64, entry: &mut dyn FnMut(Ended)) -> Result<u64, Lapped>;
-    /// Reads the store's log from its beginning, blocking: only after [`Lapped`].
+    /// Reads the store's log from its beginning, blocking: only after [`Lapped`]. Returns a head
+    /// that was read before the log was.
     ///
     /// # Errors
     /// The store did not answer.
@@ -50,45 +58,89 @@ pub trait Feed: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lapped;
 
+/// For how long, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How long an end is remembered at least: as long as a token of the session can be accepted.
+    pub span: Duration,
+    /// How long the store may be out of reach before verification stops.
+    pub allowance: Duration,
+    /// How far the clocks of two nodes may be apart.
+    pub skew: Duration,
+    /// The most entries, of at most 20 bytes each; ends of the last two `skew` come on top.
+    pub cap: usize,
+}
+
+impl Bounds {
+    /// What follows from a policy: one access lifetime of allowance, two million entries (36 MB).
+    #[must_use]
+    pub fn of(policy: &Policy) -> Bounds {
+        Bounds {
+            span: policy.revocation_span(),
+            allowance: policy.access_ttl,
+            skew: policy.clock_skew,
+            cap: 2_000_000,
+        }
+    }
+}
+
 const SHARDS: usize = 64;
 const NEVER: i64 = i64::MIN;
+/// Into how many steps of age the span is cut to find out what collapses.
+const STEPS: u16 = 256;
 
 /// The set of ended sessions.
 pub struct Revocations {
-    shards: Vec<RwLock<HashMap<u64, (Timestamp, EndReason)>>>,
+    shards: [Shard; SHARDS],
     len: AtomicUsize,
-    span: Duration,
-    allowance: Duration,
+    bounds: Bounds,
+    /// Tokens issued in this second or before are refused.
+    collapsed: AtomicI64,
     synced_at: AtomicI64,
     feed: Option<Arc<dyn Feed>>,
     position: AtomicU64,
     catching_up: Mutex<()>,
+    failures: AtomicU64,
+}
+
+/// On cache lines of its own: verifiers of different sessions do not wait for each other.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard(RwLock<Table>);
+
+impl Shard {
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Revocations {
-    /// Entries are kept for `span` after the end; the store may be out of reach for `allowance`.
+    /// An empty set, which refuses everything until [`Revocations::synced`] is called.
     #[must_use]
-    pub fn new(span: Duration, allowance: Duration, feed: Option<Arc<dyn Feed>>) -> Self {
+    pub fn new(bounds: Bounds, feed: Option<Arc<dyn Feed>>) -> Self {
         Revocations {
-            shards: std::iter::repeat_with(RwLock::default)
-                .take(SHARDS)
-                .collect(),
+            shards: std::array::from_fn(|_| Shard::default()),
             len: AtomicUsize::new(0),
-            span,
-            allowance,
+            bounds,
+            collapsed: AtomicI64::new(NEVER),
             synced_at: AtomicI64::new(NEVER),
             // What is in the ring already is in the log too, which is read before anything verifies.
             position: AtomicU64::new(feed.as_ref().map_or(0, |feed| feed.head())),
             feed,
             catching_up: Mutex::default(),
+            failures: AtomicU64::new(0),
         }
     }
 
     /// Remembers an end. The first reason stays.
     pub fn insert(&self, end: Ended) {
-        let (shard, key) = self.place(end.session);
-        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        if shard.insert(key, (end.at, end.reason)).is_none() {
+        let key = Key::of(end.session);
+        let mut shard = self.shards[key.shard()].write();
+        if shard.insert(key, &end) {
             self.len.fetch_add(1, Ordering::Release);
         }
     }
@@ -96,31 +148,37 @@ impl Revocations {
     /// Refuses the token of a session that ended.
     ///
     /// # Errors
-    /// [`Error::SessionEnded`]; [`Error::StoreUnavailable`] when this set may be out of date.
-    pub fn check(&self, session: SessionId, now: Timestamp) -> Result<()> {
+    /// [`Error::SessionEnded`]; [`Error::TokenExpired`] when the token is older than what is
+    /// remembered one by one; [`Error::StoreUnavailable`] when this set may be out of date.
+    pub fn check(&self, session: SessionId, issued_at: Timestamp, now: Timestamp) -> Result<()> {
         if !self.is_ready(now) {
             return Err(Error::StoreUnavailable);
         }
         self.catch_up()?;
-        if self.len.load(Ordering::Acquire) == 0 {
-            return Ok(());
+        if let Some(reason) = self.reason(session) {
+            return Err(Error::SessionEnded(reason));
         }
-        let (shard, key) = self.place(session);
-        match shard
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-        {
-            Some((_, reason)) => Err(Error::SessionEnded(*reason)),
-            None => Ok(()),
+        // Read last: what collapsed meanwhile left its table only after this moment had risen.
+        if issued_at.seconds() <= self.collapsed.load(Ordering::Acquire) {
+            return Err(Error::TokenExpired);
         }
+        Ok(())
     }
 
-    /// Whether the set is complete and the store was heard of recently enough.
+    fn reason(&self, session: SessionId) -> Option<EndReason> {
+        if self.is_empty() {
+            return None;
+        }
+        let key = Key::of(session);
+        self.shards[key.shard()].read().reason(key)
+    }
+
+    /// Whether the set is complete and the store was heard of recently enough. A clock that stepped
+    /// ahead is put right by the next poll.
     #[must_use]
     pub fn is_ready(&self, now: Timestamp) -> bool {
         let synced = self.synced_at.load(Ordering::Acquire);
-        synced != NEVER && now.since(Timestamp(synced)) <= millis(self.allowance)
+        synced != NEVER && now.since(Timestamp(synced)) <= millis(self.bounds.allowance)
     }
 
     /// The store's log was read to its end at `now`.
@@ -128,45 +186,118 @@ impl Revocations {
         self.synced_at.store(now.0, Ordering::Release);
     }
 
-    /// Forgets ends whose tokens have all expired.
+    /// Forgets ends whose tokens have all expired, a sixteenth of the span late at most, and what
+    /// the cap leaves no room for. Called every second; holds up a verifier for one shard at most.
     pub fn expire(&self, now: Timestamp) {
+        let span = seconds_up(self.bounds.span);
         for shard in &self.shards {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let before = shard.len();
-            shard.retain(|_, (at, _)| *at + self.span > now);
-            self.len.fetch_sub(before - shard.len(), Ordering::Release);
+            // Late, so that a shard is swept sixteen times in a span and not every second.
+            if shard.read().is_older(span + span / 16, now.seconds()) {
+                self.sweep(shard, span, now);
+            }
         }
+        if self.len() > self.bounds.cap {
+            self.collapse(now);
+        }
+    }
+
+    fn sweep(&self, shard: &Shard, age: i64, now: Timestamp) {
+        let mut shard = shard.write();
+        let gone = shard.sweep(age, now.seconds());
+        self.len.fetch_sub(gone, Ordering::Release);
+    }
+
+    /// Turns the oldest ends into one moment, down to seven eighths of the cap.
+    fn collapse(&self, now: Timestamp) {
+        let skew = seconds_up(self.bounds.skew);
+        // Were younger ones to collapse, tokens that are minted now would be refused at once.
+        let age = self.age_to_keep(now).max(skew.saturating_mul(2) + 1);
+        let before = now.seconds().saturating_sub(age).saturating_add(skew);
+        self.collapsed.fetch_max(before, Ordering::AcqRel);
+        for shard in &self.shards {
+            self.sweep(shard, age, now);
+        }
+    }
+
+    /// The age up to which at most seven eighths of the cap are.
+    fn age_to_keep(&self, now: Timestamp) -> i64 {
+        let step = seconds_up(self.bounds.span) / i64::from(STEPS) + 1;
+        let mut counts = vec![0; usize::from(STEPS)];
+        for shard in &self.shards {
+            for age in shard.read().ages(now.seconds()) {
+                let step = usize::try_from(age.max(0) / step).unwrap_or(0);
+                counts[step.min(usize::from(STEPS - 1))] += 1;
+            }
+        }
+        let mut kept = 0;
+        let fit = counts.iter().take_while(|count| {
+            kept += **count;
+            kept <= self.bounds.cap / 8 * 7
+        });
+        i64::try_from(fit.count()).unwrap_or(0) * step - 1
+    }
+
+    /// How many ends are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory that the entries take, free places included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().bytes()).sum()
     }
 
     /// Takes in what other processes ended. Whoever finds the ring moved waits until it is read:
     /// a verifier that went on meanwhile would accept what was already acknowledged as ended.
     fn catch_up(&self) -> Result<()> {
-        let Some(feed) = &self.feed else {
-            return Ok(());
-        };
-        if feed.head() == self.position.load(Ordering::Acquire) {
-            return Ok(());
+        match &self.feed {
+            Some(feed) if !self.is_at_head(&**feed) => self.read_feed(&**feed),
+            _ => Ok(()),
         }
+    }
+
+    fn is_at_head(&self, feed: &dyn Feed) -> bool {
+        feed.head() == self.position.load(Ordering::Acquire)
+    }
+
+    #[cold]
+    fn read_feed(&self, feed: &dyn Feed) -> Result<()> {
+        let failures = self.failures.load(Ordering::Acquire);
         let _turn = self
             .catching_up
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let from = self.position.load(Ordering::Acquire);
+        if self.is_at_head(feed) {
+            return Ok(());
+        }
+        // Those who waited for a store that does not answer do not ask it once more, each in turn.
+        if failures != self.failures.load(Ordering::Acquire) {
+            return Err(Error::StoreUnavailable);
+        }
         let mut insert = |end| self.insert(end);
-        let position = match feed.read(from, &mut insert) {
+        let position = match feed.read(self.position.load(Ordering::Acquire), &mut insert) {
             Ok(position) => position,
-            Err(Lapped) => feed.reload(&mut insert)?,
+            Err(Lapped) => feed.reload(&mut insert).inspect_err(|_| {
+                self.failures.fetch_add(1, Ordering::Release);
+            })?,
         };
         self.position.store(position, Ordering::Release);
         Ok(())
     }
-
-    fn place(&self, session: SessionId) -> (&RwLock<HashMap<u64, (Timestamp, EndReason)>>, u64) {
-        let mut key = [0; 8];
-        key.copy_from_slice(&session.0[8..]);
-        (
-            &self.shards[usize::from(session.0[15]) % SHARDS],
-            u64::from_be_bytes(key),
-        )
-    }
 }
+
+/// Whole seconds, rounded up.
+fn seconds_up(span: Duration) -> i64 {
+    Timestamp(millis(span).saturating_add(999)).seconds()
+}
+
+#[cfg(test)]
+mod tests;

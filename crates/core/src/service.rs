@@ -354,7 +354,7 @@ impl Service {
     pub fn verify(&self, token: &str) -> Result<Claims> {
         let now = self.env.now();
         let claims = self.keys.verify_access(token, now, &self.policy)?;
-        self.revocations.check(claims.session(), now)?;
+        self.revocations.check(claims.session(), claims.issued_at(), now)?;
         Ok(claims)
     }
 

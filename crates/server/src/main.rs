@@ -1,2 +1,48 @@
-//! The stand-alone server.
-fn main() {}
+//! Doorward's stand-alone server: sessions for anything that speaks HTTP.
+//!
+//! - `config`: every setting in one table; file, environment, flags.
+//! - `initialization`: from settings to a door.
+//! - `serve`: listeners, TLS, limits, graceful shutdown; `operator`: health and metrics.
+//! - `cli`: users, sessions and keys from the command line.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod initialization;
+mod logging;
+mod operator;
+mod serve;
+mod tls;
+
+use std::process::ExitCode;
+
+use crate::config::Config;
+
+/// What the program ends with: words for the operator.
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let arguments = cli::command().get_matches();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::say_error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &clap::ArgMatches) -> Outcome {
+    let config = Config::read(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = match arguments.subcommand() {
+        Some(("serve", _)) => runtime.block_on(serve::serve(config)),
+        Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),
+        Some(("user", arguments)) => runtime.block_on(cli::user::run(config, arguments)),
+        Some(("session", arguments)) => runtime.block_on(cli::session::run(config, arguments)),
+        Some(("keys", arguments)) => runtime.block_on(cli::keys::run(config, arguments)),
+        _ => Ok(()),
+    };
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome
+}

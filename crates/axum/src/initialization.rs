@@ -1,0 +1,216 @@
+//! INITIALIZATION: what an app configures once, and the work that goes on in the background.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_core::keys::{KeyConfig, KeyRing, RingError};
+use doorward_core::password::{Hashing, Passwords};
+use doorward_core::policy::PolicyError;
+use doorward_core::revocation::{Bounds, Revocations};
+use doorward_core::store::Store;
+use doorward_core::{Accounts, Env, Event, Policy, Service, SystemEnv};
+use doorward_http::{Api, Settings, SettingsError};
+use doorward_stores::SqliteStore;
+use ipnet::IpNet;
+
+use crate::routes::Users;
+
+/// How often the store's log and keys are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Rows that one step of cleaning up looks at: a few milliseconds.
+const SWEEP: u32 = 1_000;
+
+/// Sessions for an app. Cheap to clone; its background work ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Doorward {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) api: Api,
+    pub(crate) users: Arc<dyn Users>,
+    pub(crate) own_users: bool,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) on_event: Box<dyn Fn(&Event) + Send + Sync>,
+    accounts: Accounts,
+    passwords: Arc<Passwords>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+/// Where sessions are kept.
+enum Place {
+    Sqlite(PathBuf),
+    Store(Arc<dyn Store>),
+}
+
+/// What an app configures: public fields with defaults, then [`Builder::open`].
+pub struct Builder {
+    place: Place,
+    /// Lifetimes and limits.
+    pub policy: Policy,
+    /// Paths, cookies and origins.
+    pub settings: Settings,
+    /// Which key signs access tokens.
+    pub key: KeyConfig,
+    /// How passwords of built-in accounts are hashed.
+    pub hashing: Hashing,
+    /// The app's own users; `None`: the built-in accounts.
+    pub users: Option<Arc<dyn Users>>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Told of each event; by default it is logged with `tracing`.
+    pub on_event: Box<dyn Fn(&Event) + Send + Sync>,
+}
+
+/// Why a door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A lifetime or limit.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A path, cookie or origin.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The database file.
+    #[error(transparent)]
+    Sqlite(#[from] doorward_stores::OpenError),
+    /// A key, or the store that keeps it.
+    #[error(transparent)]
+    Keys(#[from] RingError),
+    /// The store did not answer.
+    #[error("the session store does not answer")]
+    Store,
+}
+
+impl Doorward {
+    /// Sessions in an SQLite file, which is made where there is none.
+    #[must_use]
+    pub fn sqlite(path: impl AsRef<Path>) -> Builder {
+        Builder::new(Place::Sqlite(path.as_ref().into()))
+    }
+
+    /// Sessions in any store.
+    #[must_use]
+    pub fn store(store: Arc<dyn Store>) -> Builder {
+        Builder::new(Place::Store(store))
+    }
+
+    /// The business logic, for views written by hand.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        self.inner.api.service()
+    }
+
+    /// The wire, for hosts that route themselves.
+    #[must_use]
+    pub fn api(&self) -> &Api {
+        &self.inner.api
+    }
+
+    /// The built-in accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.inner.accounts
+    }
+
+    /// The hashing threads.
+    #[must_use]
+    pub fn passwords(&self) -> &Arc<Passwords> {
+        &self.inner.passwords
+    }
+}
+
+impl Builder {
+    fn new(place: Place) -> Self {
+        Builder {
+            place,
+            policy: Policy::default(),
+            settings: Settings::default(),
+            key: KeyConfig::default(),
+            hashing: Hashing::default(),
+            users: None,
+            trusted_proxies: Vec::new(),
+            on_event: Box::new(log),
+        }
+    }
+
+    /// Opens the store and starts the background work on the current tokio runtime.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub async fn open(self) -> Result<Doorward, OpenError> {
+        self.policy.check()?;
+        let env: Arc<dyn Env> = Arc::new(SystemEnv);
+        let store: Arc<dyn Store> = match self.place {
+            Place::Sqlite(path) => Arc::new(SqliteStore::open(path, self.policy.clone())?),
+            Place::Store(store) => store,
+        };
+        let keys = Arc::new(KeyRing::open(&*store, self.key, Arc::clone(&env)).await?);
+        let revocations = Arc::new(Revocations::new(Bounds::of(&self.policy), store.feed()));
+        let service =
+            Service::new(Arc::clone(&store), keys, revocations, self.policy, Arc::clone(&env));
+        let service = Arc::new(service);
+        service.tick().await.map_err(|_| OpenError::Store)?;
+        let passwords = Arc::new(Passwords::new(self.hashing, Arc::clone(&env)));
+        let accounts = Accounts::new(store, Arc::clone(&passwords), env);
+        let own_users = self.users.is_some();
+        let users = self.users.unwrap_or_else(|| Arc::new(accounts.clone()));
+        let inner = Arc::new(Inner {
+            api: Api::new(service, self.settings)?,
+            users,
+            own_users,
+            trusted_proxies: self.trusted_proxies,
+            on_event: self.on_event,
+            accounts,
+            passwords,
+        });
+        tokio::spawn(background(Arc::downgrade(&inner)));
+        Ok(Doorward { inner })
+    }
+}
+
+/// Every second: keys and ends of other processes, and a little cleaning up. What fails now is
+/// tried again; readiness tells.
+async fn background(door: std::sync::Weak<Inner>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        let Some(door) = door.upgrade() else { return };
+        let service = door.api.service();
+        let ticked = service.tick().await;
+        if ticked.is_err() != failing {
+            failing = ticked.is_err();
+            tell_store(failing);
+        }
+        if !failing {
+            let _ = service.purge(SWEEP).await;
+        }
+    }
+}
+
+fn tell_store(failing: bool) {
+    if failing {
+        tracing::error!("the session store does not answer");
+    } else {
+        tracing::info!("the session store answers again");
+    }
+}
+
+/// One line an event: ids and reasons, never a token or a password.
+fn log(event: &Event) {
+    match event {
+        Event::ReuseDetected { .. } | Event::ForkSuspected { .. } | Event::StoreBehind { .. } => {
+            tracing::warn!(event = ?event, "session");
+        }
+        Event::Refreshed { .. } => tracing::debug!(event = ?event, "session"),
+        _ => tracing::info!(event = ?event, "session"),
+    }
+}

@@ -1,0 +1,196 @@
+//! ROUTES: the router, and the questions that an app with its own users answers.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use bytes::Bytes;
+use doorward_core::password::Password;
+use doorward_core::{Accounts, Error, Identity, Result, UserId};
+use doorward_http::{Api, Ask, Client, Endpoint, ROUTES, Reply, Route, client_address, settle};
+
+use crate::initialization::Doorward;
+
+/// The future of an answer.
+pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// What only the app knows about its users. Apps without a user table leave it to the built-in
+/// accounts.
+///
+/// An app that disables a user calls [`doorward_core::Service::end_user`].
+pub trait Users: Send + Sync + 'static {
+    /// Whose credentials are these?
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] for an unknown user, a wrong password, and a disabled account
+    /// alike, after the same work.
+    fn identify<'a>(&'a self, username: &'a str, password: Password) -> Answering<'a, Identity>;
+
+    /// Is this the user's password?
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`].
+    fn confirm<'a>(&'a self, user: &'a UserId, password: Password) -> Answering<'a, ()>;
+
+    /// Gives the user a new password. The sessions end by themselves. Without this method
+    /// `POST /password` is not mounted: see [`Users::sets_passwords`].
+    ///
+    /// # Errors
+    /// [`Error::PasswordTooWeak`], [`Error::NotFound`].
+    fn set_password<'a>(&'a self, _user: &'a UserId, _new: Password) -> Answering<'a, ()> {
+        Box::pin(async { Err(Error::NotFound) })
+    }
+
+    /// Whether [`Users::set_password`] can be answered.
+    fn sets_passwords(&self) -> bool {
+        false
+    }
+
+    /// Makes an account, where `settings.register` is on.
+    ///
+    /// # Errors
+    /// [`Error::UsernameTaken`], [`Error::PasswordTooWeak`].
+    fn register<'a>(&'a self, _username: &'a str, _password: Password) -> Answering<'a, Identity> {
+        Box::pin(async { Err(Error::NotFound) })
+    }
+
+    /// The claims that a refreshed token carries, where `settings.renew` is on; `None`: those of
+    /// the login.
+    ///
+    /// # Errors
+    /// Any but [`Error::StoreUnavailable`] ends the session.
+    fn renew<'a>(&'a self, _user: &'a UserId) -> Answering<'a, Option<Box<str>>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+impl Users for Accounts {
+    fn identify<'a>(&'a self, username: &'a str, password: Password) -> Answering<'a, Identity> {
+        Box::pin(Accounts::identify(self, username, password))
+    }
+
+    fn confirm<'a>(&'a self, user: &'a UserId, password: Password) -> Answering<'a, ()> {
+        Box::pin(Accounts::confirm(self, user, password))
+    }
+
+    fn set_password<'a>(&'a self, user: &'a UserId, new: Password) -> Answering<'a, ()> {
+        Box::pin(Accounts::set_password(self, user, new))
+    }
+
+    fn sets_passwords(&self) -> bool {
+        true
+    }
+}
+
+impl Doorward {
+    /// The API under `settings.url_prefix`, for any app: it carries its own state.
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        self.router_with(|_| false)
+    }
+
+    /// As [`Doorward::router`], with the endpoints that only some hosts mount.
+    pub fn router_with<S: Clone + Send + Sync + 'static>(
+        &self,
+        extra: impl Fn(Endpoint) -> bool,
+    ) -> Router<S> {
+        let prefix = &self.inner.api.settings().url_prefix;
+        let mounted = ROUTES.iter().filter(|route| self.mounts(route.endpoint, &extra));
+        mounted.fold(Router::new(), |router, route| {
+            router.route(&format!("{prefix}{}", route.path), self.endpoint(route))
+        })
+    }
+
+    /// A question that the host cannot answer is not asked.
+    fn mounts(&self, endpoint: Endpoint, extra: impl Fn(Endpoint) -> bool) -> bool {
+        match endpoint {
+            Endpoint::Verify => extra(endpoint),
+            Endpoint::Register => self.inner.api.settings().register,
+            Endpoint::ChangePassword => self.inner.users.sets_passwords(),
+            _ => true,
+        }
+    }
+
+    fn endpoint<S: Clone + Send + Sync + 'static>(&self, route: &Route) -> MethodRouter<S> {
+        let (door, endpoint) = (self.clone(), route.endpoint);
+        let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
+        let handle = move |request: Request| {
+            let door = door.clone();
+            async move { door.answer(endpoint, request).await }
+        };
+        let options = {
+            let door = self.clone();
+            move |request: Request| async move {
+                let (parts, _) = request.into_parts();
+                door.inner.api.preflight(&parts).map(Body::from)
+            }
+        };
+        let shares_path = ROUTES.iter().find(|other| other.path == route.path);
+        let router = on(filter, handle);
+        // Of the routes that share a path one answers the preflight for all.
+        if shares_path.is_some_and(|first| first.endpoint == route.endpoint) {
+            router.options(options)
+        } else {
+            router
+        }
+    }
+
+    async fn answer(&self, endpoint: Endpoint, request: Request) -> Response {
+        let client = Client { address: self.address(&request) };
+        let (parts, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, Api::MAX_BODY).await else {
+            return self.inner.api.too_large(&parts).map(Body::from);
+        };
+        let request = http::Request::from_parts(parts, body);
+        let reply = self.inner.api.call(endpoint, request, client).await;
+        self.settled(reply).await
+    }
+
+    async fn settled(&self, reply: Reply) -> Response {
+        let answer = if self.inner.own_users {
+            self.by_users(reply).await
+        } else {
+            settle(reply, self.accounts()).await
+        };
+        answer.events.iter().for_each(|event| (self.inner.on_event)(event));
+        answer.response.map(Body::from)
+    }
+
+    async fn by_users(&self, mut reply: Reply) -> doorward_http::Answer {
+        let users = &self.inner.users;
+        loop {
+            reply = match reply {
+                Reply::Done(answer) => return answer,
+                Reply::Ask(Ask::Identify { username, password, next }) => {
+                    next.answer(users.identify(&username, password).await).await
+                }
+                Reply::Ask(Ask::Confirm { user, password, next }) => {
+                    next.answer(users.confirm(&user, password).await).await
+                }
+                Reply::Ask(Ask::SetPassword { user, password, next }) => {
+                    next.answer(users.set_password(&user, password).await).await
+                }
+                Reply::Ask(Ask::Register { username, password, next }) => {
+                    next.answer(users.register(&username, password).await)
+                }
+                Reply::Ask(Ask::Renew { user, next }) => {
+                    next.answer(users.renew(&user).await).await
+                }
+            }
+        }
+    }
+
+    fn address(&self, request: &Request) -> Option<std::net::IpAddr> {
+        let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+        Some(client_address(peer.ip(), request.headers(), &self.inner.trusted_proxies))
+    }
+}
+
+/// A refusal as the API words it.
+pub(crate) fn as_axum(response: http::Response<Bytes>) -> Response {
+    response.map(Body::from)
+}

@@ -1,0 +1,170 @@
+//! Errors on the wire (RFC 9457): the only place where a meaning becomes a status.
+
+use bytes::Bytes;
+use doorward_core::Error;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+/// Whatever a request can be refused for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The engine refused.
+    Engine(Error),
+    /// The password check inside a session failed: 403, so that clients do not refresh and retry.
+    PasswordRefused,
+    /// The request breaks the form that the API asks for, and how.
+    BadRequest(&'static str),
+    /// A body that is not JSON.
+    UnsupportedMediaType,
+    /// A body over the limit.
+    PayloadTooLarge,
+    /// An unsafe request that another site may have caused.
+    CsrfFailed,
+}
+
+impl<E: Into<Error>> From<E> for Problem {
+    fn from(error: E) -> Self {
+        Problem::Engine(error.into())
+    }
+}
+
+/// Status, code, detail.
+type Words = (u16, &'static str, &'static str);
+
+impl Problem {
+    /// Every code and the status it comes with.
+    pub const CODES: [(&'static str, u16); 17] = [
+        ("bad_request", 400),
+        ("invalid_credentials", 401),
+        ("token_missing", 401),
+        ("token_invalid", 401),
+        ("token_expired", 401),
+        ("session_ended", 401),
+        ("refresh_reused", 401),
+        ("fresh_login_required", 401),
+        ("csrf_failed", 403),
+        ("not_found", 404),
+        ("username_taken", 409),
+        ("payload_too_large", 413),
+        ("unsupported_media_type", 415),
+        ("password_too_weak", 422),
+        ("too_many_attempts", 429),
+        ("overloaded", 503),
+        ("store_unavailable", 503),
+    ];
+
+    fn words(&self) -> Words {
+        match self {
+            Problem::Engine(error) => engine_words(error),
+            Problem::PasswordRefused => (403, "invalid_credentials", "the password is wrong"),
+            Problem::BadRequest(detail) => (400, "bad_request", detail),
+            Problem::UnsupportedMediaType => {
+                (415, "unsupported_media_type", "the body must be application/json")
+            }
+            Problem::PayloadTooLarge => (413, "payload_too_large", "the body is too large"),
+            Problem::CsrfFailed => {
+                (403, "csrf_failed", "the request does not come from this site or an allowed origin")
+            }
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.words().1
+    }
+
+    /// The finished answer, without the headers that every answer has.
+    #[must_use]
+    pub fn response(&self) -> Response<Bytes> {
+        let (status, code, detail) = self.words();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let document = Document {
+            r#type: format!("urn:doorward:problem:{code}"),
+            title: title(code),
+            status: status.as_u16(),
+            detail,
+            code,
+            msg: detail,
+            reason: match self {
+                Problem::Engine(Error::SessionEnded(reason)) => Some(reason.name()),
+                _ => None,
+            },
+        };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    /// RFC 6750, section 3; RFC 9470 for a login that is too long ago.
+    fn challenge(&self) -> &'static str {
+        match self {
+            Problem::Engine(Error::TokenMissing | Error::InvalidCredentials) => "Bearer",
+            Problem::Engine(Error::FreshLoginRequired) => {
+                "Bearer error=\"insufficient_user_authentication\""
+            }
+            _ => "Bearer error=\"invalid_token\"",
+        }
+    }
+
+    /// In seconds.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Problem::Engine(Error::Overloaded { retry_after }) => Some(retry_after.as_secs().max(1)),
+            Problem::Engine(Error::StoreUnavailable) => Some(1),
+            _ => None,
+        }
+    }
+}
+
+fn engine_words(error: &Error) -> Words {
+    match error {
+        Error::InvalidCredentials => (401, "invalid_credentials", "username or password is wrong"),
+        Error::TokenMissing => (401, "token_missing", "a token is required"),
+        Error::TokenInvalid => (401, "token_invalid", "the token is not valid"),
+        Error::TokenExpired => (401, "token_expired", "the access token has expired; refresh it"),
+        Error::SessionEnded(_) => (401, "session_ended", "the session has ended; log in again"),
+        Error::RefreshReused => (
+            401,
+            "refresh_reused",
+            "the refresh token was used by two holders; the session has ended",
+        ),
+        Error::FreshLoginRequired => {
+            (401, "fresh_login_required", "the last password check is too long ago")
+        }
+        Error::PasswordTooWeak(detail) => (422, "password_too_weak", detail),
+        Error::UsernameTaken => (409, "username_taken", "the username is taken"),
+        Error::NotFound => (404, "not_found", "there is no such thing, or it is not yours"),
+        Error::BadRequest(detail) => (400, "bad_request", detail),
+        Error::Overloaded { .. } => (503, "overloaded", "too many logins at once; try again soon"),
+        _ => (503, "store_unavailable", "the session store does not answer; try again soon"),
+    }
+}
+
+fn title(code: &str) -> String {
+    let mut title = code.replace('_', " ");
+    title[..1].make_ascii_uppercase();
+    title
+}
+
+#[derive(Serialize)]
+struct Document {
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+    msg: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}

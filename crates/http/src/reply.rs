@@ -1,0 +1,112 @@
+//! What comes back: a finished answer, or a question that only the host can settle.
+
+use bytes::Bytes;
+use doorward_core::password::Password;
+use doorward_core::{Accounts, Error, Event, Identity, Result, UserId};
+use http::Response;
+
+use crate::routes::{Confirmed, Identified, PasswordSet, Registered, Renewed};
+
+/// A step of an exchange.
+#[derive(Debug)]
+pub enum Reply {
+    /// It is over.
+    Done(Answer),
+    /// The host answers, and gets the next step.
+    Ask(Ask),
+}
+
+/// A finished answer, and what happened on the way.
+#[derive(Debug)]
+pub struct Answer {
+    /// To be sent as it is.
+    pub response: Response<Bytes>,
+    /// To be logged, counted, signalled.
+    pub events: Vec<Event>,
+}
+
+/// A question; its `next` takes the host's answer.
+#[derive(Debug)]
+pub enum Ask {
+    /// Whose credentials are these? Unknown users and wrong passwords are
+    /// [`Error::InvalidCredentials`], after the same work.
+    Identify {
+        /// As it was typed.
+        username: String,
+        /// As it was typed.
+        password: Password,
+        /// Goes on.
+        next: Identified,
+    },
+    /// Is this the user's password?
+    Confirm {
+        /// Whose.
+        user: UserId,
+        /// As it was typed.
+        password: Password,
+        /// Goes on.
+        next: Confirmed,
+    },
+    /// Give the user this password.
+    SetPassword {
+        /// Whose.
+        user: UserId,
+        /// The new one.
+        password: Password,
+        /// Goes on.
+        next: PasswordSet,
+    },
+    /// Make an account.
+    Register {
+        /// As it was typed.
+        username: String,
+        /// As it was typed.
+        password: Password,
+        /// Goes on.
+        next: Registered,
+    },
+    /// What claims does this user have now? An error ends the session.
+    Renew {
+        /// Whose.
+        user: UserId,
+        /// Goes on.
+        next: Renewed,
+    },
+}
+
+/// Settles every question by the built-in accounts.
+pub async fn settle(mut reply: Reply, accounts: &Accounts) -> Answer {
+    loop {
+        reply = match reply {
+            Reply::Done(answer) => return answer,
+            Reply::Ask(ask) => by_accounts(ask, accounts).await,
+        }
+    }
+}
+
+async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
+    match ask {
+        Ask::Identify { username, password, next } => {
+            next.answer(accounts.identify(&username, password).await).await
+        }
+        Ask::Confirm { user, password, next } => {
+            next.answer(accounts.confirm(&user, password).await).await
+        }
+        Ask::SetPassword { user, password, next } => {
+            next.answer(accounts.set_password(&user, password).await).await
+        }
+        Ask::Register { username, password, next } => {
+            next.answer(register(&username, password, accounts).await)
+        }
+        Ask::Renew { user: _, next } => next.answer(Ok(None)).await,
+    }
+}
+
+async fn register(username: &str, password: Password, accounts: &Accounts) -> Result<Identity> {
+    let name = doorward_core::account::canonical(username)?;
+    let user = accounts.register(&name, password).await?;
+    Ok(Identity { user, username: Some(name), valid_from: None, claims: None })
+}
+
+/// Shorthand for what a host answers.
+pub type HostResult<T> = std::result::Result<T, Error>;

@@ -1,0 +1,785 @@
+//! ROUTES: the table, then one function an endpoint.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use doorward_core::access_token::Claims;
+use doorward_core::error::Result as Decided;
+use doorward_core::password::Password;
+use doorward_core::service::{Grant, Refreshed, Terms};
+use doorward_core::{
+    Delivery, Device, EndReason, Error, Event, Identity, Service, Session, SessionId, Timestamp,
+    UserId,
+};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, REFERRER_POLICY, USER_AGENT, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::cookies::Cookies;
+use crate::credentials::{self, newest_refresh};
+use crate::guard::Need;
+use crate::problem::Problem;
+use crate::reply::{Answer, Ask, Reply};
+use crate::settings::{Settings, SettingsError};
+use crate::{body, cors, csrf, docs, openapi};
+
+/// Everything the API can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "docs/api.md and the OpenAPI description say what each does")]
+pub enum Endpoint {
+    Login,
+    Refresh,
+    Logout,
+    Session,
+    Sessions,
+    EndSession,
+    EndSessions,
+    Reauthenticate,
+    ChangePassword,
+    Register,
+    Jwks,
+    OpenApi,
+    Docs,
+    DocsAsset,
+    Verify,
+}
+
+/// A line of [`ROUTES`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// How it is asked for.
+    pub method: Method,
+    /// Below the prefix; `{id}` is a segment.
+    pub path: &'static str,
+    /// What it is.
+    pub endpoint: Endpoint,
+}
+
+const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method, path, endpoint }
+}
+
+/// The API. [`Endpoint::Register`] is mounted where it is switched on, [`Endpoint::Verify`] by the
+/// stand-alone server only.
+pub static ROUTES: [Route; 16] = [
+    route(Method::POST, "/login", Endpoint::Login),
+    route(Method::POST, "/refresh", Endpoint::Refresh),
+    route(Method::POST, "/logout", Endpoint::Logout),
+    route(Method::POST, "/refresh/logout", Endpoint::Logout),
+    route(Method::GET, "/session", Endpoint::Session),
+    route(Method::GET, "/sessions", Endpoint::Sessions),
+    route(Method::DELETE, "/sessions/{id}", Endpoint::EndSession),
+    route(Method::DELETE, "/sessions", Endpoint::EndSessions),
+    route(Method::POST, "/reauthenticate", Endpoint::Reauthenticate),
+    route(Method::POST, "/password", Endpoint::ChangePassword),
+    route(Method::POST, "/register", Endpoint::Register),
+    route(Method::GET, "/jwks.json", Endpoint::Jwks),
+    route(Method::GET, "/openapi.json", Endpoint::OpenApi),
+    route(Method::GET, "/docs", Endpoint::Docs),
+    route(Method::GET, "/docs/{asset}", Endpoint::DocsAsset),
+    route(Method::GET, "/verify", Endpoint::Verify),
+];
+
+/// The API over a service. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    service: Arc<Service>,
+    settings: Settings,
+    cookies: Cookies,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+/// Either of the ways a step ends.
+type Step = Result<Reply, Problem>;
+
+impl Api {
+    /// The API over `service`.
+    ///
+    /// # Errors
+    /// Settings that cannot be used, in words that say what to change.
+    pub fn new(service: Arc<Service>, settings: Settings) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let cookies = Cookies::new(&settings);
+        Ok(Api(Arc::new(Inner { service, settings, cookies })))
+    }
+
+    /// Answers a request that the host has routed and read whole.
+    pub async fn call(&self, endpoint: Endpoint, request: Request<Bytes>, client: Client) -> Reply {
+        let exchange = Exchange::new(self, &request);
+        match self.step(endpoint, &request, client, exchange.clone()).await {
+            Ok(reply) => reply,
+            Err(problem) => exchange.refuse(&problem),
+        }
+    }
+
+    async fn step(
+        &self,
+        endpoint: Endpoint,
+        request: &Request<Bytes>,
+        client: Client,
+        exchange: Exchange,
+    ) -> Step {
+        match endpoint {
+            Endpoint::Login => self.login(request, client, exchange),
+            Endpoint::Refresh => self.refresh(request, exchange).await,
+            Endpoint::Logout => self.logout(request, exchange).await,
+            Endpoint::Session => self.session(request, exchange).await,
+            Endpoint::Sessions => self.sessions(request, exchange).await,
+            Endpoint::EndSession => self.end_session(request, exchange).await,
+            Endpoint::EndSessions => self.end_sessions(request, exchange).await,
+            Endpoint::Reauthenticate => self.reauthenticate(request, exchange),
+            Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
+            Endpoint::Register => self.register(request, exchange),
+            Endpoint::Jwks => Ok(exchange.json(200, &self.service().keys().jwks())),
+            Endpoint::OpenApi => Ok(exchange.json(200, &openapi::describe(self.settings()))),
+            Endpoint::Docs => Ok(exchange.done(docs::page(&self.settings().url_prefix))),
+            Endpoint::DocsAsset => Ok(exchange.done(docs::asset(last_segment(request))?)),
+            Endpoint::Verify => self.verify_for_proxy(request, exchange),
+        }
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.0.service
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The answer to a preflight request (Fetch Standard) for any path of the API.
+    #[must_use]
+    pub fn preflight(&self, request: &http::request::Parts) -> Response<Bytes> {
+        cors::preflight(&request.headers, self.settings())
+    }
+
+    /// The answer to a request whose body the host stopped reading at [`Api::MAX_BODY`].
+    #[must_use]
+    pub fn too_large(&self, request: &http::request::Parts) -> Response<Bytes> {
+        let mut response = Problem::PayloadTooLarge.response();
+        self.finish(&mut response, cors::allowed(&request.headers, self.settings()).as_ref());
+        response
+    }
+
+    /// The largest body that is read, in bytes.
+    pub const MAX_BODY: usize = body::MAX_BYTES;
+
+    pub(crate) fn cookies(&self) -> &Cookies {
+        &self.0.cookies
+    }
+
+    /// What every answer has.
+    pub(crate) fn finish(&self, response: &mut Response<Bytes>, origin: Option<&HeaderValue>) {
+        let headers = response.headers_mut();
+        if !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        let (cookie, bearer) =
+            (self.settings().allows(Delivery::Cookie), self.settings().allows(Delivery::Body));
+        let vary = match (cookie, bearer) {
+            (true, true) => "Cookie, Authorization",
+            (true, false) => "Cookie",
+            _ => "Authorization",
+        };
+        headers.append(VARY, HeaderValue::from_static(vary));
+        cors::apply(headers, origin, self.settings());
+    }
+
+    fn csrf(&self, request: &Request<Bytes>) -> Result<(), Problem> {
+        csrf::check(request.method(), request.uri(), request.headers(), self.settings())
+    }
+
+    fn session_of(&self, request: &Request<Bytes>) -> Result<(Claims, Delivery), Problem> {
+        self.verify(request.method(), request.uri(), request.headers(), Need::Session)
+    }
+
+    // ---- login ----
+
+    fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
+        self.csrf(request)?;
+        let asked: body::Login = body::json(request)?;
+        let delivery = self.delivery(asked.delivery)?;
+        let next = Identified {
+            terms: Terms {
+                started_at: self.service().now(),
+                remember: asked.remember,
+                delivery,
+                device: device(asked.device, request, client)?,
+            },
+            replaces: self.replaced_by_login(request, delivery),
+            exchange,
+        };
+        let username = typed(asked.username)?;
+        Ok(Reply::Ask(Ask::Identify { username, password: Password::new(&asked.password)?, next }))
+    }
+
+    fn delivery(&self, asked: Option<Delivery>) -> Result<Delivery, Problem> {
+        let allowed = &self.settings().delivery;
+        match asked {
+            Some(asked) if !allowed.contains(&asked) => {
+                Err(Problem::BadRequest("this delivery is not allowed here"))
+            }
+            Some(asked) => Ok(asked),
+            None => Ok(allowed.first().copied().unwrap_or(Delivery::Cookie)),
+        }
+    }
+
+    /// The session whose access cookie a cookie login carries: the same browser's.
+    fn replaced_by_login(&self, request: &Request<Bytes>, to: Delivery) -> Option<SessionId> {
+        let tokens = self.cookies().access.find(request.headers());
+        let verify = |token: &str| self.service().verify_for_logout(token);
+        let claims = credentials::newest(&tokens, verify).ok();
+        claims.filter(|_| to == Delivery::Cookie).map(|claims| claims.session())
+    }
+
+    // ---- refresh ----
+
+    async fn refresh(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
+        let asked: body::Refresh = body::json_or_empty(request)?;
+        let body_token = asked.refresh_token.as_deref();
+        let found =
+            credentials::refresh(request.headers(), body_token, self.cookies(), self.settings())?;
+        let found = found.ok_or(Error::TokenMissing)?;
+        if found.via == Delivery::Cookie {
+            self.csrf(request)?;
+        }
+        let token = newest_refresh(&found, self.service()).await?;
+        let refreshed = exchange.took(self.service().refresh(token, found.via).await);
+        let refreshed = match refreshed {
+            Ok(refreshed) => refreshed,
+            Err(error) => return Ok(exchange.refuse(&error.into())),
+        };
+        if self.settings().renew {
+            let user = refreshed.session.user.clone();
+            return Ok(Reply::Ask(Ask::Renew { user, next: Renewed { refreshed, exchange } }));
+        }
+        let grant = self.service().grant(refreshed)?;
+        Ok(exchange.granted(&grant, None, Handed::Both))
+    }
+
+    // ---- logout ----
+
+    async fn logout(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
+        let asked: body::Refresh = body::json_or_empty(request)?;
+        let body_token = asked.refresh_token.as_deref();
+        let headers = request.headers();
+        let refresh = credentials::refresh(headers, body_token, self.cookies(), self.settings())?;
+        let access = credentials::access(headers, self.cookies(), self.settings());
+        let by_body = refresh.as_ref().or(access.as_ref()).is_some_and(|f| f.via == Delivery::Body);
+        if !by_body {
+            self.csrf(request)?;
+        }
+        let session = match refresh {
+            Some(found) => match newest_refresh(&found, self.service()).await {
+                Ok(token) => Some(self.service().refresh_token(token).await?.session),
+                Err(Error::StoreUnavailable) => return Err(Error::StoreUnavailable.into()),
+                Err(_) => None,
+            },
+            None => None,
+        };
+        let session = session.or_else(|| {
+            let verify = |token: &str| self.service().verify_for_logout(token);
+            credentials::newest(&access?.tokens, verify).ok().map(|claims| claims.session())
+        });
+        if let Some(session) = session {
+            exchange.took(self.service().end(session, EndReason::Logout).await)?;
+        }
+        Ok(exchange.ended(!by_body))
+    }
+
+    // ---- sessions ----
+
+    async fn session(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let (claims, _) = self.session_of(request)?;
+        let row = self.live_row(claims.session()).await?;
+        let answer = json!({
+            "user": UserView { id: claims.user(), username: None },
+            "session": SessionView::of(&row, self.service()),
+            "access_expires_at": rfc3339(claims.expires_at()),
+            "server_time": rfc3339(self.service().now()),
+        });
+        Ok(exchange.json(200, &answer))
+    }
+
+    async fn live_row(&self, id: SessionId) -> Decided<Session> {
+        let row = self.service().session(id).await?;
+        match row.over(self.service().now(), self.service().policy()) {
+            Some(reason) => Err(Error::SessionEnded(reason)),
+            None => Ok(row),
+        }
+    }
+
+    async fn sessions(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let (claims, _) = self.session_of(request)?;
+        let rows = self.service().sessions_of(claims.user()).await?;
+        let sessions: Vec<_> =
+            rows.iter().map(|row| listed(row, claims.session(), self.service())).collect();
+        Ok(exchange.json(200, &json!({ "sessions": sessions })))
+    }
+
+    async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
+        let (claims, via) = self.session_of(request)?;
+        let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
+        exchange.took(self.service().end_own(claims.user(), id).await)?;
+        Ok(exchange.ended(via == Delivery::Cookie && id == claims.session()))
+    }
+
+    async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
+        let (claims, via) = self.session_of(request)?;
+        let except = match request.uri().query() {
+            None | Some("") => None,
+            Some("except=current") => Some(claims.session()),
+            Some(_) => return Err(Problem::BadRequest("the query may be except=current only")),
+        };
+        let ended = self.service().end_user(claims.user(), EndReason::EndedByUser, except).await;
+        let ended = exchange.took(ended)?;
+        let clear = via == Delivery::Cookie && except.is_none();
+        Ok(exchange.json_and(200, &json!({ "ended": ended }), |api, response| {
+            if clear {
+                api.cookies().clear(response.headers_mut());
+            }
+        }))
+    }
+
+    // ---- passwords ----
+
+    fn reauthenticate(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let (claims, _) = self.session_of(request)?;
+        let asked: body::Reauthenticate = body::json(request)?;
+        let (user, password) = (claims.user().clone(), Password::new(&asked.password)?);
+        let then = Then::Freshen(claims.session());
+        Ok(Reply::Ask(Ask::Confirm { user, password, next: Confirmed { then, exchange } }))
+    }
+
+    async fn change_password(
+        &self,
+        request: &Request<Bytes>,
+        client: Client,
+        exchange: Exchange,
+    ) -> Step {
+        let (claims, _) = self.session_of(request)?;
+        let asked: body::ChangePassword = body::json(request)?;
+        let (password, new) = (Password::new(&asked.current)?, Password::new(&asked.new)?);
+        let row = self.live_row(claims.session()).await?;
+        let terms = Terms {
+            started_at: self.service().now(),
+            remember: row.remember,
+            delivery: row.delivery,
+            device: Device { name: row.device.name, ..device(None, request, client)? },
+        };
+        let user = claims.user().clone();
+        let then = Then::SetPassword(Box::new((user.clone(), new, terms)));
+        Ok(Reply::Ask(Ask::Confirm { user, password, next: Confirmed { then, exchange } }))
+    }
+
+    fn register(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        if !self.settings().register {
+            return Err(Error::NotFound.into());
+        }
+        self.csrf(request)?;
+        let asked: body::Register = body::json(request)?;
+        let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
+        Ok(Reply::Ask(Ask::Register { username, password, next: Registered { exchange } }))
+    }
+
+    // ---- for proxies ----
+
+    /// The methods that a proxy reports decide about CSRF; without one the request counts as
+    /// unsafe.
+    fn verify_for_proxy(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let told = ["x-original-method", "x-forwarded-method"];
+        let mut methods = told.iter().flat_map(|name| request.headers().get_all(*name)).peekable();
+        let safe = methods.peek().is_some()
+            && methods.all(|m| matches!(m.as_bytes(), b"GET" | b"HEAD" | b"OPTIONS"));
+        let method = if safe { Method::GET } else { Method::POST };
+        let (claims, _) = self.verify(&method, request.uri(), request.headers(), Need::Session)?;
+        let mut response = Response::new(Bytes::new());
+        let session = claims.session().to_string();
+        for (name, value) in [("doorward-user", claims.user().as_str()), ("doorward-session", &session)]
+        {
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Error::TokenInvalid)?;
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        Ok(exchange.done(response))
+    }
+}
+
+/// Continues a login.
+#[derive(Debug)]
+pub struct Identified {
+    terms: Terms,
+    replaces: Option<SessionId>,
+    exchange: Exchange,
+}
+
+impl Identified {
+    /// The host says whose credentials they are.
+    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
+        match self.open(identity).await {
+            Ok(reply) => reply,
+            Err(problem) => self.exchange.refuse(&problem),
+        }
+    }
+
+    async fn open(&mut self, identity: Decided<Identity>) -> Step {
+        if identity == Err(Error::InvalidCredentials) {
+            self.exchange.events.push(Event::LoginFailed);
+        }
+        let identity = identity?;
+        let service = Arc::clone(self.exchange.api.service());
+        if let Some(old) = self.replaces {
+            self.exchange.took(service.end(old, EndReason::Replaced).await)?;
+        }
+        let username = identity.username.clone();
+        let grant = self.exchange.took(service.login(identity, self.terms.clone()).await)?;
+        Ok(self.exchange.clone().granted(&grant, username.as_deref(), Handed::Both))
+    }
+}
+
+/// What a confirmed password is for.
+#[derive(Debug)]
+enum Then {
+    Freshen(SessionId),
+    SetPassword(Box<(UserId, Password, Terms)>),
+}
+
+/// Continues after a password was asked for again.
+#[derive(Debug)]
+pub struct Confirmed {
+    then: Then,
+    exchange: Exchange,
+}
+
+impl Confirmed {
+    /// The host says whether it is the user's password.
+    pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
+        if confirmed == Err(Error::InvalidCredentials) {
+            self.exchange.events.push(Event::LoginFailed);
+            return self.exchange.refuse(&Problem::PasswordRefused);
+        }
+        if let Err(error) = confirmed {
+            return self.exchange.refuse(&error.into());
+        }
+        match self.then {
+            Then::Freshen(session) => freshen(session, self.exchange).await,
+            Then::SetPassword(asked) => {
+                let (user, password, terms) = *asked;
+                let next = PasswordSet { user: user.clone(), terms, exchange: self.exchange };
+                Reply::Ask(Ask::SetPassword { user, password, next })
+            }
+        }
+    }
+}
+
+async fn freshen(session: SessionId, mut exchange: Exchange) -> Reply {
+    let outcome = exchange.api.service().reauthenticate(session).await;
+    match exchange.took(outcome) {
+        Ok(grant) => exchange.granted(&grant, None, Handed::AccessOnly),
+        Err(error) => exchange.refuse(&error.into()),
+    }
+}
+
+/// Continues a change of password.
+#[derive(Debug)]
+pub struct PasswordSet {
+    user: UserId,
+    terms: Terms,
+    exchange: Exchange,
+}
+
+impl PasswordSet {
+    /// The host has set the password, or says why not.
+    pub async fn answer(mut self, set: Decided<()>) -> Reply {
+        match self.open(set).await {
+            Ok(reply) => reply,
+            Err(problem) => self.exchange.refuse(&problem),
+        }
+    }
+
+    /// Whoever logged in by the old password is out; the one who changed it gets a new session.
+    async fn open(&mut self, set: Decided<()>) -> Step {
+        set?;
+        let service = Arc::clone(self.exchange.api.service());
+        let ended = service.end_user(&self.user, EndReason::PasswordChanged, None).await;
+        self.exchange.took(ended)?;
+        service.tick().await?;
+        let identity = Identity {
+            valid_from: Some(service.store().valid_from(&self.user).await?),
+            user: self.user.clone(),
+            username: None,
+            claims: None,
+        };
+        let grant = self.exchange.took(service.login(identity, self.terms.clone()).await)?;
+        Ok(self.exchange.clone().granted(&grant, None, Handed::Both))
+    }
+}
+
+/// Continues a registration.
+#[derive(Debug)]
+pub struct Registered {
+    exchange: Exchange,
+}
+
+impl Registered {
+    /// The host has made the account, or says why not.
+    #[must_use]
+    pub fn answer(self, made: Decided<Identity>) -> Reply {
+        match made {
+            Ok(Identity { user, username, .. }) => {
+                let user = UserView { id: &user, username: username.as_deref() };
+                self.exchange.json(201, &json!({ "user": user }))
+            }
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Continues a refresh.
+#[derive(Debug)]
+pub struct Renewed {
+    refreshed: Refreshed,
+    exchange: Exchange,
+}
+
+impl Renewed {
+    /// The host gives the claims that the new access token carries; `None`: those of the login. An
+    /// error other than [`Error::StoreUnavailable`] ends the session.
+    pub async fn answer(mut self, claims: Decided<Option<Box<str>>>) -> Reply {
+        let service = Arc::clone(self.exchange.api.service());
+        match claims {
+            Ok(claims) => self.refreshed.session.claims = claims.or(self.refreshed.session.claims),
+            Err(Error::StoreUnavailable) => {
+                return self.exchange.refuse(&Error::StoreUnavailable.into());
+            }
+            Err(_) => {
+                let ended = service.end(self.refreshed.session.id, EndReason::Disabled).await;
+                let error = self.exchange.took(ended).err();
+                let error = error.unwrap_or(Error::SessionEnded(EndReason::Disabled));
+                return self.exchange.refuse(&error.into());
+            }
+        }
+        match service.grant(self.refreshed) {
+            Ok(grant) => self.exchange.granted(&grant, None, Handed::Both),
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Which tokens an answer carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handed {
+    Both,
+    AccessOnly,
+}
+
+/// What an exchange needs until its end.
+#[derive(Clone, Debug)]
+struct Exchange {
+    api: Api,
+    origin: Option<HeaderValue>,
+    events: Vec<Event>,
+}
+
+impl Exchange {
+    fn new(api: &Api, request: &Request<Bytes>) -> Self {
+        let origin = cors::allowed(request.headers(), api.settings());
+        Exchange { api: api.clone(), origin, events: Vec::new() }
+    }
+
+    /// Keeps the event of an outcome.
+    fn took<T>(&mut self, (result, event): (Decided<T>, Option<Event>)) -> Decided<T> {
+        self.events.extend(event);
+        result
+    }
+
+    fn done(self, mut response: Response<Bytes>) -> Reply {
+        self.api.finish(&mut response, self.origin.as_ref());
+        Reply::Done(Answer { response, events: self.events })
+    }
+
+    fn refuse(self, problem: &Problem) -> Reply {
+        self.done(problem.response())
+    }
+
+    fn json(self, status: u16, value: &Value) -> Reply {
+        self.json_and(status, value, |_, _| ())
+    }
+
+    fn json_and(
+        self,
+        status: u16,
+        value: &impl Serialize,
+        and: impl FnOnce(&Api, &mut Response<Bytes>),
+    ) -> Reply {
+        let mut response = Response::new(serde_json::to_vec(value).unwrap_or_default().into());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        and(&self.api, &mut response);
+        self.done(response)
+    }
+
+    fn ended(self, clear: bool) -> Reply {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        if clear && self.api.settings().allows(Delivery::Cookie) {
+            self.api.cookies().clear(response.headers_mut());
+        }
+        self.done(response)
+    }
+
+    /// The answer to a login or a refresh, its tokens in the session's own delivery.
+    fn granted(self, grant: &Grant, username: Option<&str>, handed: Handed) -> Reply {
+        let api = self.api.clone();
+        let session = &grant.session;
+        let in_body = session.delivery == Delivery::Body;
+        let answer = Granted {
+            user: UserView { id: &session.user, username },
+            session: SessionView::of(session, api.service()),
+            access_expires_at: rfc3339(grant.access_expires_at),
+            refresh_expires_at: rfc3339(session.expires_at(api.service().policy())),
+            server_time: rfc3339(grant.now),
+            tokens: in_body.then(|| Tokens {
+                access_token: grant.access.as_str(),
+                refresh_token: (handed == Handed::Both).then(|| grant.refresh.as_str()),
+                token_type: "Bearer",
+                expires_in: grant.access_expires_at.since(grant.now) / 1000,
+            }),
+        };
+        self.json_and(200, &answer, |api, response| {
+            if !in_body {
+                set_cookies(api, grant, handed, response);
+            }
+        })
+    }
+}
+
+/// Both live as long as what remains of a remembered session, so that an expired access token
+/// still reaches logout.
+fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response<Bytes>) {
+    let remains = grant.session.expires_at(api.service().policy()).since(grant.now) / 1000;
+    let max_age = grant.session.remember.then_some(remains);
+    let headers = response.headers_mut();
+    api.cookies().access.set(headers, grant.access.as_str(), max_age);
+    if handed == Handed::Both {
+        api.cookies().refresh.set(headers, grant.refresh.as_str(), max_age);
+    }
+}
+
+#[derive(Serialize)]
+struct Granted<'a> {
+    user: UserView<'a>,
+    session: SessionView,
+    access_expires_at: String,
+    refresh_expires_at: String,
+    server_time: String,
+    #[serde(flatten)]
+    tokens: Option<Tokens<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tokens<'a> {
+    access_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    token_type: &'static str,
+    expires_in: i64,
+}
+
+#[derive(Serialize)]
+struct UserView<'a> {
+    #[serde(serialize_with = "display")]
+    id: &'a UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+}
+
+fn display<S: serde::Serializer>(id: &UserId, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(id.as_str())
+}
+
+#[derive(Serialize)]
+struct SessionView {
+    id: String,
+    created_at: String,
+    expires_at: String,
+    fresh_until: String,
+}
+
+impl SessionView {
+    fn of(session: &Session, service: &Service) -> Self {
+        SessionView {
+            id: session.id.to_string(),
+            created_at: rfc3339(session.created_at),
+            expires_at: rfc3339(session.expires_at(service.policy())),
+            fresh_until: rfc3339(session.fresh_until(service.policy())),
+        }
+    }
+}
+
+/// A line of the list of sessions.
+fn listed(session: &Session, current: SessionId, service: &Service) -> Value {
+    json!({
+        "id": session.id.to_string(),
+        "created_at": rfc3339(session.created_at),
+        "last_used_at": rfc3339(session.last_used()),
+        "expires_at": rfc3339(session.expires_at(service.policy())),
+        "device": session.device.name,
+        "address": session.device.address,
+        "agent": session.device.agent,
+        "current": session.id == current,
+    })
+}
+
+/// UTC, whole seconds (RFC 3339).
+fn rfc3339(time: Timestamp) -> String {
+    jiff::Timestamp::from_second(time.seconds()).unwrap_or_default().to_string()
+}
+
+/// Names are looked up as they are typed; what no name can contain is refused before any work.
+fn typed(username: String) -> Result<String, Problem> {
+    if username.chars().any(char::is_control) || username.is_empty() || username.len() > 1024 {
+        return Err(Problem::BadRequest("username must not be empty or have control characters"));
+    }
+    Ok(username)
+}
+
+fn device(
+    name: Option<String>,
+    request: &Request<Bytes>,
+    client: Client,
+) -> Result<Device, Problem> {
+    let fits = |name: &String| {
+        (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+    };
+    if !name.as_ref().is_none_or(fits) {
+        let detail = "device must have 1 to 100 characters and no control characters";
+        return Err(Problem::BadRequest(detail));
+    }
+    let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
+    let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
+    let agent = agent.map(|agent: String| agent.into());
+    Ok(Device { name: name.map(Into::into), address: client.address, agent })
+}
+
+fn last_segment(request: &Request<Bytes>) -> &str {
+    request.uri().path().rsplit('/').next().unwrap_or_default()
+}

@@ -1,0 +1,442 @@
+//! Every setting in one table, and how it is read: file, then environment, then flags; each
+//! overrides the one before. Unknown keys are refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
+use doorward_core::password::Hashing;
+use doorward_core::{Delivery, Policy};
+use doorward_http::Settings;
+use ipnet::IpNet;
+use zeroize::Zeroizing;
+
+/// A line of the table: key, default ("" for none), what it is.
+type Key = (&'static str, &'static str, &'static str);
+
+/// The settings. docs/settings.md shows the same table.
+pub(crate) const KEYS: [Key; 37] = [
+    ("listen", "127.0.0.1:8080", "address of the API"),
+    ("operator_listen", "127.0.0.1:9080", "address of /healthz, /readyz and /metrics; 'off' for none"),
+    ("store", "sqlite://doorward.db", "sqlite://PATH, or memory:"),
+    ("url_prefix", "/api/v1", "where the API is mounted"),
+    ("delivery", "cookie,body", "how tokens may travel; the first is the default"),
+    ("access_ttl", "15m", "how long an access token lives"),
+    ("refresh_ttl", "30d", "idle limit of a session"),
+    ("session_ttl", "90d", "absolute limit of a session"),
+    ("refresh_window", "", "requests of one client this close together count as one [default: 30s]"),
+    ("fresh_ttl", "10m", "how long a password check keeps a session fresh"),
+    ("clock_skew", "60s", "how far clocks of two nodes may be apart"),
+    ("algorithm", "", "EdDSA, HS256, ES256 or RS256 [default: EdDSA, or HS256 with a secret]"),
+    ("secret", "", "key of HS256, 32 bytes or more"),
+    ("private_key_file", "", "PKCS#8 key that signs access tokens, PEM or DER [default: one in the store]"),
+    ("issuer", "", "iss of access tokens"),
+    ("audience", "", "aud of access tokens"),
+    ("cookie_secure", "true", "cookies travel over https only"),
+    ("cookie_domain", "", "Domain of the cookies"),
+    ("access_cookie_path", "", "Path of the access cookie [default: url_prefix]"),
+    ("allowed_origins", "", "other origins whose pages may call the API, comma-separated"),
+    ("allow_same_site", "false", "pages of sibling subdomains may call the API"),
+    ("csrf_strict", "false", "refuse unsafe cookie requests without Sec-Fetch-Site and Origin"),
+    ("trusted_proxies", "", "networks whose X-Forwarded-For is believed, comma-separated"),
+    ("register", "off", "on: POST /register makes accounts"),
+    ("password_memory_kib", "19456", "Argon2id: memory"),
+    ("password_iterations", "2", "Argon2id: passes"),
+    ("password_parallelism", "1", "Argon2id: lanes"),
+    ("password_threads", "", "hashing threads [default: one a core]"),
+    ("password_queue", "64", "logins that may wait for a hashing thread"),
+    ("password_min_length", "8", "shortest new password, in characters"),
+    ("tls_cert_file", "", "certificate chain, PEM; with it the API is served by https"),
+    ("tls_key_file", "", "its private key, PEM"),
+    ("max_connections", "4096", "connections at once"),
+    ("request_timeout", "30s", "longest time for a request"),
+    ("shutdown_timeout", "20s", "longest time for requests that are under way at the end"),
+    ("log_level", "info", "error, warn, info, debug or trace"),
+    ("log_format", "auto", "human, json, or auto: human on a terminal"),
+];
+
+/// What is wrong with a setting, in words that say what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub(crate) struct ConfigError {
+    key: String,
+    problem: String,
+}
+
+fn wrong(key: &str, problem: impl fmt::Display) -> ConfigError {
+    ConfigError { key: key.into(), problem: problem.to_string() }
+}
+
+/// The settings, checked.
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) operator_listen: Option<SocketAddr>,
+    pub(crate) store: StorePlace,
+    pub(crate) policy: Policy,
+    pub(crate) settings: Settings,
+    pub(crate) key: KeyConfig,
+    pub(crate) hashing: Hashing,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) max_connections: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) log_level: String,
+    pub(crate) log_json: Option<bool>,
+}
+
+/// Where sessions are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StorePlace {
+    Sqlite(PathBuf),
+    Memory,
+}
+
+impl Config {
+    /// Reads the file named by `--config` or `DOORWARD_CONFIG`, the environment, and the flags.
+    pub(crate) fn read(arguments: &ArgMatches) -> Result<Config, ConfigError> {
+        let mut values = Values::default();
+        if let Some(path) = arguments.get_one::<String>("config") {
+            let text = std::fs::read_to_string(path).map_err(|error| wrong(path, error))?;
+            values.add_file(path, &text)?;
+        }
+        values.add_environment(std::env::vars_os())?;
+        for (key, _, _) in KEYS {
+            if let Some(value) = arguments.get_one::<String>(key) {
+                values.0.insert(key.into(), value.clone());
+            }
+        }
+        values.check()
+    }
+}
+
+/// Texts by key.
+#[derive(Default)]
+struct Values(BTreeMap<String, String>);
+
+impl Values {
+    fn add_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
+        // The parser's own message would quote the line, and with it a secret.
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
+            wrong(path, format!("line {line} is not TOML: {}", error.message()))
+        })?;
+        for (key, value) in table {
+            known(&key)?;
+            let value = plain(&value).ok_or_else(|| wrong(&key, "must be a text, number or list"))?;
+            self.0.insert(key, value);
+        }
+        Ok(())
+    }
+
+    fn add_environment(
+        &mut self,
+        variables: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in variables {
+            let Some(key) = name.to_str().and_then(|name| name.strip_prefix("DOORWARD_")) else {
+                continue;
+            };
+            let key = key.to_lowercase();
+            if key == "config" {
+                continue;
+            }
+            known(&key)?;
+            let value = value.into_string().map_err(|_| wrong(&key, "must be UTF-8"))?;
+            self.0.insert(key, value);
+        }
+        Ok(())
+    }
+
+    fn text(&self, key: &str) -> &str {
+        let default = KEYS.iter().find(|(known, _, _)| *known == key).map_or("", |(_, d, _)| d);
+        self.0.get(key).map_or(default, String::as_str)
+    }
+
+    fn maybe(&self, key: &str) -> Option<String> {
+        Some(self.text(key).to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn parsed<T: FromStr<Err: fmt::Display>>(&self, key: &str) -> Result<T, ConfigError> {
+        self.text(key).parse().map_err(|error| wrong(key, error))
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        let items = self.text(key).split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(Into::into).collect()
+    }
+
+    fn switch(&self, key: &str) -> Result<bool, ConfigError> {
+        match self.text(key) {
+            "true" | "on" => Ok(true),
+            "false" | "off" => Ok(false),
+            _ => Err(wrong(key, "must be true or false")),
+        }
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+        duration(self.text(key)).ok_or_else(|| {
+            wrong(key, "must be a number of seconds, or one with a unit: 30s, 15m, 12h, 30d")
+        })
+    }
+
+    fn check(&self) -> Result<Config, ConfigError> {
+        let policy = self.policy()?;
+        policy.check().map_err(|error| wrong("lifetimes", error))?;
+        let settings = self.settings()?;
+        settings.check().map_err(|error| wrong("settings", error))?;
+        let operator = Some(self.text("operator_listen")).filter(|text| *text != "off");
+        let operator = operator.map(|_| self.parsed("operator_listen")).transpose()?;
+        Ok(Config {
+            listen: self.parsed("listen")?,
+            operator_listen: operator,
+            store: self.store()?,
+            key: self.key()?,
+            hashing: self.hashing()?,
+            trusted_proxies: self.networks()?,
+            tls: self.tls()?,
+            max_connections: self.parsed::<usize>("max_connections")?.max(1),
+            request_timeout: self.duration("request_timeout")?,
+            shutdown_timeout: self.duration("shutdown_timeout")?,
+            log_level: self.log_level()?,
+            log_json: self.log_json()?,
+            policy,
+            settings,
+        })
+    }
+
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        let window = self.maybe("refresh_window").map(|_| self.duration("refresh_window"));
+        Ok(Policy {
+            access_ttl: self.duration("access_ttl")?,
+            refresh_ttl: self.duration("refresh_ttl")?,
+            session_ttl: self.duration("session_ttl")?,
+            refresh_window: window.transpose()?,
+            fresh_ttl: self.duration("fresh_ttl")?,
+            clock_skew: self.duration("clock_skew")?,
+            issuer: self.maybe("issuer"),
+            audience: self.maybe("audience"),
+            ..Policy::default()
+        })
+    }
+
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        Ok(Settings {
+            url_prefix: self.text("url_prefix").into(),
+            delivery: self.delivery()?,
+            cookie_secure: self.switch("cookie_secure")?,
+            cookie_domain: self.maybe("cookie_domain"),
+            access_cookie_path: self.maybe("access_cookie_path"),
+            allowed_origins: self.list("allowed_origins"),
+            allow_same_site: self.switch("allow_same_site")?,
+            csrf_strict: self.switch("csrf_strict")?,
+            register: self.switch("register")?,
+            renew: false,
+        })
+    }
+
+    fn delivery(&self) -> Result<Vec<Delivery>, ConfigError> {
+        let delivery = |name: &String| match name.as_str() {
+            "cookie" => Ok(Delivery::Cookie),
+            "body" => Ok(Delivery::Body),
+            _ => Err(wrong("delivery", "must be cookie, body, or both, comma-separated")),
+        };
+        self.list("delivery").iter().map(delivery).collect()
+    }
+
+    fn store(&self) -> Result<StorePlace, ConfigError> {
+        let text = self.text("store");
+        match text.strip_prefix("sqlite://") {
+            Some("") => Err(wrong("store", "names no file; sqlite://doorward.db does")),
+            Some(path) => Ok(StorePlace::Sqlite(path.into())),
+            None if text == "memory:" => Ok(StorePlace::Memory),
+            None => Err(wrong("store", "must be sqlite://PATH or memory:")),
+        }
+    }
+
+    fn key(&self) -> Result<KeyConfig, ConfigError> {
+        let secret = self.maybe("secret");
+        let default = if secret.is_some() { Algorithm::HS256 } else { Algorithm::EdDSA };
+        let algorithm = match self.maybe("algorithm") {
+            Some(name) => name.parse().map_err(|error| wrong("algorithm", error))?,
+            None => default,
+        };
+        let file = self.maybe("private_key_file");
+        let key = match (algorithm, secret, file) {
+            (Algorithm::HS256, Some(secret), None) => {
+                check_secret(secret.as_bytes()).map_err(|error| wrong("secret", error))?;
+                Some(Zeroizing::new(secret.into_bytes()))
+            }
+            (_, Some(_), _) => return Err(wrong("secret", "is for HS256 without private_key_file")),
+            (Algorithm::HS256, None, Some(_)) => {
+                return Err(wrong("private_key_file", "HS256 takes a secret instead"));
+            }
+            (_, None, Some(path)) => Some(private_key(&path)?),
+            (_, None, None) => None,
+        };
+        Ok(KeyConfig { algorithm, key })
+    }
+
+    fn hashing(&self) -> Result<Hashing, ConfigError> {
+        let mut hashing = Hashing::default();
+        hashing.params.memory_kib = self.within("password_memory_kib", 8, 256 * 1024)?;
+        hashing.params.iterations = self.within("password_iterations", 1, 16)?;
+        hashing.params.parallelism = self.within("password_parallelism", 1, 16)?;
+        if hashing.params.memory_kib < 8 * hashing.params.parallelism {
+            return Err(wrong("password_memory_kib", "must be at least 8 a lane"));
+        }
+        if self.maybe("password_threads").is_some() {
+            hashing.threads = self.within("password_threads", 1, 64)? as usize;
+        }
+        hashing.queue = self.within("password_queue", 1, 100_000)? as usize;
+        hashing.min_length = self.within("password_min_length", 8, 128)? as usize;
+        Ok(hashing)
+    }
+
+    fn within(&self, key: &str, least: u32, most: u32) -> Result<u32, ConfigError> {
+        let number = self.parsed(key)?;
+        if (least..=most).contains(&number) {
+            Ok(number)
+        } else {
+            Err(wrong(key, format!("must lie between {least} and {most}")))
+        }
+    }
+
+    fn networks(&self) -> Result<Vec<IpNet>, ConfigError> {
+        let network = |text: &String| {
+            let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| address()).map_err(|error| wrong("trusted_proxies", error))
+        };
+        self.list("trusted_proxies").iter().map(network).collect()
+    }
+
+    fn tls(&self) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+        match (self.maybe("tls_cert_file"), self.maybe("tls_key_file")) {
+            (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+            (None, None) => Ok(None),
+            _ => Err(wrong("tls_cert_file", "and tls_key_file go together")),
+        }
+    }
+
+    fn log_level(&self) -> Result<String, ConfigError> {
+        let level = self.text("log_level");
+        if ["error", "warn", "info", "debug", "trace"].contains(&level) {
+            Ok(level.into())
+        } else {
+            Err(wrong("log_level", "must be error, warn, info, debug or trace"))
+        }
+    }
+
+    fn log_json(&self) -> Result<Option<bool>, ConfigError> {
+        match self.text("log_format") {
+            "auto" => Ok(None),
+            "human" => Ok(Some(false)),
+            "json" => Ok(Some(true)),
+            _ => Err(wrong("log_format", "must be human, json or auto")),
+        }
+    }
+}
+
+fn known(key: &str) -> Result<(), ConfigError> {
+    if KEYS.iter().any(|(known, _, _)| *known == key) {
+        Ok(())
+    } else {
+        Err(wrong(key, "there is no such setting; `doorward serve --help` lists them"))
+    }
+}
+
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(switch) => Some(switch.to_string()),
+        toml::Value::Array(items) => {
+            let items: Option<Vec<_>> = items.iter().map(|item| item.as_str()).collect();
+            items.map(|items| items.join(","))
+        }
+        _ => None,
+    }
+}
+
+/// `15m`, `30d`, or plain seconds.
+fn duration(text: &str) -> Option<Duration> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// PEM or DER.
+fn private_key(path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use rustls_pki_types::pem::PemObject;
+    let named = |problem: &dyn fmt::Display| wrong("private_key_file", format!("{path}: {problem}"));
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| named(&error))?);
+    if !bytes.starts_with(b"-----BEGIN") {
+        return Ok(bytes);
+    }
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&bytes);
+    let key = key.map_err(|_| named(&"is no PKCS#8 key; make one with: openssl genpkey -algorithm ed25519"))?;
+    Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Values(pairs.collect()).check()
+    }
+
+    #[test]
+    fn the_defaults_are_in_order() {
+        let config = checked(&[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.settings, Settings::default());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_name() {
+        for (key, value) in [
+            ("access_ttl", "0"), ("refresh_ttl", "1m"), ("refresh_window", "10m"),
+            ("secret", "short"), ("secret", "changeme-changeme-changeme-changeme"),
+            ("algorithm", "none"), ("delivery", "pigeon"), ("store", "mysql://x"),
+            ("trusted_proxies", "everyone"), ("tls_cert_file", "only.pem"), ("url_prefix", "api"),
+            ("cookie_secure", "maybe"), ("allowed_origins", "https://a.example/path"),
+        ] {
+            assert!(checked(&[(key, value)]).is_err(), "{key} = {value} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_broken_file_does_not_put_its_secret_into_the_error() {
+        let text = "listen = \"127.0.0.1:1\"\nsecret = \"hush hush hush\nstore = 1";
+        let error = Values::default().add_file("doorward.toml", text).unwrap_err().to_string();
+        assert!(!error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("15m"), Some(Duration::from_secs(900)));
+        assert_eq!(duration("2d"), Some(Duration::from_secs(172_800)));
+        assert_eq!(duration(""), None);
+        assert_eq!(duration("5 m"), None);
+        assert_eq!(duration("99999999999999999999d"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! For operators: health, readiness and metrics, on a listener of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use doorward_axum::Doorward;
+use doorward_core::Event;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+/// Everything that is counted.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    events: IntCounterVec,
+    connections: IntGauge,
+    hashes: IntGauge,
+    ready: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            registry: Registry::new(),
+            requests: IntCounterVec::new(
+                Opts::new("doorward_requests_total", "Requests by route and status"),
+                &["route", "status"],
+            )?,
+            seconds: HistogramVec::new(
+                HistogramOpts::new("doorward_request_seconds", "Time to answer by route"),
+                &["route"],
+            )?,
+            events: IntCounterVec::new(
+                Opts::new("doorward_events_total", "What happened to sessions"),
+                &["event"],
+            )?,
+            connections: IntGauge::new("doorward_connections", "Connections now")?,
+            hashes: IntGauge::new("doorward_password_hashes_total", "Passwords hashed")?,
+            ready: IntGauge::new("doorward_ready", "1 while verification and the store answer")?,
+        };
+        metrics.registry.register(Box::new(metrics.requests.clone()))?;
+        metrics.registry.register(Box::new(metrics.seconds.clone()))?;
+        metrics.registry.register(Box::new(metrics.events.clone()))?;
+        for gauge in [&metrics.connections, &metrics.hashes, &metrics.ready] {
+            metrics.registry.register(Box::new(gauge.clone()))?;
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn answered(&self, route: &str, status: StatusCode, took: Duration) {
+        self.requests.with_label_values(&[route, status.as_str()]).inc();
+        self.seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn happened(&self, event: &Event) {
+        self.events.with_label_values(&[event.name()]).inc();
+    }
+
+    pub(crate) fn connections(&self) -> &IntGauge {
+        &self.connections
+    }
+}
+
+/// The operator's routes.
+pub(crate) fn router(door: Doorward, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(show))
+        .with_state((door, metrics))
+}
+
+type Both = (Doorward, Arc<Metrics>);
+
+async fn ready(State((door, _)): State<Both>) -> (StatusCode, &'static str) {
+    if door.service().is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the session store does not answer\n")
+    }
+}
+
+async fn show(State((door, metrics)): State<Both>) -> Result<String, StatusCode> {
+    metrics.ready.set(i64::from(door.service().is_ready()));
+    metrics.hashes.set(i64::try_from(door.passwords().hashes()).unwrap_or(i64::MAX));
+    let families = metrics.registry.gather();
+    TextEncoder::new().encode_to_string(&families).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}

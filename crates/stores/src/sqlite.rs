@@ -1,0 +1,473 @@
+//! Embedded SQLite: the default store. One file, which several processes may share.
+//!
+//! Guarantees: every write is on disk before it is acknowledged (WAL, `synchronous = FULL`); all
+//! waiting writes share one transaction; readers go on beside the writer. The file is 0600.
+//!
+//! Reads run on the caller's thread: with the page in memory they take microseconds, less than a
+//! change of threads would.
+
+mod open;
+mod rows;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use doorward_core::Timestamp;
+use doorward_core::error::StoreError;
+use doorward_core::id::{SessionId, UserId};
+use doorward_core::keys::{KeyId, StoredKey};
+use doorward_core::policy::Policy;
+use doorward_core::revocation::{Ended, Feed, Lapped};
+use doorward_core::session::{EndReason, Session};
+use doorward_core::store::{
+    Account, AccountStore, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+pub use self::open::OpenError;
+use self::writer::{Group, Writer};
+use crate::ring::Ring;
+
+const ACCOUNT: &str = "SELECT id, username, password_hash, disabled, created_at FROM accounts ";
+
+/// A store in one SQLite file.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Arc<Readers>,
+    ring: Option<Arc<Ring>>,
+    policy: Policy,
+    /// Where [`SessionStore::purge`] goes on looking.
+    swept: Mutex<[u8; 16]>,
+}
+
+impl SqliteStore {
+    /// Opens the file, making it where there is none. `policy` says when rows may be purged.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and what to do.
+    pub fn open(path: impl AsRef<Path>, policy: Policy) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let db = open::prepare(path)?;
+        let ring = Ring::open(&beside(path, "-ring")).ok().map(Arc::new);
+        let writer = Writer::start(db, ring.clone())
+            .map_err(|source| OpenError::File { path: path.into(), source })?;
+        let readers = Arc::new(Readers { path: path.into(), idle: Mutex::default() });
+        Ok(SqliteStore { writer, readers, ring, policy, swept: Mutex::default() })
+    }
+
+    /// Whether other processes of the machine hear of ends at once. Otherwise they do by polling.
+    #[must_use]
+    pub fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        self.readers.read(read)
+    }
+
+    async fn write(
+        &self,
+        write: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> StoreResult<Write> {
+        let took = self.writer.run(write).await?;
+        Ok(if took { Write::Done } else { Write::Lost })
+    }
+}
+
+/// `doorward.db` and `-ring`: `doorward.db-ring`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Connections that read, as many as were ever needed at once.
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let db = match idle {
+            Some(db) => db,
+            None => open::connect(&self.path).map_err(|error| failed(&error))?,
+        };
+        let value = read(&db);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+        value.map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &rusqlite::Error) -> StoreError {
+    StoreError(error.to_string())
+}
+
+/// The mapped ring, with the file's log behind it.
+struct RingFeed {
+    ring: Arc<Ring>,
+    readers: Arc<Readers>,
+}
+
+impl Feed for RingFeed {
+    fn head(&self) -> u64 {
+        self.ring.head()
+    }
+
+    fn read(&self, from: u64, entry: &mut dyn FnMut(Ended)) -> Result<u64, Lapped> {
+        self.ring.read(from, entry)
+    }
+
+    fn reload(&self, entry: &mut dyn FnMut(Ended)) -> Result<u64, StoreError> {
+        let head = self.ring.head();
+        let ends = self.readers.read(|db| log_after(db, 0, u32::MAX))?;
+        ends.0.into_iter().for_each(entry);
+        Ok(head)
+    }
+}
+
+fn log_after(db: &Connection, cursor: u64, limit: u32) -> rusqlite::Result<(Vec<Ended>, u64)> {
+    let mut log = db.prepare_cached(
+        "SELECT seq, session, at, why FROM ended WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = log.query(params![cursor.cast_signed(), limit])?;
+    let (mut ends, mut last) = (Vec::new(), cursor);
+    while let Some(row) = rows.next()? {
+        last = row.get::<_, i64>(0)?.cast_unsigned();
+        ends.push(rows::ended(row.get(1)?, row.get(2)?, row.get(3)?)?);
+    }
+    Ok((ends, last))
+}
+
+fn load(db: &Connection, id: SessionId) -> rusqlite::Result<Option<Session>> {
+    db.prepare_cached(&format!("{}WHERE s.id = ?1", rows::SESSION))?
+        .query_row([id.0], |row| rows::session(db, row))
+        .optional()
+}
+
+fn live_ids(db: &Connection, user: &UserId) -> rusqlite::Result<Vec<SessionId>> {
+    db.prepare_cached(
+        "SELECT id FROM sessions WHERE user_hash = ?1 AND user = ?2 AND ended_at IS NULL",
+    )?
+    .query_map(params![rows::user_hash(user), user.as_str()], |row| Ok(SessionId(row.get(0)?)))?
+    .collect()
+}
+
+impl Group<'_> {
+    fn end(&mut self, end: Ended) -> rusqlite::Result<bool> {
+        let took = rows::end_session(self.tx, end)?;
+        if took {
+            self.ended.push(end);
+        }
+        Ok(took)
+    }
+
+    /// Ends a user's sessions; all of them: also moves `valid_from`.
+    fn end_user(
+        &mut self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        except: Option<SessionId>,
+    ) -> rusqlite::Result<Vec<SessionId>> {
+        if except.is_none() {
+            self.tx
+                .prepare_cached(
+                    "INSERT INTO valid_from VALUES (?1, max(?2, 1)) \
+                     ON CONFLICT (user) DO UPDATE SET at = max(excluded.at, at + 1)",
+                )?
+                .execute(params![user.as_str(), at.0])?;
+        }
+        let mut ids = live_ids(self.tx, user)?;
+        ids.retain(|id| Some(*id) != except);
+        for session in &ids {
+            self.end(Ended { session: *session, at, reason })?;
+        }
+        Ok(ids)
+    }
+
+    /// Changes one account by a statement whose first parameter is its id.
+    fn account(&self, sql: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<bool> {
+        Ok(self.tx.prepare_cached(sql)?.execute(values)? == 1)
+    }
+}
+
+#[async_trait]
+impl SessionStore for SqliteStore {
+    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+        self.write(move |group| {
+            Ok(rows::valid_from(group.tx, &session.user)? == seen
+                && rows::insert(group.tx, &session)?)
+        })
+        .await
+    }
+
+    async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
+        self.read(|db| load(db, id))
+    }
+
+    async fn swap(&self, session: Session) -> StoreResult<Write> {
+        self.write(move |group| rows::swap(group.tx, &session)).await
+    }
+
+    async fn end(
+        &self,
+        id: SessionId,
+        at: Timestamp,
+        reason: EndReason,
+    ) -> StoreResult<Option<Session>> {
+        let end = Ended { session: id, at, reason };
+        self.writer
+            .run(move |group| {
+                group.end(end)?;
+                load(group.tx, id)
+            })
+            .await
+    }
+
+    async fn end_user(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        except: Option<SessionId>,
+    ) -> StoreResult<Vec<SessionId>> {
+        let user = user.clone();
+        self.writer.run(move |group| group.end_user(&user, at, reason, except)).await
+    }
+
+    async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
+        self.read(|db| rows::valid_from(db, user))
+    }
+
+    async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.read(|db| {
+            let sql = "WHERE user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id";
+            db.prepare_cached(&format!("{}{sql}", rows::SESSION))?
+                .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+                    rows::session(db, row)
+                })?
+                .collect()
+        })
+    }
+
+    async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
+        self.read(|db| {
+            let sql = "WHERE s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2";
+            let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
+            db.prepare_cached(&format!("{}{sql}", rows::SESSION))?
+                .query_map(params![after, limit], |row| rows::session(db, row))?
+                .collect()
+        })
+    }
+
+    async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)> {
+        self.read(|db| log_after(db, cursor, limit))
+    }
+
+    /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
+    /// needed; `limit` is returned while there is more to look at in this round.
+    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+        let from = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let refresh_ttl = Timestamp(0) + self.policy.refresh_ttl;
+        let (looked, last) = self
+            .read(|db| {
+                db.prepare_cached(
+                    "SELECT count(*), max(id) FROM \
+                     (SELECT id FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2)",
+                )?
+                .query_row(params![from, limit], |row| {
+                    Ok((row.get::<_, u32>(0)?, row.get::<_, Option<[u8; 16]>>(1)?))
+                })
+            })?;
+        let to = last.unwrap_or([0xff; 16]);
+        self.writer
+            .run(move |group| {
+                let log = "DELETE FROM ended WHERE seq IN \
+                    (SELECT seq FROM ended WHERE at < ?1 ORDER BY seq LIMIT ?2)";
+                group.tx.prepare_cached(log)?.execute(params![log_before.0, limit])?;
+                let over = "DELETE FROM sessions WHERE id > ?1 AND id <= ?2 AND \
+                    min(created_at + lasts, max(confirmed_at + child_after, created_at) + ?3) < ?4 \
+                    RETURNING id, flags & 8";
+                let mut over = group.tx.prepare_cached(over)?;
+                let mut rows = over.query(params![from, to, refresh_ttl.0, now.0])?;
+                while let Some(row) = rows.next()? {
+                    if row.get(1)? {
+                        let id: [u8; 16] = row.get(0)?;
+                        let details = "DELETE FROM details WHERE session = ?1";
+                        group.tx.prepare_cached(details)?.execute([id])?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        let next = if looked < limit { [0; 16] } else { to };
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(looked)
+    }
+
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        let ring = self.ring.clone()?;
+        Some(Arc::new(RingFeed { ring, readers: Arc::clone(&self.readers) }))
+    }
+}
+
+#[async_trait]
+impl AccountStore for SqliteStore {
+    async fn add_account(&self, account: Account) -> StoreResult<Write> {
+        self.write(move |group| {
+            let values = params![
+                account.id.as_str(),
+                account.username,
+                account.password_hash.as_str(),
+                account.disabled,
+                account.created_at.0
+            ];
+            let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            group.account(sql, values)
+        })
+        .await
+    }
+
+    async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
+        self.read(|db| {
+            db.prepare_cached(&format!("{ACCOUNT}WHERE username = ?1"))?
+                .query_row([username], |row| rows::account(db, row))
+                .optional()
+        })
+    }
+
+    async fn account_of(&self, user: &UserId) -> StoreResult<Option<Account>> {
+        self.read(|db| {
+            db.prepare_cached(&format!("{ACCOUNT}WHERE id = ?1"))?
+                .query_row([user.as_str()], |row| rows::account(db, row))
+                .optional()
+        })
+    }
+
+    async fn accounts(&self, after: Option<&str>, limit: u32) -> StoreResult<Vec<Account>> {
+        self.read(|db| {
+            let sql = "WHERE username > ?1 ORDER BY username LIMIT ?2";
+            db.prepare_cached(&format!("{ACCOUNT}{sql}"))?
+                .query_map(params![after.unwrap_or(""), limit], |row| rows::account(db, row))?
+                .collect()
+        })
+    }
+
+    async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write> {
+        let (user, old, new) = (user.clone(), old.to_owned(), new.to_owned());
+        self.write(move |group| {
+            let sql = "UPDATE accounts SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2";
+            group.account(sql, params![user.as_str(), old, new])
+        })
+        .await
+    }
+
+    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write> {
+        let (user, hash) = (user.clone(), hash.to_owned());
+        self.write(move |group| {
+            let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
+            let found = group.account(sql, params![user.as_str(), hash])?;
+            if found {
+                group.end_user(&user, at, EndReason::PasswordChanged, None)?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn set_disabled(
+        &self,
+        user: &UserId,
+        disabled: bool,
+        at: Timestamp,
+    ) -> StoreResult<Write> {
+        let user = user.clone();
+        self.write(move |group| {
+            let sql = "UPDATE accounts SET disabled = ?2 WHERE id = ?1";
+            let found = group.account(sql, params![user.as_str(), disabled])?;
+            if found && disabled {
+                group.end_user(&user, at, EndReason::Disabled, None)?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write> {
+        let user = user.clone();
+        self.write(move |group| {
+            let sql = "DELETE FROM accounts WHERE id = ?1";
+            let found = group.account(sql, params![user.as_str()])?;
+            if found {
+                group.end_user(&user, at, EndReason::Disabled, None)?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn keys(&self) -> StoreResult<Vec<StoredKey>> {
+        self.read(|db| {
+            db.prepare_cached(
+                "SELECT id, purpose, algorithm, secret, created_at, signs_from, retired \
+                 FROM keys ORDER BY number",
+            )?
+            .query_map([], rows::key)?
+            .collect()
+        })
+    }
+
+    async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write> {
+        self.write(move |group| {
+            let purpose = rows::purpose(key.purpose);
+            let sql = "INSERT INTO keys (id, purpose, algorithm, secret, created_at, signs_from, \
+                retired) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT ?8 \
+                OR NOT EXISTS (SELECT 1 FROM keys WHERE purpose = ?2) ON CONFLICT DO NOTHING";
+            let added = group.tx.prepare_cached(sql)?.execute(params![
+                key.id.0.cast_signed(),
+                purpose,
+                key.algorithm,
+                key.secret,
+                key.created_at.0,
+                key.signs_from.0,
+                key.retired,
+                only_if_none
+            ])?;
+            Ok(added == 1)
+        })
+        .await
+    }
+
+    async fn update_key(&self, key: StoredKey) -> StoreResult<Write> {
+        self.write(move |group| {
+            let sql = "UPDATE keys SET purpose = ?2, algorithm = ?3, secret = ?4, created_at = ?5, \
+                signs_from = ?6, retired = ?7 WHERE id = ?1";
+            let changed = group.tx.prepare_cached(sql)?.execute(params![
+                key.id.0.cast_signed(),
+                rows::purpose(key.purpose),
+                key.algorithm,
+                key.secret,
+                key.created_at.0,
+                key.signs_from.0,
+                key.retired
+            ])?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
+        self.write(move |group| {
+            let sql = "DELETE FROM keys WHERE id = ?1";
+            Ok(group.tx.prepare_cached(sql)?.execute([id.0.cast_signed()])? == 1)
+        })
+        .await
+    }
+}

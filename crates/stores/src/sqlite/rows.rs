@@ -1,0 +1,253 @@
+//! Sessions to rows and back.
+
+use doorward_core::id::{SessionId, TokenId, UserId};
+use doorward_core::keys::{KeyId, Purpose, StoredKey};
+use doorward_core::revocation::Ended;
+use doorward_core::session::{Delivery, Device, End, EndReason, Session};
+use doorward_core::store::{Account, ValidFrom};
+use doorward_core::{Timestamp, password::PasswordHash};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use sha2::{Digest, Sha256};
+
+const SIBLINGS: i64 = 1;
+const REMEMBER: i64 = 2;
+const BODY: i64 = 4;
+const DETAILS: i64 = 8;
+
+/// The columns of [`session`], in its order.
+pub(super) const SESSION: &str = "SELECT s.id, user, confirmed, previous, generation, attempt, \
+    confirmed_at, child_after, coalesce(k.id, 0), s.created_at, auth_after, lasts, flags, ended_at, ended_why, \
+    version FROM sessions s LEFT JOIN keys k ON k.number = s.refresh_key ";
+
+/// A row of [`SESSION`], with its details where it has any.
+pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
+    let id = SessionId(row.get(0)?);
+    let created_at = row.get(9)?;
+    let flags: i64 = row.get(12)?;
+    let (confirmed_at, child_at) = child_times(row.get(6)?, row.get(7)?);
+    let (device, claims) =
+        if flags & DETAILS == 0 { Default::default() } else { details(db, id)? };
+    Ok(Session {
+        id,
+        user: user(&row.get::<_, String>(1)?)?,
+        confirmed: TokenId(row.get(2)?),
+        generation: row.get(4)?,
+        previous: previous(&row.get::<_, Vec<u8>>(3)?),
+        siblings: flags & SIBLINGS != 0,
+        attempt: row.get(5)?,
+        confirmed_at,
+        child_at,
+        refresh_key: key_id(row.get(8)?),
+        created_at: Timestamp(created_at),
+        auth_time: Timestamp(created_at + row.get::<_, i64>(10)?),
+        absolute_end: Timestamp(created_at + row.get::<_, i64>(11)?),
+        remember: flags & REMEMBER != 0,
+        delivery: if flags & BODY == 0 { Delivery::Cookie } else { Delivery::Body },
+        device,
+        claims,
+        ended: end(row.get(13)?, row.get(14)?)?,
+        version: row.get::<_, i64>(15)?.cast_unsigned(),
+    })
+}
+
+/// Writes a new session.
+pub(super) fn insert(db: &Connection, session: &Session) -> Result<bool> {
+    let (confirmed_at, child_after) = stored_child_times(session);
+    let added = db
+        .prepare_cached(
+            "INSERT INTO sessions SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, number, ?11, ?12, \
+             ?13, ?14, ?15, ?16, ?17 FROM keys WHERE id = ?10 ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            session.id.0,
+            session.user.as_str(),
+            user_hash(&session.user),
+            session.confirmed.0,
+            session.previous.map_or([0; 16], |id| id.0),
+            session.generation,
+            session.attempt,
+            confirmed_at,
+            child_after,
+            session.refresh_key.0.cast_signed(),
+            session.created_at.0,
+            session.auth_time.since(session.created_at),
+            session.absolute_end.since(session.created_at),
+            flags(session),
+            session.ended.map(|end| end.at.0),
+            session.ended.map(|end| end.reason as u8),
+            session.version.cast_signed(),
+        ])?
+        == 1;
+    if added && flags(session) & DETAILS != 0 {
+        insert_details(db, session)?;
+    }
+    Ok(added)
+}
+
+/// Replaces the row, if it has not ended and is one version older.
+pub(super) fn swap(db: &Connection, session: &Session) -> Result<bool> {
+    let (confirmed_at, child_after) = stored_child_times(session);
+    let swapped = db
+        .prepare_cached(
+            "UPDATE sessions SET confirmed = ?2, previous = ?3, generation = ?4, attempt = ?5, \
+             confirmed_at = ?6, child_after = ?7, \
+             refresh_key = (SELECT number FROM keys WHERE id = ?8), auth_after = ?9, flags = ?10, \
+             version = ?11 WHERE id = ?1 AND version = ?11 - 1 AND ended_at IS NULL",
+        )?
+        .execute(params![
+            session.id.0,
+            session.confirmed.0,
+            session.previous.map_or([0; 16], |id| id.0),
+            session.generation,
+            session.attempt,
+            confirmed_at,
+            child_after,
+            session.refresh_key.0.cast_signed(),
+            session.auth_time.since(session.created_at),
+            flags(session),
+            session.version.cast_signed(),
+        ])?;
+    Ok(swapped == 1)
+}
+
+/// Ends the row if it has not ended, and logs that.
+pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
+    let Ended { session, at, reason } = ended;
+    let took = db
+        .prepare_cached(
+            "UPDATE sessions SET ended_at = ?2, ended_why = ?3, previous = x'', \
+             version = version + 1 WHERE id = ?1 AND ended_at IS NULL",
+        )?
+        .execute(params![session.0, at.0, reason as u8])?
+        == 1;
+    if took {
+        db.prepare_cached("INSERT INTO ended (session, at, why) VALUES (?1, ?2, ?3)")?
+            .execute(params![session.0, at.0, reason as u8])?;
+    }
+    Ok(took)
+}
+
+/// The end that a row of `session, at, why` tells of.
+pub(super) fn ended(session: [u8; 16], at: i64, why: u8) -> Result<Ended> {
+    let end = end(Some(at), Some(why))?.ok_or_else(|| damaged("ended.why"))?;
+    Ok(Ended { session: SessionId(session), at: end.at, reason: end.reason })
+}
+
+/// 32 bits that find a user's sessions: an index on them takes less room than one on the id.
+pub(super) fn user_hash(user: &UserId) -> i32 {
+    let digest = Sha256::digest(user.as_str().as_bytes());
+    i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// A row of `id, username, password_hash, disabled, created_at`, and the user's `valid_from`.
+pub(super) fn account(db: &Connection, row: &Row<'_>) -> Result<Account> {
+    let id = user(&row.get::<_, String>(0)?)?;
+    Ok(Account {
+        valid_from: valid_from(db, &id)?,
+        id,
+        username: row.get::<_, String>(1)?.into(),
+        password_hash: PasswordHash::from_phc(&row.get::<_, String>(2)?),
+        disabled: row.get(3)?,
+        created_at: Timestamp(row.get(4)?),
+    })
+}
+
+pub(super) fn valid_from(db: &Connection, user: &UserId) -> Result<ValidFrom> {
+    let at = db
+        .prepare_cached("SELECT at FROM valid_from WHERE user = ?1")?
+        .query_row([user.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(ValidFrom(at.unwrap_or(0)))
+}
+
+/// A row of `id, purpose, algorithm, secret, created_at, signs_from, retired`.
+pub(super) fn key(row: &Row<'_>) -> Result<StoredKey> {
+    Ok(StoredKey {
+        id: key_id(row.get(0)?),
+        purpose: match row.get::<_, String>(1)?.as_str() {
+            "access" => Purpose::Access,
+            "refresh" => Purpose::Refresh,
+            _ => return Err(damaged("keys.purpose")),
+        },
+        algorithm: row.get::<_, String>(2)?.into(),
+        secret: row.get::<_, Vec<u8>>(3)?.into(),
+        created_at: Timestamp(row.get(4)?),
+        signs_from: Timestamp(row.get(5)?),
+        retired: row.get(6)?,
+    })
+}
+
+pub(super) fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Access => "access",
+        Purpose::Refresh => "refresh",
+    }
+}
+
+fn insert_details(db: &Connection, session: &Session) -> Result<()> {
+    db.prepare_cached("INSERT INTO details VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        session.id.0,
+        session.device.name,
+        session.device.address.map(|address| address.to_string()),
+        session.device.agent,
+        session.claims,
+    ])?;
+    Ok(())
+}
+
+fn details(db: &Connection, id: SessionId) -> Result<(Device, Option<Box<str>>)> {
+    let found = db
+        .prepare_cached("SELECT device, address, agent, claims FROM details WHERE session = ?1")?
+        .query_row([id.0], |row| {
+            let text = |i| row.get::<_, Option<String>>(i).map(|text| text.map(String::into));
+            let address: Option<String> = row.get(1)?;
+            let address = address.and_then(|address| address.parse().ok());
+            Ok((Device { name: text(0)?, address, agent: text(2)? }, text(3)?))
+        })
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+fn flags(session: &Session) -> i64 {
+    let flag = |holds, flag| if holds { flag } else { 0 };
+    let has_details = session.device != Device::default() || session.claims.is_some();
+    flag(session.siblings, SIBLINGS)
+        | flag(session.remember, REMEMBER)
+        | flag(session.delivery == Delivery::Body, BODY)
+        | flag(has_details, DETAILS)
+}
+
+/// `confirmed_at` and `child_at - confirmed_at`; [`Timestamp::NEVER`] is 0.
+fn stored_child_times(session: &Session) -> (i64, i64) {
+    let stored = |time: Timestamp| if time == Timestamp::NEVER { 0 } else { time.0 };
+    let confirmed_at = stored(session.confirmed_at);
+    (confirmed_at, stored(session.child_at) - confirmed_at)
+}
+
+fn child_times(confirmed_at: i64, child_after: i64) -> (Timestamp, Timestamp) {
+    let time = |stored| if stored == 0 { Timestamp::NEVER } else { Timestamp(stored) };
+    (time(confirmed_at), time(confirmed_at + child_after))
+}
+
+fn previous(bytes: &[u8]) -> Option<TokenId> {
+    let id: [u8; 16] = bytes.try_into().ok()?;
+    (id != [0; 16]).then_some(TokenId(id))
+}
+
+fn end(at: Option<i64>, why: Option<u8>) -> Result<Option<End>> {
+    let (Some(at), Some(why)) = (at, why) else { return Ok(None) };
+    let reason = EndReason::from_code(why).ok_or_else(|| damaged("ended_why"))?;
+    Ok(Some(End { at: Timestamp(at), reason }))
+}
+
+fn key_id(stored: i64) -> KeyId {
+    KeyId(stored.cast_unsigned())
+}
+
+fn user(text: &str) -> Result<UserId> {
+    UserId::new(text).map_err(|_| damaged("user"))
+}
+
+fn damaged(column: &str) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnName(format!("{column} holds what no version of Doorward wrote"))
+}
