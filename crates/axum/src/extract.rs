@@ -60,7 +60,10 @@ fn guard<S>(parts: &Parts, state: &S, need: Need) -> Result<Claims, Rejection>
 where
     Doorward: FromRef<S>,
 {
-    Doorward::from_ref(state).api().guard(parts, need).map_err(Rejection)
+    Doorward::from_ref(state)
+        .api()
+        .guard(parts, need)
+        .map_err(Rejection)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Session
@@ -93,7 +96,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         let door = Doorward::from_ref(state);
-        door.api().guard_optional(parts).map(OptionalSession).map_err(Rejection)
+        door.api()
+            .guard_optional(parts)
+            .map(OptionalSession)
+            .map_err(Rejection)
     }
 }
 
@@ -105,9 +111,11 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         let claims = guard(parts, state, Need::Session)?;
-        serde_json::from_slice(claims.json()).map(SessionClaims).map_err(|_| {
-            let problem = Problem::Engine(doorward_core::Error::TokenInvalid);
-            Rejection(Box::new(problem.response()))
-        })
+        serde_json::from_slice(claims.json())
+            .map(SessionClaims)
+            .map_err(|_| {
+                let problem = Problem::Engine(doorward_core::Error::TokenInvalid);
+                Rejection(Box::new(problem.response()))
+            })
     }
 }

@@ -39,7 +39,9 @@ pub(crate) struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("api", &self.api).finish_non_exhaustive()
+        f.debug_struct("Inner")
+            .field("api", &self.api)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,8 +155,13 @@ impl Builder {
         };
         let keys = Arc::new(KeyRing::open(&*store, self.key, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&self.policy), store.feed()));
-        let service =
-            Service::new(Arc::clone(&store), keys, revocations, self.policy, Arc::clone(&env));
+        let service = Service::new(
+            Arc::clone(&store),
+            keys,
+            revocations,
+            self.policy,
+            Arc::clone(&env),
+        );
         let service = Arc::new(service);
         service.tick().await.map_err(|_| OpenError::Store)?;
         let passwords = Arc::new(Passwords::new(self.hashing, Arc::clone(&env)));

@@ -99,7 +99,9 @@ impl Doorward {
         extra: impl Fn(Endpoint) -> bool,
     ) -> Router<S> {
         let prefix = &self.inner.api.settings().url_prefix;
-        let mounted = ROUTES.iter().filter(|route| self.mounts(route.endpoint, &extra));
+        let mounted = ROUTES
+            .iter()
+            .filter(|route| self.mounts(route.endpoint, &extra));
         mounted.fold(Router::new(), |router, route| {
             router.route(&format!("{prefix}{}", route.path), self.endpoint(route))
         })
@@ -140,7 +142,9 @@ impl Doorward {
     }
 
     async fn answer(&self, endpoint: Endpoint, request: Request) -> Response {
-        let client = Client { address: self.address(&request) };
+        let client = Client {
+            address: self.address(&request),
+        };
         let (parts, body) = request.into_parts();
         let Ok(body) = axum::body::to_bytes(body, Api::MAX_BODY).await else {
             return self.inner.api.too_large(&parts).map(Body::from);
@@ -156,7 +160,10 @@ impl Doorward {
         } else {
             settle(reply, self.accounts()).await
         };
-        answer.events.iter().for_each(|event| (self.inner.on_event)(event));
+        answer
+            .events
+            .iter()
+            .for_each(|event| (self.inner.on_event)(event));
         answer.response.map(Body::from)
     }
 
@@ -165,18 +172,26 @@ impl Doorward {
         loop {
             reply = match reply {
                 Reply::Done(answer) => return answer,
-                Reply::Ask(Ask::Identify { username, password, next }) => {
-                    next.answer(users.identify(&username, password).await).await
-                }
-                Reply::Ask(Ask::Confirm { user, password, next }) => {
-                    next.answer(users.confirm(&user, password).await).await
-                }
-                Reply::Ask(Ask::SetPassword { user, password, next }) => {
-                    next.answer(users.set_password(&user, password).await).await
-                }
-                Reply::Ask(Ask::Register { username, password, next }) => {
-                    next.answer(users.register(&username, password).await)
-                }
+                Reply::Ask(Ask::Identify {
+                    username,
+                    password,
+                    next,
+                }) => next.answer(users.identify(&username, password).await).await,
+                Reply::Ask(Ask::Confirm {
+                    user,
+                    password,
+                    next,
+                }) => next.answer(users.confirm(&user, password).await).await,
+                Reply::Ask(Ask::SetPassword {
+                    user,
+                    password,
+                    next,
+                }) => next.answer(users.set_password(&user, password).await).await,
+                Reply::Ask(Ask::Register {
+                    username,
+                    password,
+                    next,
+                }) => next.answer(users.register(&username, password).await),
                 Reply::Ask(Ask::Renew { user, next }) => {
                     next.answer(users.renew(&user).await).await
                 }
@@ -186,7 +201,11 @@ impl Doorward {
 
     fn address(&self, request: &Request) -> Option<std::net::IpAddr> {
         let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
-        Some(client_address(peer.ip(), request.headers(), &self.inner.trusted_proxies))
+        Some(client_address(
+            peer.ip(),
+            request.headers(),
+            &self.inner.trusted_proxies,
+        ))
     }
 }
 

@@ -186,9 +186,9 @@ pub fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
     }
     let lower = String::from_utf8_lossy(secret).to_lowercase();
     let mut seen = [false; 256];
-    secret
-        .iter()
-        .for_each(|byte| seen[usize::from(*byte)] = true);
+    for byte in secret {
+        seen[usize::from(*byte)] = true;
+    }
     let distinct = seen.iter().filter(|seen| **seen).count();
     if distinct < 8 || SAMPLES.iter().any(|sample| lower.contains(sample)) {
         return Err(KeyError(

@@ -354,7 +354,8 @@ impl Service {
     pub fn verify(&self, token: &str) -> Result<Claims> {
         let now = self.env.now();
         let claims = self.keys.verify_access(token, now, &self.policy)?;
-        self.revocations.check(claims.session(), claims.issued_at(), now)?;
+        self.revocations
+            .check(claims.session(), claims.issued_at(), now)?;
         Ok(claims)
     }
 
@@ -518,16 +519,18 @@ impl Service {
             let now = self.env.now();
             let (ends, next) = self.store.ended_after(cursor, LOG_BATCH).await?;
             let done = ends.is_empty();
-            ends.into_iter()
-                .for_each(|end| self.revocations.insert(end));
+            for end in ends {
+                self.revocations.insert(end);
+            }
             *self
                 .log_cursor
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = next;
             cursor = next;
+            // Within the loop, so that a long log cannot outgrow the cap while it is loaded.
+            self.revocations.expire(now);
             if done {
                 self.revocations.synced(now);
-                self.revocations.expire(now);
                 return Ok(());
             }
         }

@@ -71,7 +71,11 @@ pub(crate) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, P
 pub(crate) fn json_or_empty<T: DeserializeOwned + Default>(
     request: &Request<Bytes>,
 ) -> Result<T, Problem> {
-    if request.body().is_empty() { Ok(T::default()) } else { json(request) }
+    if request.body().is_empty() {
+        Ok(T::default())
+    } else {
+        json(request)
+    }
 }
 
 fn check(request: &Request<Bytes>) -> Result<(), Problem> {
@@ -87,7 +91,14 @@ fn check(request: &Request<Bytes>) -> Result<(), Problem> {
 
 fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return false };
-    let media_type = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    let (Some(value), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let media_type = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
 }

@@ -23,10 +23,15 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     }
     let mut last = peer;
     let lists: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let hops = lists.iter().rev().flat_map(|list| list.to_str().unwrap_or("?").rsplit(','));
+    let hops = lists
+        .iter()
+        .rev()
+        .flat_map(|list| list.to_str().unwrap_or("?").rsplit(','));
     for hop in hops {
         // What is no address was written by nobody we trust: the hop after it counts.
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { return last };
+        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            return last;
+        };
         last = address.to_canonical();
         if !is_trusted(last) {
             return last;
@@ -53,9 +58,21 @@ mod tests {
         assert_eq!(of("9.9.9.9", &["1.2.3.4"], &[]), "9.9.9.9");
         assert_eq!(of("9.9.9.9", &["1.2.3.4"], &["10.0.0.0/8"]), "9.9.9.9");
         assert_eq!(of("10.0.0.1", &["1.2.3.4"], &["10.0.0.0/8"]), "1.2.3.4");
-        assert_eq!(of("10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"], &["10.0.0.0/8"]), "1.2.3.4");
-        assert_eq!(of("10.0.0.1", &["6.6.6.6", "1.2.3.4"], &["10.0.0.0/8"]), "1.2.3.4");
-        assert_eq!(of("10.0.0.1", &["1.2.3.4, nonsense"], &["10.0.0.0/8"]), "10.0.0.1");
-        assert_eq!(of("::ffff:10.0.0.1", &["1.2.3.4"], &["10.0.0.0/8"]), "1.2.3.4");
+        assert_eq!(
+            of("10.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"], &["10.0.0.0/8"]),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            of("10.0.0.1", &["6.6.6.6", "1.2.3.4"], &["10.0.0.0/8"]),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            of("10.0.0.1", &["1.2.3.4, nonsense"], &["10.0.0.0/8"]),
+            "10.0.0.1"
+        );
+        assert_eq!(
+            of("::ffff:10.0.0.1", &["1.2.3.4"], &["10.0.0.0/8"]),
+            "1.2.3.4"
+        );
     }
 }

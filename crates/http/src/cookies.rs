@@ -23,17 +23,30 @@ pub(crate) struct Cookie {
 
 impl Cookies {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let prefix = if settings.cookie_secure { "__Secure-" } else { "" };
+        let prefix = if settings.cookie_secure {
+            "__Secure-"
+        } else {
+            ""
+        };
         let cookie = |name: &str, path: &str, same_site: &str| {
             let domain = settings.cookie_domain.as_ref();
             let domain = domain.map_or_else(String::new, |domain| format!("; Domain={domain}"));
-            let secure = if settings.cookie_secure { "; Secure" } else { "" };
+            let secure = if settings.cookie_secure {
+                "; Secure"
+            } else {
+                ""
+            };
             Cookie {
                 name: format!("{prefix}{name}"),
-                attributes: format!("; Path={path}{domain}; HttpOnly{secure}; SameSite={same_site}"),
+                attributes: format!(
+                    "; Path={path}{domain}; HttpOnly{secure}; SameSite={same_site}"
+                ),
             }
         };
-        let path = settings.access_cookie_path.as_deref().unwrap_or(&settings.url_prefix);
+        let path = settings
+            .access_cookie_path
+            .as_deref()
+            .unwrap_or(&settings.url_prefix);
         Cookies {
             access: cookie("access_token_cookie", path, "Lax"),
             refresh: cookie("refresh_token_cookie", &settings.refresh_path(), "Strict"),
@@ -49,10 +62,20 @@ impl Cookies {
 impl Cookie {
     /// The values of this name, in the order sent, four at most.
     pub(crate) fn find<'a>(&'a self, headers: &'a HeaderMap) -> Vec<&'a str> {
-        let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let values = pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| value);
-        values.filter(|value| !value.is_empty()).take(MOST).collect()
+        let lines = headers
+            .get_all(COOKIE)
+            .iter()
+            .filter_map(|line| line.to_str().ok());
+        let pairs = lines
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='));
+        let values = pairs
+            .filter(|(name, _)| *name == self.name)
+            .map(|(_, value)| value);
+        values
+            .filter(|value| !value.is_empty())
+            .take(MOST)
+            .collect()
     }
 
     /// `max_age` in seconds; without one the cookie goes with the browser.

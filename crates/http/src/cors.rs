@@ -13,7 +13,11 @@ use crate::settings::Settings;
 /// The request's origin, if it is an allowed one.
 pub(crate) fn allowed(headers: &HeaderMap, settings: &Settings) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
-    settings.allowed_origins.iter().any(|allowed| origin == allowed.as_str()).then(|| origin.clone())
+    settings
+        .allowed_origins
+        .iter()
+        .any(|allowed| origin == allowed.as_str())
+        .then(|| origin.clone())
 }
 
 pub(crate) fn apply(headers: &mut HeaderMap, origin: Option<&HeaderValue>, settings: &Settings) {
@@ -23,7 +27,10 @@ pub(crate) fn apply(headers: &mut HeaderMap, origin: Option<&HeaderValue>, setti
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
         let exposed = HeaderValue::from_static("Retry-After, WWW-Authenticate");
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }

@@ -42,21 +42,28 @@ pub(crate) fn refresh<'a>(
         in_cookies.clear();
     }
     match body {
-        Some(_) if !in_cookies.is_empty() => {
-            Err(Problem::BadRequest("a refresh token in the body and another in a cookie"))
-        }
-        Some(token) if settings.allows(Delivery::Body) => {
-            Ok(Some(Found { via: Delivery::Body, tokens: vec![token] }))
-        }
+        Some(_) if !in_cookies.is_empty() => Err(Problem::BadRequest(
+            "a refresh token in the body and another in a cookie",
+        )),
+        Some(token) if settings.allows(Delivery::Body) => Ok(Some(Found {
+            via: Delivery::Body,
+            tokens: vec![token],
+        })),
         Some(_) => Err(Problem::BadRequest("refresh tokens travel by cookie here")),
         None if in_cookies.is_empty() => Ok(None),
-        None => Ok(Some(Found { via: Delivery::Cookie, tokens: in_cookies })),
+        None => Ok(Some(Found {
+            via: Delivery::Cookie,
+            tokens: in_cookies,
+        })),
     }
 }
 
 /// Credentials of the Bearer scheme (RFC 6750, section 2.1), its name in any case.
 fn bearer(headers: &HeaderMap) -> Vec<&str> {
-    let lines = headers.get_all(AUTHORIZATION).iter().filter_map(|line| line.to_str().ok());
+    let lines = headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
     let of_bearer = lines.filter_map(|line| {
         let (scheme, token) = line.trim().split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

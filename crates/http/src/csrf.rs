@@ -16,13 +16,16 @@ pub(crate) fn check(
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
-    if is_ours(uri, headers, settings) { Ok(()) } else { Err(Problem::CsrfFailed) }
+    if is_ours(uri, headers, settings) {
+        Ok(())
+    } else {
+        Err(Problem::CsrfFailed)
+    }
 }
 
 fn is_ours(uri: &Uri, headers: &HeaderMap, settings: &Settings) -> bool {
-    let site = match only(headers, "sec-fetch-site") {
-        Ok(site) => site,
-        Err(()) => return false,
+    let Ok(site) = only(headers, "sec-fetch-site") else {
+        return false;
     };
     match site {
         Some("same-origin" | "none") => return true,
@@ -31,7 +34,10 @@ fn is_ours(uri: &Uri, headers: &HeaderMap, settings: &Settings) -> bool {
     }
     match only(headers, ORIGIN.as_str()) {
         Ok(Some(origin)) => {
-            settings.allowed_origins.iter().any(|allowed| allowed == origin)
+            settings
+                .allowed_origins
+                .iter()
+                .any(|allowed| allowed == origin)
                 || is_this_site(origin, uri, headers, settings)
         }
         Ok(None) => site.is_none() && !settings.csrf_strict,
@@ -59,7 +65,8 @@ fn is_this_site(origin: &str, uri: &Uri, headers: &HeaderMap, settings: &Setting
     };
     let same = site.eq_ignore_ascii_case(host)
         || site.eq_ignore_ascii_case(without_default_port(scheme, host));
-    let encrypted = scheme == "https" || scheme == "http" && (!settings.cookie_secure || is_local(host));
+    let encrypted =
+        scheme == "https" || scheme == "http" && (!settings.cookie_secure || is_local(host));
     same && encrypted
 }
 
@@ -93,7 +100,10 @@ mod tests {
             allow_same_site: true,
             ..Settings::default()
         };
-        let strict = Settings { csrf_strict: true, ..Settings::default() };
+        let strict = Settings {
+            csrf_strict: true,
+            ..Settings::default()
+        };
         let host = ("host", "api.example");
         assert!(passes(&[host], &plain));
         assert!(!passes(&[host], &strict));
@@ -103,13 +113,29 @@ mod tests {
         assert!(passes(&[host, ("sec-fetch-site", "same-site")], &open));
         assert!(!passes(&[host, ("sec-fetch-site", "cross-site")], &plain));
         let cross = ("sec-fetch-site", "cross-site");
-        assert!(passes(&[host, cross, ("origin", "https://app.example")], &open));
-        assert!(!passes(&[host, cross, ("origin", "https://app.example.evil")], &open));
+        assert!(passes(
+            &[host, cross, ("origin", "https://app.example")],
+            &open
+        ));
+        assert!(!passes(
+            &[host, cross, ("origin", "https://app.example.evil")],
+            &open
+        ));
         assert!(passes(&[host, ("origin", "https://api.example")], &plain));
         assert!(!passes(&[host, ("origin", "http://api.example")], &plain));
         assert!(!passes(&[host, ("origin", "null")], &plain));
-        assert!(passes(&[("host", "localhost:8080"), ("origin", "http://localhost:8080")], &plain));
-        let twice = [host, ("origin", "https://evil.example"), ("origin", "https://api.example")];
+        assert!(passes(
+            &[
+                ("host", "localhost:8080"),
+                ("origin", "http://localhost:8080")
+            ],
+            &plain
+        ));
+        let twice = [
+            host,
+            ("origin", "https://evil.example"),
+            ("origin", "https://api.example"),
+        ];
         assert!(!passes(&twice, &plain));
     }
 }

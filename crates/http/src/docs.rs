@@ -55,7 +55,9 @@ fn unpacked(once: &OnceLock<Bytes>, name: &str) -> Result<Bytes, Error> {
 fn unpack(name: &str) -> Option<Bytes> {
     let packed = std::io::Cursor::new(utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED);
     let mut archive = zip::ZipArchive::new(packed).ok()?;
-    let path = archive.file_names().find(|path| path.ends_with(&format!("/dist/{name}")));
+    let path = archive
+        .file_names()
+        .find(|path| path.ends_with(&format!("/dist/{name}")));
     let path = path?.to_owned();
     let mut bytes = Vec::new();
     std::io::copy(&mut archive.by_name(&path).ok()?, &mut bytes).ok()?;

@@ -44,39 +44,167 @@ struct Told {
     problems: &'static [&'static str],
 }
 
-const SESSION: &[&str] = &["token_missing", "token_invalid", "token_expired", "session_ended", "store_unavailable"];
+const SESSION: &[&str] = &[
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "session_ended",
+    "store_unavailable",
+];
 
+#[expect(clippy::too_many_lines, reason = "a table, a few lines an endpoint")]
 fn told(endpoint: Endpoint) -> Option<Told> {
     let told = |name, summary, body, success, protected, problems| {
-        Some(Told { name, summary, body, success, protected, problems })
+        Some(Told {
+            name,
+            summary,
+            body,
+            success,
+            protected,
+            problems,
+        })
     };
     match endpoint {
-        Endpoint::Login => told("login", "Opens a session", Some(("Login", true)), (200, Some("Granted")), false,
-            &["invalid_credentials", "csrf_failed", "too_many_attempts", "overloaded", "store_unavailable"]),
-        Endpoint::Refresh => told("refresh", "New access token, rotated refresh token", Some(("Refresh", false)), (200, Some("Granted")), false,
-            &["token_missing", "token_invalid", "session_ended", "refresh_reused", "csrf_failed", "store_unavailable"]),
-        Endpoint::Logout => told("logout", "Ends this session; idempotent", Some(("Refresh", false)), (204, None), false,
-            &["csrf_failed", "store_unavailable"]),
-        Endpoint::Session => told("session", "Who am I, until when, how fresh", None, (200, Some("Current")), true, &[]),
-        Endpoint::Sessions => told("sessions", "My sessions", None, (200, Some("Sessions")), true, &[]),
-        Endpoint::EndSession => told("end_session", "Ends one of my sessions", None, (204, None), true, &["not_found"]),
-        Endpoint::EndSessions => told("end_sessions", "Ends all my sessions", None, (200, Some("Ended")), true, &["bad_request"]),
-        Endpoint::Reauthenticate => told("reauthenticate", "The session is fresh again, new access token", Some(("Reauthenticate", true)), (200, Some("Granted")), true,
-            &["invalid_credentials", "too_many_attempts", "overloaded"]),
-        Endpoint::ChangePassword => told("change_password", "Ends all my sessions, opens a new one", Some(("ChangePassword", true)), (200, Some("Granted")), true,
-            &["invalid_credentials", "password_too_weak", "too_many_attempts", "overloaded"]),
-        Endpoint::Register => told("register", "Makes an account", Some(("Register", true)), (201, Some("Registered")), false,
-            &["username_taken", "password_too_weak", "csrf_failed", "too_many_attempts", "overloaded", "store_unavailable"]),
-        Endpoint::Jwks => told("jwks", "Public keys (RFC 7517); none for HS256", None, (200, Some("Jwks")), false, &[]),
-        Endpoint::OpenApi => told("openapi", "This description", None, (200, Some("Description")), false, &[]),
-        Endpoint::Docs => told("docs", "A page to read and try it", None, (200, None), false, &[]),
+        Endpoint::Login => told(
+            "login",
+            "Opens a session",
+            Some(("Login", true)),
+            (200, Some("Granted")),
+            false,
+            &[
+                "invalid_credentials",
+                "csrf_failed",
+                "too_many_attempts",
+                "overloaded",
+                "store_unavailable",
+            ],
+        ),
+        Endpoint::Refresh => told(
+            "refresh",
+            "New access token, rotated refresh token",
+            Some(("Refresh", false)),
+            (200, Some("Granted")),
+            false,
+            &[
+                "token_missing",
+                "token_invalid",
+                "session_ended",
+                "refresh_reused",
+                "csrf_failed",
+                "store_unavailable",
+            ],
+        ),
+        Endpoint::Logout => told(
+            "logout",
+            "Ends this session; idempotent",
+            Some(("Refresh", false)),
+            (204, None),
+            false,
+            &["csrf_failed", "store_unavailable"],
+        ),
+        Endpoint::Session => told(
+            "session",
+            "Who am I, until when, how fresh",
+            None,
+            (200, Some("Current")),
+            true,
+            &[],
+        ),
+        Endpoint::Sessions => told(
+            "sessions",
+            "My sessions",
+            None,
+            (200, Some("Sessions")),
+            true,
+            &[],
+        ),
+        Endpoint::EndSession => told(
+            "end_session",
+            "Ends one of my sessions",
+            None,
+            (204, None),
+            true,
+            &["not_found"],
+        ),
+        Endpoint::EndSessions => told(
+            "end_sessions",
+            "Ends all my sessions",
+            None,
+            (200, Some("Ended")),
+            true,
+            &["bad_request"],
+        ),
+        Endpoint::Reauthenticate => told(
+            "reauthenticate",
+            "The session is fresh again, new access token",
+            Some(("Reauthenticate", true)),
+            (200, Some("Granted")),
+            true,
+            &["invalid_credentials", "too_many_attempts", "overloaded"],
+        ),
+        Endpoint::ChangePassword => told(
+            "change_password",
+            "Ends all my sessions, opens a new one",
+            Some(("ChangePassword", true)),
+            (200, Some("Granted")),
+            true,
+            &[
+                "invalid_credentials",
+                "password_too_weak",
+                "too_many_attempts",
+                "overloaded",
+            ],
+        ),
+        Endpoint::Register => told(
+            "register",
+            "Makes an account",
+            Some(("Register", true)),
+            (201, Some("Registered")),
+            false,
+            &[
+                "username_taken",
+                "password_too_weak",
+                "csrf_failed",
+                "too_many_attempts",
+                "overloaded",
+                "store_unavailable",
+            ],
+        ),
+        Endpoint::Jwks => told(
+            "jwks",
+            "Public keys (RFC 7517); none for HS256",
+            None,
+            (200, Some("Jwks")),
+            false,
+            &[],
+        ),
+        Endpoint::OpenApi => told(
+            "openapi",
+            "This description",
+            None,
+            (200, Some("Description")),
+            false,
+            &[],
+        ),
+        Endpoint::Docs => told(
+            "docs",
+            "A page to read and try it",
+            None,
+            (200, None),
+            false,
+            &[],
+        ),
         Endpoint::DocsAsset | Endpoint::Verify => None,
     }
 }
 
 fn operation(endpoint: Endpoint, path: &str) -> Option<Value> {
     let told = told(endpoint)?;
-    let suffix = if path == "/refresh/logout" { "_by_refresh_cookie" } else { "" };
+    let suffix = if path == "/refresh/logout" {
+        "_by_refresh_cookie"
+    } else {
+        ""
+    };
     let mut operation = json!({
         "operationId": format!("{}{suffix}", told.name),
         "summary": told.summary,
@@ -85,7 +213,8 @@ fn operation(endpoint: Endpoint, path: &str) -> Option<Value> {
     });
     if let Some((schema, required)) = told.body {
         let media = json!({ "schema": { "$ref": format!("#/components/schemas/{schema}") } });
-        operation["requestBody"] = json!({ "required": required, "content": { "application/json": media } });
+        operation["requestBody"] =
+            json!({ "required": required, "content": { "application/json": media } });
     }
     if let Some(parameters) = parameters(endpoint) {
         operation["parameters"] = parameters;
@@ -120,22 +249,31 @@ fn responses(endpoint: Endpoint, told: &Told) -> Value {
     }
     let mut responses = json!({ status.to_string(): success });
     for status in statuses(endpoint, told) {
-        responses[status.to_string()] = json!({ "$ref": format!("#/components/responses/{status}") });
+        responses[status.to_string()] =
+            json!({ "$ref": format!("#/components/responses/{status}") });
     }
     responses
 }
 
 fn statuses(endpoint: Endpoint, told: &Told) -> Vec<u16> {
-    let status = |code: &&str| Problem::CODES.iter().find(|(known, _)| known == code).map(|(_, s)| *s);
-    let mut statuses: Vec<u16> = told.problems.iter().filter_map(|code| status(&code)).collect();
+    let status = |code: &&str| {
+        Problem::CODES
+            .iter()
+            .find(|(known, _)| known == code)
+            .map(|(_, s)| *s)
+    };
+    let mut statuses: Vec<u16> = told.problems.iter().filter_map(&status).collect();
     if told.protected {
-        statuses.extend(SESSION.iter().filter_map(|code| status(&code)));
+        statuses.extend(SESSION.iter().filter_map(status));
         statuses.push(403);
     }
     if told.body.is_some() {
         statuses.extend([400, 413, 415]);
     }
-    if matches!(endpoint, Endpoint::Reauthenticate | Endpoint::ChangePassword) {
+    if matches!(
+        endpoint,
+        Endpoint::Reauthenticate | Endpoint::ChangePassword
+    ) {
         statuses.push(403);
     }
     statuses.sort_unstable();
@@ -147,11 +285,21 @@ fn statuses(endpoint: Endpoint, told: &Told) -> Vec<u16> {
 fn problems() -> Value {
     let mut responses = json!({});
     for (_, status) in Problem::CODES {
-        let codes = Problem::CODES.iter().filter(|(_, of)| *of == status).map(|(code, _)| *code);
+        let codes = Problem::CODES
+            .iter()
+            .filter(|(_, of)| *of == status)
+            .map(|(code, _)| *code);
         let forbidden = (status == 403).then_some("invalid_credentials");
         let codes: Vec<_> = codes.chain(forbidden).collect();
-        let examples: Map<String, Value> =
-            codes.iter().map(|code| ((*code).to_owned(), json!({ "value": example(code, status) }))).collect();
+        let examples: Map<String, Value> = codes
+            .iter()
+            .map(|code| {
+                (
+                    (*code).to_owned(),
+                    json!({ "value": example(code, status) }),
+                )
+            })
+            .collect();
         responses[status.to_string()] = json!({
             "description": codes.join(", "),
             "headers": headers(status),
@@ -167,7 +315,9 @@ fn headers(status: u16) -> Value {
     let text = json!({ "schema": { "type": "string" } });
     match status {
         401 => json!({ "WWW-Authenticate": text }),
-        429 | 503 => json!({ "Retry-After": { "schema": { "type": "integer" }, "description": "seconds" } }),
+        429 | 503 => {
+            json!({ "Retry-After": { "schema": { "type": "integer" }, "description": "seconds" } })
+        }
         _ => json!({}),
     }
 }
@@ -185,7 +335,11 @@ fn example(code: &str, status: u16) -> Value {
 }
 
 fn security(settings: &Settings) -> Value {
-    let prefix = if settings.cookie_secure { "__Secure-" } else { "" };
+    let prefix = if settings.cookie_secure {
+        "__Secure-"
+    } else {
+        ""
+    };
     json!({
         "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
         "access_cookie": { "type": "apiKey", "in": "cookie", "name": format!("{prefix}access_token_cookie") }
@@ -198,13 +352,18 @@ fn object(properties: &Value, required: &[&str]) -> Value {
 
 fn schemas() -> Value {
     let text = json!({ "type": "string" });
-    let time = json!({ "type": "string", "format": "date-time", "examples": ["2026-01-01T12:00:00Z"] });
+    let time =
+        json!({ "type": "string", "format": "date-time", "examples": ["2026-01-01T12:00:00Z"] });
     let name = json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["ada"] });
-    let password = json!({ "type": "string", "format": "password", "minLength": 1, "maxLength": 1024 });
+    let password =
+        json!({ "type": "string", "format": "password", "minLength": 1, "maxLength": 1024 });
     let maybe = json!({ "type": ["string", "null"] });
     let session = json!({ "$ref": "#/components/schemas/Session" });
     let user = json!({ "$ref": "#/components/schemas/User" });
-    let reasons: Vec<_> = doorward_core::EndReason::ALL.iter().map(|reason| reason.name()).collect();
+    let reasons: Vec<_> = doorward_core::EndReason::ALL
+        .iter()
+        .map(|reason| reason.name())
+        .collect();
     let codes: Vec<_> = Problem::CODES.iter().map(|(code, _)| *code).collect();
     json!({
         "Login": object(&json!({
@@ -252,7 +411,10 @@ mod tests {
 
     #[test]
     fn the_description_equals_the_route_table() {
-        let settings = Settings { register: true, ..Settings::default() };
+        let settings = Settings {
+            register: true,
+            ..Settings::default()
+        };
         let described = describe(&settings);
         let mut told = Vec::new();
         for (path, methods) in described["paths"].as_object().unwrap() {
@@ -261,12 +423,19 @@ mod tests {
             }
         }
         let hidden = [Endpoint::DocsAsset, Endpoint::Verify];
-        let routes = ROUTES.iter().filter(|route| !hidden.contains(&route.endpoint));
-        let mut routes: Vec<_> =
-            routes.map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+        let routes = ROUTES
+            .iter()
+            .filter(|route| !hidden.contains(&route.endpoint));
+        let mut routes: Vec<_> = routes
+            .map(|route| (route.method.to_string(), route.path.to_owned()))
+            .collect();
         told.sort();
         routes.sort();
         assert_eq!(told, routes);
-        assert!(ROUTES.iter().all(|route| matches!(route.method, Method::GET | Method::POST | Method::DELETE)));
+        assert!(
+            ROUTES
+                .iter()
+                .all(|route| matches!(route.method, Method::GET | Method::POST | Method::DELETE))
+        );
     }
 }

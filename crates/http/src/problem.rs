@@ -59,13 +59,17 @@ impl Problem {
             Problem::Engine(error) => engine_words(error),
             Problem::PasswordRefused => (403, "invalid_credentials", "the password is wrong"),
             Problem::BadRequest(detail) => (400, "bad_request", detail),
-            Problem::UnsupportedMediaType => {
-                (415, "unsupported_media_type", "the body must be application/json")
-            }
+            Problem::UnsupportedMediaType => (
+                415,
+                "unsupported_media_type",
+                "the body must be application/json",
+            ),
             Problem::PayloadTooLarge => (413, "payload_too_large", "the body is too large"),
-            Problem::CsrfFailed => {
-                (403, "csrf_failed", "the request does not come from this site or an allowed origin")
-            }
+            Problem::CsrfFailed => (
+                403,
+                "csrf_failed",
+                "the request does not come from this site or an allowed origin",
+            ),
         }
     }
 
@@ -96,7 +100,10 @@ impl Problem {
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
         }
@@ -120,7 +127,9 @@ impl Problem {
     /// In seconds.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Problem::Engine(Error::Overloaded { retry_after }) => Some(retry_after.as_secs().max(1)),
+            Problem::Engine(Error::Overloaded { retry_after }) => {
+                Some(retry_after.as_secs().max(1))
+            }
             Problem::Engine(Error::StoreUnavailable) => Some(1),
             _ => None,
         }
@@ -132,22 +141,36 @@ fn engine_words(error: &Error) -> Words {
         Error::InvalidCredentials => (401, "invalid_credentials", "username or password is wrong"),
         Error::TokenMissing => (401, "token_missing", "a token is required"),
         Error::TokenInvalid => (401, "token_invalid", "the token is not valid"),
-        Error::TokenExpired => (401, "token_expired", "the access token has expired; refresh it"),
+        Error::TokenExpired => (
+            401,
+            "token_expired",
+            "the access token has expired; refresh it",
+        ),
         Error::SessionEnded(_) => (401, "session_ended", "the session has ended; log in again"),
         Error::RefreshReused => (
             401,
             "refresh_reused",
             "the refresh token was used by two holders; the session has ended",
         ),
-        Error::FreshLoginRequired => {
-            (401, "fresh_login_required", "the last password check is too long ago")
-        }
+        Error::FreshLoginRequired => (
+            401,
+            "fresh_login_required",
+            "the last password check is too long ago",
+        ),
         Error::PasswordTooWeak(detail) => (422, "password_too_weak", detail),
         Error::UsernameTaken => (409, "username_taken", "the username is taken"),
-        Error::NotFound => (404, "not_found", "there is no such thing, or it is not yours"),
+        Error::NotFound => (
+            404,
+            "not_found",
+            "there is no such thing, or it is not yours",
+        ),
         Error::BadRequest(detail) => (400, "bad_request", detail),
         Error::Overloaded { .. } => (503, "overloaded", "too many logins at once; try again soon"),
-        _ => (503, "store_unavailable", "the session store does not answer; try again soon"),
+        _ => (
+            503,
+            "store_unavailable",
+            "the session store does not answer; try again soon",
+        ),
     }
 }
 

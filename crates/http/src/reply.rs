@@ -86,18 +86,32 @@ pub async fn settle(mut reply: Reply, accounts: &Accounts) -> Answer {
 
 async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
     match ask {
-        Ask::Identify { username, password, next } => {
-            next.answer(accounts.identify(&username, password).await).await
+        Ask::Identify {
+            username,
+            password,
+            next,
+        } => {
+            next.answer(accounts.identify(&username, password).await)
+                .await
         }
-        Ask::Confirm { user, password, next } => {
-            next.answer(accounts.confirm(&user, password).await).await
+        Ask::Confirm {
+            user,
+            password,
+            next,
+        } => next.answer(accounts.confirm(&user, password).await).await,
+        Ask::SetPassword {
+            user,
+            password,
+            next,
+        } => {
+            next.answer(accounts.set_password(&user, password).await)
+                .await
         }
-        Ask::SetPassword { user, password, next } => {
-            next.answer(accounts.set_password(&user, password).await).await
-        }
-        Ask::Register { username, password, next } => {
-            next.answer(register(&username, password, accounts).await)
-        }
+        Ask::Register {
+            username,
+            password,
+            next,
+        } => next.answer(register(&username, password, accounts).await),
         Ask::Renew { user: _, next } => next.answer(Ok(None)).await,
     }
 }
@@ -105,7 +119,12 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
 async fn register(username: &str, password: Password, accounts: &Accounts) -> Result<Identity> {
     let name = doorward_core::account::canonical(username)?;
     let user = accounts.register(&name, password).await?;
-    Ok(Identity { user, username: Some(name), valid_from: None, claims: None })
+    Ok(Identity {
+        user,
+        username: Some(name),
+        valid_from: None,
+        claims: None,
+    })
 }
 
 /// Shorthand for what a host answers.

@@ -31,7 +31,10 @@ use crate::{body, cors, csrf, docs, openapi};
 
 /// Everything the API can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "docs/api.md and the OpenAPI description say what each does")]
+#[allow(
+    missing_docs,
+    reason = "docs/api.md and the OpenAPI description say what each does"
+)]
 pub enum Endpoint {
     Login,
     Refresh,
@@ -62,7 +65,11 @@ pub struct Route {
 }
 
 const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route {
-    Route { method, path, endpoint }
+    Route {
+        method,
+        path,
+        endpoint,
+    }
 }
 
 /// The API. [`Endpoint::Register`] is mounted where it is switched on, [`Endpoint::Verify`] by the
@@ -98,7 +105,9 @@ struct Inner {
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("settings", &self.0.settings).finish_non_exhaustive()
+        f.debug_struct("Api")
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,13 +122,20 @@ impl Api {
     pub fn new(service: Arc<Service>, settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
         let cookies = Cookies::new(&settings);
-        Ok(Api(Arc::new(Inner { service, settings, cookies })))
+        Ok(Api(Arc::new(Inner {
+            service,
+            settings,
+            cookies,
+        })))
     }
 
     /// Answers a request that the host has routed and read whole.
     pub async fn call(&self, endpoint: Endpoint, request: Request<Bytes>, client: Client) -> Reply {
         let exchange = Exchange::new(self, &request);
-        match self.step(endpoint, &request, client, exchange.clone()).await {
+        match self
+            .step(endpoint, &request, client, exchange.clone())
+            .await
+        {
             Ok(reply) => reply,
             Err(problem) => exchange.refuse(&problem),
         }
@@ -173,7 +189,10 @@ impl Api {
     #[must_use]
     pub fn too_large(&self, request: &http::request::Parts) -> Response<Bytes> {
         let mut response = Problem::PayloadTooLarge.response();
-        self.finish(&mut response, cors::allowed(&request.headers, self.settings()).as_ref());
+        self.finish(
+            &mut response,
+            cors::allowed(&request.headers, self.settings()).as_ref(),
+        );
         response
     }
 
@@ -192,8 +211,10 @@ impl Api {
         }
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        let (cookie, bearer) =
-            (self.settings().allows(Delivery::Cookie), self.settings().allows(Delivery::Body));
+        let (cookie, bearer) = (
+            self.settings().allows(Delivery::Cookie),
+            self.settings().allows(Delivery::Body),
+        );
         let vary = match (cookie, bearer) {
             (true, true) => "Cookie, Authorization",
             (true, false) => "Cookie",
@@ -204,11 +225,21 @@ impl Api {
     }
 
     fn csrf(&self, request: &Request<Bytes>) -> Result<(), Problem> {
-        csrf::check(request.method(), request.uri(), request.headers(), self.settings())
+        csrf::check(
+            request.method(),
+            request.uri(),
+            request.headers(),
+            self.settings(),
+        )
     }
 
     fn session_of(&self, request: &Request<Bytes>) -> Result<(Claims, Delivery), Problem> {
-        self.verify(request.method(), request.uri(), request.headers(), Need::Session)
+        self.verify(
+            request.method(),
+            request.uri(),
+            request.headers(),
+            Need::Session,
+        )
     }
 
     // ---- login ----
@@ -228,7 +259,11 @@ impl Api {
             exchange,
         };
         let username = typed(asked.username)?;
-        Ok(Reply::Ask(Ask::Identify { username, password: Password::new(&asked.password)?, next }))
+        Ok(Reply::Ask(Ask::Identify {
+            username,
+            password: Password::new(&asked.password)?,
+            next,
+        }))
     }
 
     fn delivery(&self, asked: Option<Delivery>) -> Result<Delivery, Problem> {
@@ -247,7 +282,9 @@ impl Api {
         let tokens = self.cookies().access.find(request.headers());
         let verify = |token: &str| self.service().verify_for_logout(token);
         let claims = credentials::newest(&tokens, verify).ok();
-        claims.filter(|_| to == Delivery::Cookie).map(|claims| claims.session())
+        claims
+            .filter(|_| to == Delivery::Cookie)
+            .map(|claims| claims.session())
     }
 
     // ---- refresh ----
@@ -255,8 +292,12 @@ impl Api {
     async fn refresh(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let asked: body::Refresh = body::json_or_empty(request)?;
         let body_token = asked.refresh_token.as_deref();
-        let found =
-            credentials::refresh(request.headers(), body_token, self.cookies(), self.settings())?;
+        let found = credentials::refresh(
+            request.headers(),
+            body_token,
+            self.cookies(),
+            self.settings(),
+        )?;
         let found = found.ok_or(Error::TokenMissing)?;
         if found.via == Delivery::Cookie {
             self.csrf(request)?;
@@ -269,7 +310,13 @@ impl Api {
         };
         if self.settings().renew {
             let user = refreshed.session.user.clone();
-            return Ok(Reply::Ask(Ask::Renew { user, next: Renewed { refreshed, exchange } }));
+            return Ok(Reply::Ask(Ask::Renew {
+                user,
+                next: Renewed {
+                    refreshed,
+                    exchange,
+                },
+            }));
         }
         let grant = self.service().grant(refreshed)?;
         Ok(exchange.granted(&grant, None, Handed::Both))
@@ -283,7 +330,10 @@ impl Api {
         let headers = request.headers();
         let refresh = credentials::refresh(headers, body_token, self.cookies(), self.settings())?;
         let access = credentials::access(headers, self.cookies(), self.settings());
-        let by_body = refresh.as_ref().or(access.as_ref()).is_some_and(|f| f.via == Delivery::Body);
+        let by_body = refresh
+            .as_ref()
+            .or(access.as_ref())
+            .is_some_and(|f| f.via == Delivery::Body);
         if !by_body {
             self.csrf(request)?;
         }
@@ -297,7 +347,9 @@ impl Api {
         };
         let session = session.or_else(|| {
             let verify = |token: &str| self.service().verify_for_logout(token);
-            credentials::newest(&access?.tokens, verify).ok().map(|claims| claims.session())
+            credentials::newest(&access?.tokens, verify)
+                .ok()
+                .map(|claims| claims.session())
         });
         if let Some(session) = session {
             exchange.took(self.service().end(session, EndReason::Logout).await)?;
@@ -330,8 +382,10 @@ impl Api {
     async fn sessions(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
         let (claims, _) = self.session_of(request)?;
         let rows = self.service().sessions_of(claims.user()).await?;
-        let sessions: Vec<_> =
-            rows.iter().map(|row| listed(row, claims.session(), self.service())).collect();
+        let sessions: Vec<_> = rows
+            .iter()
+            .map(|row| listed(row, claims.session(), self.service()))
+            .collect();
         Ok(exchange.json(200, &json!({ "sessions": sessions })))
     }
 
@@ -349,14 +403,19 @@ impl Api {
             Some("except=current") => Some(claims.session()),
             Some(_) => return Err(Problem::BadRequest("the query may be except=current only")),
         };
-        let ended = self.service().end_user(claims.user(), EndReason::EndedByUser, except).await;
+        let ended = self
+            .service()
+            .end_user(claims.user(), EndReason::EndedByUser, except)
+            .await;
         let ended = exchange.took(ended)?;
         let clear = via == Delivery::Cookie && except.is_none();
-        Ok(exchange.json_and(200, &json!({ "ended": ended }), |api, response| {
-            if clear {
-                api.cookies().clear(response.headers_mut());
-            }
-        }))
+        Ok(
+            exchange.json_and(200, &json!({ "ended": ended }), |api, response| {
+                if clear {
+                    api.cookies().clear(response.headers_mut());
+                }
+            }),
+        )
     }
 
     // ---- passwords ----
@@ -366,7 +425,11 @@ impl Api {
         let asked: body::Reauthenticate = body::json(request)?;
         let (user, password) = (claims.user().clone(), Password::new(&asked.password)?);
         let then = Then::Freshen(claims.session());
-        Ok(Reply::Ask(Ask::Confirm { user, password, next: Confirmed { then, exchange } }))
+        Ok(Reply::Ask(Ask::Confirm {
+            user,
+            password,
+            next: Confirmed { then, exchange },
+        }))
     }
 
     async fn change_password(
@@ -383,11 +446,18 @@ impl Api {
             started_at: self.service().now(),
             remember: row.remember,
             delivery: row.delivery,
-            device: Device { name: row.device.name, ..device(None, request, client)? },
+            device: Device {
+                name: row.device.name,
+                ..device(None, request, client)?
+            },
         };
         let user = claims.user().clone();
         let then = Then::SetPassword(Box::new((user.clone(), new, terms)));
-        Ok(Reply::Ask(Ask::Confirm { user, password, next: Confirmed { then, exchange } }))
+        Ok(Reply::Ask(Ask::Confirm {
+            user,
+            password,
+            next: Confirmed { then, exchange },
+        }))
     }
 
     fn register(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
@@ -397,7 +467,11 @@ impl Api {
         self.csrf(request)?;
         let asked: body::Register = body::json(request)?;
         let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
-        Ok(Reply::Ask(Ask::Register { username, password, next: Registered { exchange } }))
+        Ok(Reply::Ask(Ask::Register {
+            username,
+            password,
+            next: Registered { exchange },
+        }))
     }
 
     // ---- for proxies ----
@@ -406,17 +480,25 @@ impl Api {
     /// unsafe.
     fn verify_for_proxy(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
         let told = ["x-original-method", "x-forwarded-method"];
-        let mut methods = told.iter().flat_map(|name| request.headers().get_all(*name)).peekable();
+        let mut methods = told
+            .iter()
+            .flat_map(|name| request.headers().get_all(*name))
+            .peekable();
         let safe = methods.peek().is_some()
             && methods.all(|m| matches!(m.as_bytes(), b"GET" | b"HEAD" | b"OPTIONS"));
         let method = if safe { Method::GET } else { Method::POST };
         let (claims, _) = self.verify(&method, request.uri(), request.headers(), Need::Session)?;
         let mut response = Response::new(Bytes::new());
         let session = claims.session().to_string();
-        for (name, value) in [("doorward-user", claims.user().as_str()), ("doorward-session", &session)]
-        {
-            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Error::TokenInvalid)?;
-            response.headers_mut().insert(HeaderName::from_static(name), value);
+        for (name, value) in [
+            ("doorward-user", claims.user().as_str()),
+            ("doorward-session", &session),
+        ] {
+            let value =
+                HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Error::TokenInvalid)?;
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
         }
         Ok(exchange.done(response))
     }
@@ -446,11 +528,17 @@ impl Identified {
         let identity = identity?;
         let service = Arc::clone(self.exchange.api.service());
         if let Some(old) = self.replaces {
-            self.exchange.took(service.end(old, EndReason::Replaced).await)?;
+            self.exchange
+                .took(service.end(old, EndReason::Replaced).await)?;
         }
         let username = identity.username.clone();
-        let grant = self.exchange.took(service.login(identity, self.terms.clone()).await)?;
-        Ok(self.exchange.clone().granted(&grant, username.as_deref(), Handed::Both))
+        let grant = self
+            .exchange
+            .took(service.login(identity, self.terms.clone()).await)?;
+        Ok(self
+            .exchange
+            .clone()
+            .granted(&grant, username.as_deref(), Handed::Both))
     }
 }
 
@@ -482,8 +570,16 @@ impl Confirmed {
             Then::Freshen(session) => freshen(session, self.exchange).await,
             Then::SetPassword(asked) => {
                 let (user, password, terms) = *asked;
-                let next = PasswordSet { user: user.clone(), terms, exchange: self.exchange };
-                Reply::Ask(Ask::SetPassword { user, password, next })
+                let next = PasswordSet {
+                    user: user.clone(),
+                    terms,
+                    exchange: self.exchange,
+                };
+                Reply::Ask(Ask::SetPassword {
+                    user,
+                    password,
+                    next,
+                })
             }
         }
     }
@@ -518,7 +614,9 @@ impl PasswordSet {
     async fn open(&mut self, set: Decided<()>) -> Step {
         set?;
         let service = Arc::clone(self.exchange.api.service());
-        let ended = service.end_user(&self.user, EndReason::PasswordChanged, None).await;
+        let ended = service
+            .end_user(&self.user, EndReason::PasswordChanged, None)
+            .await;
         self.exchange.took(ended)?;
         service.tick().await?;
         let identity = Identity {
@@ -527,7 +625,9 @@ impl PasswordSet {
             username: None,
             claims: None,
         };
-        let grant = self.exchange.took(service.login(identity, self.terms.clone()).await)?;
+        let grant = self
+            .exchange
+            .took(service.login(identity, self.terms.clone()).await)?;
         Ok(self.exchange.clone().granted(&grant, None, Handed::Both))
     }
 }
@@ -544,7 +644,10 @@ impl Registered {
     pub fn answer(self, made: Decided<Identity>) -> Reply {
         match made {
             Ok(Identity { user, username, .. }) => {
-                let user = UserView { id: &user, username: username.as_deref() };
+                let user = UserView {
+                    id: &user,
+                    username: username.as_deref(),
+                };
                 self.exchange.json(201, &json!({ "user": user }))
             }
             Err(error) => self.exchange.refuse(&error.into()),
@@ -570,7 +673,9 @@ impl Renewed {
                 return self.exchange.refuse(&Error::StoreUnavailable.into());
             }
             Err(_) => {
-                let ended = service.end(self.refreshed.session.id, EndReason::Disabled).await;
+                let ended = service
+                    .end(self.refreshed.session.id, EndReason::Disabled)
+                    .await;
                 let error = self.exchange.took(ended).err();
                 let error = error.unwrap_or(Error::SessionEnded(EndReason::Disabled));
                 return self.exchange.refuse(&error.into());
@@ -601,7 +706,11 @@ struct Exchange {
 impl Exchange {
     fn new(api: &Api, request: &Request<Bytes>) -> Self {
         let origin = cors::allowed(request.headers(), api.settings());
-        Exchange { api: api.clone(), origin, events: Vec::new() }
+        Exchange {
+            api: api.clone(),
+            origin,
+            events: Vec::new(),
+        }
     }
 
     /// Keeps the event of an outcome.
@@ -612,7 +721,10 @@ impl Exchange {
 
     fn done(self, mut response: Response<Bytes>) -> Reply {
         self.api.finish(&mut response, self.origin.as_ref());
-        Reply::Done(Answer { response, events: self.events })
+        Reply::Done(Answer {
+            response,
+            events: self.events,
+        })
     }
 
     fn refuse(self, problem: &Problem) -> Reply {
@@ -652,7 +764,10 @@ impl Exchange {
         let session = &grant.session;
         let in_body = session.delivery == Delivery::Body;
         let answer = Granted {
-            user: UserView { id: &session.user, username },
+            user: UserView {
+                id: &session.user,
+                username,
+            },
             session: SessionView::of(session, api.service()),
             access_expires_at: rfc3339(grant.access_expires_at),
             refresh_expires_at: rfc3339(session.expires_at(api.service().policy())),
@@ -675,12 +790,20 @@ impl Exchange {
 /// Both live as long as what remains of a remembered session, so that an expired access token
 /// still reaches logout.
 fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response<Bytes>) {
-    let remains = grant.session.expires_at(api.service().policy()).since(grant.now) / 1000;
+    let remains = grant
+        .session
+        .expires_at(api.service().policy())
+        .since(grant.now)
+        / 1000;
     let max_age = grant.session.remember.then_some(remains);
     let headers = response.headers_mut();
-    api.cookies().access.set(headers, grant.access.as_str(), max_age);
+    api.cookies()
+        .access
+        .set(headers, grant.access.as_str(), max_age);
     if handed == Handed::Both {
-        api.cookies().refresh.set(headers, grant.refresh.as_str(), max_age);
+        api.cookies()
+            .refresh
+            .set(headers, grant.refresh.as_str(), max_age);
     }
 }
 
@@ -751,13 +874,17 @@ fn listed(session: &Session, current: SessionId, service: &Service) -> Value {
 
 /// UTC, whole seconds (RFC 3339).
 fn rfc3339(time: Timestamp) -> String {
-    jiff::Timestamp::from_second(time.seconds()).unwrap_or_default().to_string()
+    jiff::Timestamp::from_second(time.seconds())
+        .unwrap_or_default()
+        .to_string()
 }
 
 /// Names are looked up as they are typed; what no name can contain is refused before any work.
 fn typed(username: String) -> Result<String, Problem> {
     if username.chars().any(char::is_control) || username.is_empty() || username.len() > 1024 {
-        return Err(Problem::BadRequest("username must not be empty or have control characters"));
+        return Err(Problem::BadRequest(
+            "username must not be empty or have control characters",
+        ));
     }
     Ok(username)
 }
@@ -777,7 +904,11 @@ fn device(
     let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
     let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
     let agent = agent.map(|agent: String| agent.into());
-    Ok(Device { name: name.map(Into::into), address: client.address, agent })
+    Ok(Device {
+        name: name.map(Into::into),
+        address: client.address,
+        agent,
+    })
 }
 
 fn last_segment(request: &Request<Bytes>) -> &str {

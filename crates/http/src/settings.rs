@@ -4,6 +4,10 @@ use doorward_core::Delivery;
 
 /// Paths, cookies and origins. The defaults are those of docs/settings.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that operators know by name"
+)]
 pub struct Settings {
     /// Where the API is mounted; starts with `/` and does not end with it.
     pub url_prefix: String,
@@ -56,16 +60,27 @@ impl Settings {
     /// # Errors
     /// The first rule broken, in words that say what to change.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let rule = |holds, text| if holds { Ok(()) } else { Err(SettingsError(text)) };
+        let rule = |holds, text| {
+            if holds {
+                Ok(())
+            } else {
+                Err(SettingsError(text))
+            }
+        };
         let path = |path: &str| {
             path.starts_with('/')
-                && path.bytes().all(|b| b.is_ascii_graphic() && !b";,\"\\?#{}".contains(&b))
+                && path
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && !b";,\"\\?#{}".contains(&b))
         };
         rule(
             path(&self.url_prefix) && !self.url_prefix.ends_with('/'),
             "url_prefix must start with a slash, must not end with one, and have no special characters",
         )?;
-        rule(!self.delivery.is_empty(), "delivery must name cookie, body, or both")?;
+        rule(
+            !self.delivery.is_empty(),
+            "delivery must name cookie, body, or both",
+        )?;
         rule(
             self.access_cookie_path.as_deref().is_none_or(path),
             "access_cookie_path must start with a slash and have no special characters",
@@ -73,7 +88,9 @@ impl Settings {
         rule(
             self.cookie_domain.as_deref().is_none_or(|domain| {
                 !domain.is_empty()
-                    && domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+                    && domain
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
             }),
             "cookie_domain must be a host name",
         )?;
@@ -93,11 +110,13 @@ impl Settings {
 }
 
 fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.is_empty()
-            && host.bytes().all(|b| {
-                b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b)
-            })
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b))
     })
 }

@@ -22,42 +22,114 @@ type Key = (&'static str, &'static str, &'static str);
 /// The settings. docs/settings.md shows the same table.
 pub(crate) const KEYS: [Key; 37] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
-    ("operator_listen", "127.0.0.1:9080", "address of /healthz, /readyz and /metrics; 'off' for none"),
+    (
+        "operator_listen",
+        "127.0.0.1:9080",
+        "address of /healthz, /readyz and /metrics; 'off' for none",
+    ),
     ("store", "sqlite://doorward.db", "sqlite://PATH, or memory:"),
     ("url_prefix", "/api/v1", "where the API is mounted"),
-    ("delivery", "cookie,body", "how tokens may travel; the first is the default"),
+    (
+        "delivery",
+        "cookie,body",
+        "how tokens may travel; the first is the default",
+    ),
     ("access_ttl", "15m", "how long an access token lives"),
     ("refresh_ttl", "30d", "idle limit of a session"),
     ("session_ttl", "90d", "absolute limit of a session"),
-    ("refresh_window", "", "requests of one client this close together count as one [default: 30s]"),
-    ("fresh_ttl", "10m", "how long a password check keeps a session fresh"),
-    ("clock_skew", "60s", "how far clocks of two nodes may be apart"),
-    ("algorithm", "", "EdDSA, HS256, ES256 or RS256 [default: EdDSA, or HS256 with a secret]"),
+    (
+        "refresh_window",
+        "",
+        "requests of one client this close together count as one [default: 30s]",
+    ),
+    (
+        "fresh_ttl",
+        "10m",
+        "how long a password check keeps a session fresh",
+    ),
+    (
+        "clock_skew",
+        "60s",
+        "how far clocks of two nodes may be apart",
+    ),
+    (
+        "algorithm",
+        "",
+        "EdDSA, HS256, ES256 or RS256 [default: EdDSA, or HS256 with a secret]",
+    ),
     ("secret", "", "key of HS256, 32 bytes or more"),
-    ("private_key_file", "", "PKCS#8 key that signs access tokens, PEM or DER [default: one in the store]"),
+    (
+        "private_key_file",
+        "",
+        "PKCS#8 key that signs access tokens, PEM or DER [default: one in the store]",
+    ),
     ("issuer", "", "iss of access tokens"),
     ("audience", "", "aud of access tokens"),
     ("cookie_secure", "true", "cookies travel over https only"),
     ("cookie_domain", "", "Domain of the cookies"),
-    ("access_cookie_path", "", "Path of the access cookie [default: url_prefix]"),
-    ("allowed_origins", "", "other origins whose pages may call the API, comma-separated"),
-    ("allow_same_site", "false", "pages of sibling subdomains may call the API"),
-    ("csrf_strict", "false", "refuse unsafe cookie requests without Sec-Fetch-Site and Origin"),
-    ("trusted_proxies", "", "networks whose X-Forwarded-For is believed, comma-separated"),
+    (
+        "access_cookie_path",
+        "",
+        "Path of the access cookie [default: url_prefix]",
+    ),
+    (
+        "allowed_origins",
+        "",
+        "other origins whose pages may call the API, comma-separated",
+    ),
+    (
+        "allow_same_site",
+        "false",
+        "pages of sibling subdomains may call the API",
+    ),
+    (
+        "csrf_strict",
+        "false",
+        "refuse unsafe cookie requests without Sec-Fetch-Site and Origin",
+    ),
+    (
+        "trusted_proxies",
+        "",
+        "networks whose X-Forwarded-For is believed, comma-separated",
+    ),
     ("register", "off", "on: POST /register makes accounts"),
     ("password_memory_kib", "19456", "Argon2id: memory"),
     ("password_iterations", "2", "Argon2id: passes"),
     ("password_parallelism", "1", "Argon2id: lanes"),
-    ("password_threads", "", "hashing threads [default: one a core]"),
-    ("password_queue", "64", "logins that may wait for a hashing thread"),
-    ("password_min_length", "8", "shortest new password, in characters"),
-    ("tls_cert_file", "", "certificate chain, PEM; with it the API is served by https"),
+    (
+        "password_threads",
+        "",
+        "hashing threads [default: one a core]",
+    ),
+    (
+        "password_queue",
+        "64",
+        "logins that may wait for a hashing thread",
+    ),
+    (
+        "password_min_length",
+        "8",
+        "shortest new password, in characters",
+    ),
+    (
+        "tls_cert_file",
+        "",
+        "certificate chain, PEM; with it the API is served by https",
+    ),
     ("tls_key_file", "", "its private key, PEM"),
     ("max_connections", "4096", "connections at once"),
     ("request_timeout", "30s", "longest time for a request"),
-    ("shutdown_timeout", "20s", "longest time for requests that are under way at the end"),
+    (
+        "shutdown_timeout",
+        "20s",
+        "longest time for requests that are under way at the end",
+    ),
     ("log_level", "info", "error, warn, info, debug or trace"),
-    ("log_format", "auto", "human, json, or auto: human on a terminal"),
+    (
+        "log_format",
+        "auto",
+        "human, json, or auto: human on a terminal",
+    ),
 ];
 
 /// What is wrong with a setting, in words that say what to change.
@@ -69,7 +141,10 @@ pub(crate) struct ConfigError {
 }
 
 fn wrong(key: &str, problem: impl fmt::Display) -> ConfigError {
-    ConfigError { key: key.into(), problem: problem.to_string() }
+    ConfigError {
+        key: key.into(),
+        problem: problem.to_string(),
+    }
 }
 
 /// The settings, checked.
@@ -124,12 +199,16 @@ impl Values {
         // The parser's own message would quote the line, and with it a secret.
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
-            wrong(path, format!("line {line} is not TOML: {}", error.message()))
+            let line = text.get(..before).unwrap_or(text).matches('\n').count() + 1;
+            wrong(
+                path,
+                format!("line {line} is not TOML: {}", error.message()),
+            )
         })?;
         for (key, value) in table {
             known(&key)?;
-            let value = plain(&value).ok_or_else(|| wrong(&key, "must be a text, number or list"))?;
+            let value =
+                plain(&value).ok_or_else(|| wrong(&key, "must be a text, number or list"))?;
             self.0.insert(key, value);
         }
         Ok(())
@@ -140,7 +219,10 @@ impl Values {
         variables: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Result<(), ConfigError> {
         for (name, value) in variables {
-            let Some(key) = name.to_str().and_then(|name| name.strip_prefix("DOORWARD_")) else {
+            let Some(key) = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("DOORWARD_"))
+            else {
                 continue;
             };
             let key = key.to_lowercase();
@@ -148,14 +230,19 @@ impl Values {
                 continue;
             }
             known(&key)?;
-            let value = value.into_string().map_err(|_| wrong(&key, "must be UTF-8"))?;
+            let value = value
+                .into_string()
+                .map_err(|_| wrong(&key, "must be UTF-8"))?;
             self.0.insert(key, value);
         }
         Ok(())
     }
 
     fn text(&self, key: &str) -> &str {
-        let default = KEYS.iter().find(|(known, _, _)| *known == key).map_or("", |(_, d, _)| d);
+        let default = KEYS
+            .iter()
+            .find(|(known, _, _)| *known == key)
+            .map_or("", |(_, d, _)| d);
         self.0.get(key).map_or(default, String::as_str)
     }
 
@@ -168,7 +255,11 @@ impl Values {
     }
 
     fn list(&self, key: &str) -> Vec<String> {
-        let items = self.text(key).split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = self
+            .text(key)
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
         items.map(Into::into).collect()
     }
 
@@ -182,7 +273,10 @@ impl Values {
 
     fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
         duration(self.text(key)).ok_or_else(|| {
-            wrong(key, "must be a number of seconds, or one with a unit: 30s, 15m, 12h, 30d")
+            wrong(
+                key,
+                "must be a number of seconds, or one with a unit: 30s, 15m, 12h, 30d",
+            )
         })
     }
 
@@ -192,7 +286,9 @@ impl Values {
         let settings = self.settings()?;
         settings.check().map_err(|error| wrong("settings", error))?;
         let operator = Some(self.text("operator_listen")).filter(|text| *text != "off");
-        let operator = operator.map(|_| self.parsed("operator_listen")).transpose()?;
+        let operator = operator
+            .map(|_| self.parsed("operator_listen"))
+            .transpose()?;
         Ok(Config {
             listen: self.parsed("listen")?,
             operator_listen: operator,
@@ -212,7 +308,9 @@ impl Values {
     }
 
     fn policy(&self) -> Result<Policy, ConfigError> {
-        let window = self.maybe("refresh_window").map(|_| self.duration("refresh_window"));
+        let window = self
+            .maybe("refresh_window")
+            .map(|_| self.duration("refresh_window"));
         Ok(Policy {
             access_ttl: self.duration("access_ttl")?,
             refresh_ttl: self.duration("refresh_ttl")?,
@@ -245,7 +343,10 @@ impl Values {
         let delivery = |name: &String| match name.as_str() {
             "cookie" => Ok(Delivery::Cookie),
             "body" => Ok(Delivery::Body),
-            _ => Err(wrong("delivery", "must be cookie, body, or both, comma-separated")),
+            _ => Err(wrong(
+                "delivery",
+                "must be cookie, body, or both, comma-separated",
+            )),
         };
         self.list("delivery").iter().map(delivery).collect()
     }
@@ -262,7 +363,11 @@ impl Values {
 
     fn key(&self) -> Result<KeyConfig, ConfigError> {
         let secret = self.maybe("secret");
-        let default = if secret.is_some() { Algorithm::HS256 } else { Algorithm::EdDSA };
+        let default = if secret.is_some() {
+            Algorithm::HS256
+        } else {
+            Algorithm::EdDSA
+        };
         let algorithm = match self.maybe("algorithm") {
             Some(name) => name.parse().map_err(|error| wrong("algorithm", error))?,
             None => default,
@@ -273,7 +378,9 @@ impl Values {
                 check_secret(secret.as_bytes()).map_err(|error| wrong("secret", error))?;
                 Some(Zeroizing::new(secret.into_bytes()))
             }
-            (_, Some(_), _) => return Err(wrong("secret", "is for HS256 without private_key_file")),
+            (_, Some(_), _) => {
+                return Err(wrong("secret", "is for HS256 without private_key_file"));
+            }
             (Algorithm::HS256, None, Some(_)) => {
                 return Err(wrong("private_key_file", "HS256 takes a secret instead"));
             }
@@ -311,7 +418,9 @@ impl Values {
     fn networks(&self) -> Result<Vec<IpNet>, ConfigError> {
         let network = |text: &String| {
             let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| address()).map_err(|error| wrong("trusted_proxies", error))
+            text.parse::<IpNet>()
+                .or_else(|_| address())
+                .map_err(|error| wrong("trusted_proxies", error))
         };
         self.list("trusted_proxies").iter().map(network).collect()
     }
@@ -329,7 +438,10 @@ impl Values {
         if ["error", "warn", "info", "debug", "trace"].contains(&level) {
             Ok(level.into())
         } else {
-            Err(wrong("log_level", "must be error, warn, info, debug or trace"))
+            Err(wrong(
+                "log_level",
+                "must be error, warn, info, debug or trace",
+            ))
         }
     }
 
@@ -347,7 +459,10 @@ fn known(key: &str) -> Result<(), ConfigError> {
     if KEYS.iter().any(|(known, _, _)| *known == key) {
         Ok(())
     } else {
-        Err(wrong(key, "there is no such setting; `doorward serve --help` lists them"))
+        Err(wrong(
+            key,
+            "there is no such setting; `doorward serve --help` lists them",
+        ))
     }
 }
 
@@ -377,20 +492,27 @@ fn duration(text: &str) -> Option<Duration> {
         "d" => 24 * 3600,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
 }
 
 /// PEM or DER.
 fn private_key(path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
     use rustls_pki_types::PrivatePkcs8KeyDer;
     use rustls_pki_types::pem::PemObject;
-    let named = |problem: &dyn fmt::Display| wrong("private_key_file", format!("{path}: {problem}"));
+    let named =
+        |problem: &dyn fmt::Display| wrong("private_key_file", format!("{path}: {problem}"));
     let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| named(&error))?);
     if !bytes.starts_with(b"-----BEGIN") {
         return Ok(bytes);
     }
     let key = PrivatePkcs8KeyDer::from_pem_slice(&bytes);
-    let key = key.map_err(|_| named(&"is no PKCS#8 key; make one with: openssl genpkey -algorithm ed25519"))?;
+    let key = key.map_err(|_| {
+        named(&"is no PKCS#8 key; make one with: openssl genpkey -algorithm ed25519")
+    })?;
     Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
 }
 
@@ -399,7 +521,9 @@ mod tests {
     use super::*;
 
     fn checked(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let pairs = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Values(pairs.collect()).check()
     }
 
@@ -413,20 +537,34 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_by_name() {
         for (key, value) in [
-            ("access_ttl", "0"), ("refresh_ttl", "1m"), ("refresh_window", "10m"),
-            ("secret", "short"), ("secret", "changeme-changeme-changeme-changeme"),
-            ("algorithm", "none"), ("delivery", "pigeon"), ("store", "mysql://x"),
-            ("trusted_proxies", "everyone"), ("tls_cert_file", "only.pem"), ("url_prefix", "api"),
-            ("cookie_secure", "maybe"), ("allowed_origins", "https://a.example/path"),
+            ("access_ttl", "0"),
+            ("refresh_ttl", "1m"),
+            ("refresh_window", "10m"),
+            ("secret", "short"),
+            ("secret", "changeme-changeme-changeme-changeme"),
+            ("algorithm", "none"),
+            ("delivery", "pigeon"),
+            ("store", "mysql://x"),
+            ("trusted_proxies", "everyone"),
+            ("tls_cert_file", "only.pem"),
+            ("url_prefix", "api"),
+            ("cookie_secure", "maybe"),
+            ("allowed_origins", "https://a.example/path"),
         ] {
-            assert!(checked(&[(key, value)]).is_err(), "{key} = {value} was accepted");
+            assert!(
+                checked(&[(key, value)]).is_err(),
+                "{key} = {value} was accepted"
+            );
         }
     }
 
     #[test]
     fn a_broken_file_does_not_put_its_secret_into_the_error() {
         let text = "listen = \"127.0.0.1:1\"\nsecret = \"hush hush hush\nstore = 1";
-        let error = Values::default().add_file("doorward.toml", text).unwrap_err().to_string();
+        let error = Values::default()
+            .add_file("doorward.toml", text)
+            .unwrap_err()
+            .to_string();
         assert!(!error.contains("hush"), "{error}");
     }
 

@@ -8,7 +8,9 @@ use crate::config::Config;
 
 /// Starts logging. A closed standard error loses lines and nothing else.
 pub(crate) fn start(config: &Config) {
-    let json = config.log_json.unwrap_or_else(|| !std::io::stderr().is_terminal());
+    let json = config
+        .log_json
+        .unwrap_or_else(|| !std::io::stderr().is_terminal());
     let filter = EnvFilter::new(&config.log_level);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -17,7 +19,12 @@ pub(crate) fn start(config: &Config) {
         .log_internal_errors(false);
     // A second start, as in tests, leaves the first in place.
     let _ = if json {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .try_init()
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).try_init()
     };

@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &clap::ArgMatches) -> Outcome {
     let config = Config::read(arguments)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let outcome = match arguments.subcommand() {
         Some(("serve", _)) => runtime.block_on(serve::serve(config)),
         Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),

@@ -42,11 +42,20 @@ impl Metrics {
             )?,
             connections: IntGauge::new("doorward_connections", "Connections now")?,
             hashes: IntGauge::new("doorward_password_hashes_total", "Passwords hashed")?,
-            ready: IntGauge::new("doorward_ready", "1 while verification and the store answer")?,
+            ready: IntGauge::new(
+                "doorward_ready",
+                "1 while verification and the store answer",
+            )?,
         };
-        metrics.registry.register(Box::new(metrics.requests.clone()))?;
-        metrics.registry.register(Box::new(metrics.seconds.clone()))?;
-        metrics.registry.register(Box::new(metrics.events.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.requests.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.seconds.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.events.clone()))?;
         for gauge in [&metrics.connections, &metrics.hashes, &metrics.ready] {
             metrics.registry.register(Box::new(gauge.clone()))?;
         }
@@ -54,8 +63,12 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, route: &str, status: StatusCode, took: Duration) {
-        self.requests.with_label_values(&[route, status.as_str()]).inc();
-        self.seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+        self.requests
+            .with_label_values(&[route, status.as_str()])
+            .inc();
+        self.seconds
+            .with_label_values(&[route])
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn happened(&self, event: &Event) {
@@ -82,13 +95,20 @@ async fn ready(State((door, _)): State<Both>) -> (StatusCode, &'static str) {
     if door.service().is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the session store does not answer\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the session store does not answer\n",
+        )
     }
 }
 
 async fn show(State((door, metrics)): State<Both>) -> Result<String, StatusCode> {
     metrics.ready.set(i64::from(door.service().is_ready()));
-    metrics.hashes.set(i64::try_from(door.passwords().hashes()).unwrap_or(i64::MAX));
+    metrics
+        .hashes
+        .set(i64::try_from(door.passwords().hashes()).unwrap_or(i64::MAX));
     let families = metrics.registry.gather();
-    TextEncoder::new().encode_to_string(&families).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    TextEncoder::new()
+        .encode_to_string(&families)
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }

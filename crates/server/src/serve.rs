@@ -56,15 +56,26 @@ pub(crate) async fn serve(config: Config) -> Outcome {
         tokio::spawn(async move { axum::serve(operator, router).await });
     }
     let only_here = |endpoint| endpoint == Endpoint::Verify;
-    let router = limited(door.router_with(only_here), config.request_timeout, &metrics);
+    let router = limited(
+        door.router_with(only_here),
+        config.request_timeout,
+        &metrics,
+    );
     let scheme = if tls.is_some() { "https" } else { "http" };
     let prefix = &config.settings.url_prefix;
     tracing::info!("listening on {scheme}://{}{prefix}", listener.local_addr()?);
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch());
     }
-    let connections = Connections { router, tls, metrics, graceful: GracefulShutdown::new() };
-    connections.accept(listener, config.max_connections, config.shutdown_timeout).await;
+    let connections = Connections {
+        router,
+        tls,
+        metrics,
+        graceful: GracefulShutdown::new(),
+    };
+    connections
+        .accept(listener, config.max_connections, config.shutdown_timeout)
+        .await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -80,7 +91,9 @@ fn log(event: &Event) {
         Event::ReuseDetected { .. } | Event::ForkSuspected { .. } | Event::StoreBehind { .. } => {
             tracing::warn!(event = event.name(), detail = ?event, "session");
         }
-        Event::Refreshed { .. } => tracing::debug!(event = event.name(), detail = ?event, "session"),
+        Event::Refreshed { .. } => {
+            tracing::debug!(event = event.name(), detail = ?event, "session");
+        }
         _ => tracing::info!(event = event.name(), detail = ?event, "session"),
     }
 }
@@ -96,7 +109,10 @@ fn limited(router: Router, limit: Duration, metrics: &Arc<Metrics>) -> Router {
     router.layer(from_fn(observe))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a door may measure how long an answer takes")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a door may measure how long an answer takes"
+)]
 async fn observed(
     request: Request,
     next: Next,
@@ -109,21 +125,34 @@ async fn observed(
     let path = request.extensions().get::<MatchedPath>();
     let path = path.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let span = tracing::info_span!("request", id, %method, path);
-    let answer = tokio::time::timeout(limit, next.run(request)).instrument(span.clone()).await;
+    let answer = tokio::time::timeout(limit, next.run(request))
+        .instrument(span.clone())
+        .await;
     let mut response = answer.unwrap_or_else(|_| {
         (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response()
     });
     let took = start.elapsed();
     let status = response.status();
-    span.in_scope(|| tracing::debug!(status = status.as_u16(), micros = took.as_micros(), "answered"));
+    span.in_scope(|| {
+        tracing::debug!(
+            status = status.as_u16(),
+            micros = took.as_micros(),
+            "answered"
+        );
+    });
     metrics.answered(&path, status, took);
     if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-request-id"), id);
     }
     response
 }
 
-#[expect(clippy::disallowed_methods, reason = "names a request in the log; no secret depends on it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "names a request in the log; no secret depends on it"
+)]
 fn request_id() -> String {
     let mut id = [0; 8];
     let _ = getrandom::fill(&mut id);
@@ -207,9 +236,10 @@ async fn speak(
 
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

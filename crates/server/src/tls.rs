@@ -24,11 +24,18 @@ pub(crate) struct Tls {
 impl Tls {
     pub(crate) fn open(cert: PathBuf, key: PathBuf) -> Outcome<Arc<Self>> {
         let acceptor = load(&cert, &key)?;
-        Ok(Arc::new(Tls { cert, key, current: RwLock::new(acceptor) }))
+        Ok(Arc::new(Tls {
+            cert,
+            key,
+            current: RwLock::new(acceptor),
+        }))
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Reads changed files again. A pair that cannot be used leaves the old one in place.
@@ -53,7 +60,11 @@ impl Tls {
     }
 
     fn changed_at(&self) -> [Option<SystemTime>; 2] {
-        let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let changed = |path: &Path| {
+            std::fs::metadata(path)
+                .and_then(|meta| meta.modified())
+                .ok()
+        };
         [changed(&self.cert), changed(&self.key)]
     }
 }

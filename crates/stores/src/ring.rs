@@ -101,7 +101,7 @@ impl Ring {
     /// published nothing, and at most made readers read the log that lagged by almost a ring.
     fn publish(&self, file: &File, ends: &[Ended]) -> io::Result<()> {
         let head = self.head();
-        let next = head + ends.len() as u64;
+        let next = head.checked_add(ends.len() as u64).ok_or_else(not_a_ring)?;
         write_word(file, LIMIT_AT, next.max(self.word(LIMIT_AT)))?;
         fence(Ordering::SeqCst);
         write_entries(file, head, ends)?;
@@ -238,7 +238,8 @@ fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 fn initialize(file: &File) -> io::Result<()> {
     let length = file.metadata()?.len();
     if length == 0 {
-        file.set_len(WORDS * WORD)?;
+        // Room that is really there: a full disk must not show as a signal in a reader.
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, WORDS * WORD)?;
     } else if length != WORDS * WORD {
         return Err(not_a_ring());
     }

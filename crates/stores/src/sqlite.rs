@@ -51,10 +51,21 @@ impl SqliteStore {
         let path = path.as_ref();
         let db = open::prepare(path)?;
         let ring = Ring::open(&beside(path, "-ring")).ok().map(Arc::new);
-        let writer = Writer::start(db, ring.clone())
-            .map_err(|source| OpenError::File { path: path.into(), source })?;
-        let readers = Arc::new(Readers { path: path.into(), idle: Mutex::default() });
-        Ok(SqliteStore { writer, readers, ring, policy, swept: Mutex::default() })
+        let writer = Writer::start(db, ring.clone()).map_err(|source| OpenError::File {
+            path: path.into(),
+            source,
+        })?;
+        let readers = Arc::new(Readers {
+            path: path.into(),
+            idle: Mutex::default(),
+        });
+        Ok(SqliteStore {
+            writer,
+            readers,
+            ring,
+            policy,
+            swept: Mutex::default(),
+        })
     }
 
     /// Whether other processes of the machine hear of ends at once. Otherwise they do by polling.
@@ -91,13 +102,20 @@ struct Readers {
 
 impl Readers {
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let db = match idle {
             Some(db) => db,
             None => open::connect(&self.path).map_err(|error| failed(&error))?,
         };
         let value = read(&db);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(db);
         value.map_err(|error| failed(&error))
     }
 }
@@ -152,7 +170,9 @@ fn live_ids(db: &Connection, user: &UserId) -> rusqlite::Result<Vec<SessionId>> 
     db.prepare_cached(
         "SELECT id FROM sessions WHERE user_hash = ?1 AND user = ?2 AND ended_at IS NULL",
     )?
-    .query_map(params![rows::user_hash(user), user.as_str()], |row| Ok(SessionId(row.get(0)?)))?
+    .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+        Ok(SessionId(row.get(0)?))
+    })?
     .collect()
 }
 
@@ -184,7 +204,11 @@ impl Group<'_> {
         let mut ids = live_ids(self.tx, user)?;
         ids.retain(|id| Some(*id) != except);
         for session in &ids {
-            self.end(Ended { session: *session, at, reason })?;
+            self.end(Ended {
+                session: *session,
+                at,
+                reason,
+            })?;
         }
         Ok(ids)
     }
@@ -210,7 +234,8 @@ impl SessionStore for SqliteStore {
     }
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
-        self.write(move |group| rows::swap(group.tx, &session)).await
+        self.write(move |group| rows::swap(group.tx, &session))
+            .await
     }
 
     async fn end(
@@ -219,7 +244,11 @@ impl SessionStore for SqliteStore {
         at: Timestamp,
         reason: EndReason,
     ) -> StoreResult<Option<Session>> {
-        let end = Ended { session: id, at, reason };
+        let end = Ended {
+            session: id,
+            at,
+            reason,
+        };
         self.writer
             .run(move |group| {
                 group.end(end)?;
@@ -236,7 +265,9 @@ impl SessionStore for SqliteStore {
         except: Option<SessionId>,
     ) -> StoreResult<Vec<SessionId>> {
         let user = user.clone();
-        self.writer.run(move |group| group.end_user(&user, at, reason, except)).await
+        self.writer
+            .run(move |group| group.end_user(&user, at, reason, except))
+            .await
     }
 
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
@@ -273,22 +304,24 @@ impl SessionStore for SqliteStore {
     async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
         let from = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let refresh_ttl = Timestamp(0) + self.policy.refresh_ttl;
-        let (looked, last) = self
-            .read(|db| {
-                db.prepare_cached(
-                    "SELECT count(*), max(id) FROM \
+        let (looked, last) = self.read(|db| {
+            db.prepare_cached(
+                "SELECT count(*), max(id) FROM \
                      (SELECT id FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2)",
-                )?
-                .query_row(params![from, limit], |row| {
-                    Ok((row.get::<_, u32>(0)?, row.get::<_, Option<[u8; 16]>>(1)?))
-                })
-            })?;
+            )?
+            .query_row(params![from, limit], |row| {
+                Ok((row.get::<_, u32>(0)?, row.get::<_, Option<[u8; 16]>>(1)?))
+            })
+        })?;
         let to = last.unwrap_or([0xff; 16]);
         self.writer
             .run(move |group| {
                 let log = "DELETE FROM ended WHERE seq IN \
                     (SELECT seq FROM ended WHERE at < ?1 ORDER BY seq LIMIT ?2)";
-                group.tx.prepare_cached(log)?.execute(params![log_before.0, limit])?;
+                group
+                    .tx
+                    .prepare_cached(log)?
+                    .execute(params![log_before.0, limit])?;
                 let over = "DELETE FROM sessions WHERE id > ?1 AND id <= ?2 AND \
                     min(created_at + lasts, max(confirmed_at + child_after, created_at) + ?3) < ?4 \
                     RETURNING id, flags & 8";
@@ -311,7 +344,10 @@ impl SessionStore for SqliteStore {
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {
         let ring = self.ring.clone()?;
-        Some(Arc::new(RingFeed { ring, readers: Arc::clone(&self.readers) }))
+        Some(Arc::new(RingFeed {
+            ring,
+            readers: Arc::clone(&self.readers),
+        }))
     }
 }
 
@@ -352,7 +388,9 @@ impl AccountStore for SqliteStore {
         self.read(|db| {
             let sql = "WHERE username > ?1 ORDER BY username LIMIT ?2";
             db.prepare_cached(&format!("{ACCOUNT}{sql}"))?
-                .query_map(params![after.unwrap_or(""), limit], |row| rows::account(db, row))?
+                .query_map(params![after.unwrap_or(""), limit], |row| {
+                    rows::account(db, row)
+                })?
                 .collect()
         })
     }
@@ -466,7 +504,11 @@ impl KeyStore for SqliteStore {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.write(move |group| {
             let sql = "DELETE FROM keys WHERE id = ?1";
-            Ok(group.tx.prepare_cached(sql)?.execute([id.0.cast_signed()])? == 1)
+            Ok(group
+                .tx
+                .prepare_cached(sql)?
+                .execute([id.0.cast_signed()])?
+                == 1)
         })
         .await
     }

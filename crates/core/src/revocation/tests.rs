@@ -185,6 +185,21 @@ fn a_million_entries_take_at_most_20_bytes_each() {
 }
 
 #[test]
+fn a_swept_shard_is_left_alone_until_more_has_aged() {
+    let (set, env) = (ready(BOUNDS), TestEnv::new(START, 3));
+    fill(&set, &env, 10_000);
+    let later = START + Duration::from_secs(500);
+    let aged = || {
+        set.shards
+            .iter()
+            .filter(|shard| shard.read().is_older(1_020, later.seconds()))
+    };
+    assert_eq!(aged().count(), SHARDS);
+    set.expire(later);
+    assert_eq!(aged().count(), 0);
+}
+
+#[test]
 fn memory_comes_back_after_a_burst() {
     let (set, env) = (ready(BOUNDS), TestEnv::new(START, 3));
     fill(&set, &env, 100_000);
@@ -240,7 +255,9 @@ fn no_token_of_a_collapsed_session_passes() {
     let ends: Vec<_> = (0..3_000)
         .map(|i| ended(&env, START - SPAN * i / 3_000))
         .collect();
-    ends.iter().for_each(|end| set.insert(*end));
+    for end in &ends {
+        set.insert(*end);
+    }
     set.expire(START);
     for end in ends {
         // Minted by a node whose clock is ahead by all the skew, at the moment of the end.
@@ -334,7 +351,9 @@ fn an_end_published_elsewhere_is_refused_at_the_next_check() {
 fn a_lapped_reader_reads_the_log_once() {
     let (tape, set, env) = fed();
     let ends: Vec<_> = (0..9).map(|_| ended(&env, START)).collect();
-    ends.iter().for_each(|end| tape.publish(*end));
+    for end in &ends {
+        tape.publish(*end);
+    }
     for end in ends {
         assert_eq!(
             check(&set, end.session),
@@ -348,7 +367,9 @@ fn a_lapped_reader_reads_the_log_once() {
 fn a_log_that_cannot_be_read_refuses_everything_until_it_can() {
     let (tape, set, env) = fed();
     tape.broken.store(true, Ordering::SeqCst);
-    (0..9).for_each(|_| tape.publish(ended(&env, START)));
+    for _ in 0..9 {
+        tape.publish(ended(&env, START));
+    }
     assert_eq!(
         check(&set, SessionId([7; 16])),
         Err(Error::StoreUnavailable)

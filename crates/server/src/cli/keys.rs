@@ -17,7 +17,10 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
                 _ => Purpose::Access,
             };
             let id = keys.rotate(&**store, purpose).await?;
-            say(&format!("{id}: signs in {} s", doorward_core::keys::PUBLISH_DELAY.as_secs()));
+            say(&format!(
+                "{id}: signs in {} s",
+                doorward_core::keys::PUBLISH_DELAY.as_secs()
+            ));
         }
         Some(("retire", arguments)) => {
             let text = arguments.get_one::<String>("id").map_or("", String::as_str);
@@ -30,7 +33,10 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
                 let state = if key.retired { "retired" } else { "live" };
                 let purpose = format!("{:?}", key.purpose).to_lowercase();
                 let from = date(key.signs_from);
-                say(&format!("{}\t{purpose}\t{}\t{state}\tsigns from {from}", key.id, key.algorithm));
+                say(&format!(
+                    "{}\t{purpose}\t{}\t{state}\tsigns from {from}",
+                    key.id, key.algorithm
+                ));
             }
         }
     }

@@ -24,7 +24,10 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
         Some(("end", arguments)) => {
             let id = arguments.get_one::<String>("id").map_or("", String::as_str);
             let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
-            door.service().session(id).await.map_err(|_| format!("there is no session {id}"))?;
+            door.service()
+                .session(id)
+                .await
+                .map_err(|_| format!("there is no session {id}"))?;
             door.service().end(id, EndReason::EndedByOperator).await.0?;
             say(&format!("{id}: ended"));
             Ok(())
@@ -37,7 +40,9 @@ async fn list(store: &(impl SessionStore + ?Sized)) -> Outcome {
     let mut after = None;
     loop {
         let page = store.sessions(after, 1000).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
         after = Some(last.id);
         page.iter().for_each(show);
     }
@@ -46,5 +51,8 @@ async fn list(store: &(impl SessionStore + ?Sized)) -> Outcome {
 fn show(session: &Session) {
     let device = session.device.name.as_deref().unwrap_or("-");
     let (created, used) = (date(session.created_at), date(session.last_used()));
-    say(&format!("{}\t{}\t{created}\t{used}\t{device}", session.id, session.user));
+    say(&format!(
+        "{}\t{}\t{created}\t{used}\t{device}",
+        session.id, session.user
+    ));
 }

@@ -15,11 +15,15 @@ use crate::config::Config;
 pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
     let door = open(&config).await?;
     let accounts = door.accounts();
-    let Some((command, arguments)) = arguments.subcommand() else { return Ok(()) };
+    let Some((command, arguments)) = arguments.subcommand() else {
+        return Ok(());
+    };
     if command == "list" {
         return list(&**door.service().store()).await;
     }
-    let name = arguments.get_one::<String>("name").map_or("", String::as_str);
+    let name = arguments
+        .get_one::<String>("name")
+        .map_or("", String::as_str);
     let named = |error: Error| words(name, &error);
     if command == "add" {
         let (password, made) = new_password(arguments)?;
@@ -35,7 +39,10 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
         "remove" => accounts.remove(&user).await.map_err(named)?,
         _ => {
             let (password, made) = new_password(arguments)?;
-            accounts.set_password(&user, password).await.map_err(named)?;
+            accounts
+                .set_password(&user, password)
+                .await
+                .map_err(named)?;
             tell(made.as_deref());
         }
     }
@@ -47,11 +54,22 @@ async fn list(store: &(impl AccountStore + ?Sized)) -> Outcome {
     let mut after: Option<Box<str>> = None;
     loop {
         let page = store.accounts(after.as_deref(), 1000).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
         after = Some(last.username.clone());
         for account in &page {
-            let state = if account.disabled { "disabled" } else { "enabled" };
-            say(&format!("{}\t{}\t{state}\t{}", account.username, account.id, date(account.created_at)));
+            let state = if account.disabled {
+                "disabled"
+            } else {
+                "enabled"
+            };
+            say(&format!(
+                "{}\t{}\t{state}\t{}",
+                account.username,
+                account.id,
+                date(account.created_at)
+            ));
         }
     }
 }
@@ -63,7 +81,9 @@ fn new_password(arguments: &ArgMatches) -> Outcome<(Password, Option<String>)> {
         return Ok((Password::new(&text)?, Some(text)));
     }
     if !arguments.get_flag("password-stdin") {
-        return Err("say where the password comes from: --password-stdin or --generate-password".into());
+        return Err(
+            "say where the password comes from: --password-stdin or --generate-password".into(),
+        );
     }
     let mut text = Zeroizing::new(String::new());
     std::io::stdin().take(4096).read_to_string(&mut text)?;
@@ -78,7 +98,9 @@ fn generated() -> String {
     let mut bytes = [0; 20];
     SystemEnv.fill(&mut bytes);
     let letter = |byte: &u8| char::from(LETTERS[usize::from(byte % 32)]);
-    let groups = bytes.chunks(5).map(|group| group.iter().map(letter).collect::<String>());
+    let groups = bytes
+        .chunks(5)
+        .map(|group| group.iter().map(letter).collect::<String>());
     groups.collect::<Vec<_>>().join("-")
 }
 

@@ -134,6 +134,36 @@ fn a_writer_that_died_half_way_published_nothing() {
 }
 
 #[test]
+fn what_a_writer_may_be_overwriting_is_not_read() {
+    let dir = Dir::new();
+    let ring = dir.open();
+    ring.append(&ends(0..CAPACITY)).unwrap();
+    assert_eq!(ring.word(LIMIT_AT), CAPACITY);
+    let file = open_own(&mut OpenOptions::new(), &dir.ring()).unwrap();
+    // The first step of an append of two, by somebody who is about to write their entries.
+    write_word(&file, LIMIT_AT, CAPACITY + 2).unwrap();
+    assert_eq!(read(&ring, 1), Err(Lapped));
+    assert_eq!(read(&ring, 2), Ok(ends(2..CAPACITY)));
+    // It died; a shorter append leaves what it may have touched alone.
+    ring.append(&[end(CAPACITY)]).unwrap();
+    assert_eq!(read(&ring, 1), Err(Lapped));
+    assert_eq!(read(&ring, 2), Ok(ends(2..CAPACITY + 1)));
+}
+
+#[test]
+fn a_damaged_head_is_an_error_to_writers() {
+    let dir = Dir::new();
+    let ring = dir.open();
+    let file = open_own(&mut OpenOptions::new(), &dir.ring()).unwrap();
+    write_word(&file, HEAD_AT, u64::MAX).unwrap();
+    assert_eq!(
+        ring.append(&ends(0..1)).unwrap_err().kind(),
+        ErrorKind::InvalidData
+    );
+    assert_eq!(read(&ring, 0), Err(Lapped));
+}
+
+#[test]
 fn an_entry_of_another_lap_is_never_taken_for_this_one() {
     let dir = Dir::new();
     let ring = dir.open();
@@ -183,15 +213,12 @@ fn a_reader_beside_a_fast_writer_never_sees_half_an_entry() {
             // Lagging on purpose: where the writer is about to overwrite.
             let lag = ring.head().saturating_sub(CAPACITY - 3_000);
             from = from.max(lag);
-            match read(&ring, from) {
-                Ok(read) => {
-                    assert_eq!(read, ends(from..from + read.len() as u64));
-                    from += read.len() as u64;
-                }
-                Err(Lapped) => {
-                    lapped += 1;
-                    from = ring.head();
-                }
+            if let Ok(read) = read(&ring, from) {
+                assert_eq!(read, ends(from..from + read.len() as u64));
+                from += read.len() as u64;
+            } else {
+                lapped += 1;
+                from = ring.head();
             }
         }
         println!("lapped {lapped} times");

@@ -30,7 +30,9 @@ pub enum OpenError {
     )]
     Corrupt(PathBuf),
     /// Written by a newer version.
-    #[error("{path}: written by a newer Doorward (schema {found}, this one knows {known}); upgrade this binary")]
+    #[error(
+        "{path}: written by a newer Doorward (schema {found}, this one knows {known}); upgrade this binary"
+    )]
     Newer {
         /// The database file.
         path: PathBuf,
@@ -51,11 +53,16 @@ pub enum OpenError {
 
 /// Makes the file where there is none, and brings its schema up to date.
 pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
-    create_private(path).map_err(|source| OpenError::File { path: path.into(), source })?;
+    create_private(path).map_err(|source| OpenError::File {
+        path: path.into(),
+        source,
+    })?;
     let named = |source| name(path, source);
     let mut db = connect(path).map_err(named)?;
-    db.pragma_update(None, "journal_mode", "wal").map_err(named)?;
     migrate(&mut db, path)?;
+    // After the migration, which refuses other people's files: they stay as they were.
+    db.pragma_update(None, "journal_mode", "wal")
+        .map_err(named)?;
     Ok(db)
 }
 
@@ -79,7 +86,12 @@ fn wait_for_others(tries: i32) -> bool {
 
 /// Sessions are nobody else's business: 0600, whatever the umask.
 fn create_private(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => narrow(path),
         other => other.map(drop),
     }
@@ -87,7 +99,7 @@ fn create_private(path: &Path) -> io::Result<()> {
 
 fn narrow(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    if mode.trailing_zeros() >= 6 {
         return Ok(());
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))
@@ -95,7 +107,9 @@ fn narrow(path: &Path) -> io::Result<()> {
 
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let named = |source| name(path, source);
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
+    let tx = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(named)?;
     let number = |pragma: &str| tx.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let version = usize::try_from(number("user_version").map_err(named)?).unwrap_or(usize::MAX);
     let application = number("application_id").map_err(named)?;
@@ -106,14 +120,23 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Corrupt(path.into()));
     }
     if version > MIGRATIONS.len() {
-        return Err(OpenError::Newer { path: path.into(), found: version, known: MIGRATIONS.len() });
+        return Err(OpenError::Newer {
+            path: path.into(),
+            found: version,
+            known: MIGRATIONS.len(),
+        });
     }
     for migration in &MIGRATIONS[version..] {
         tx.execute_batch(migration).map_err(named)?;
     }
-    tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(named)?;
-    tx.pragma_update(None, "user_version", i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX))
+    tx.pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(named)?;
+    tx.pragma_update(
+        None,
+        "user_version",
+        i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX),
+    )
+    .map_err(named)?;
     tx.commit().map_err(named)
 }
 
@@ -122,6 +145,9 @@ fn name(path: &Path, source: rusqlite::Error) -> OpenError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             OpenError::Corrupt(path.into())
         }
-        _ => OpenError::Database { path: path.into(), source },
+        _ => OpenError::Database {
+            path: path.into(),
+            source,
+        },
     }
 }

@@ -25,8 +25,11 @@ pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
     let created_at = row.get(9)?;
     let flags: i64 = row.get(12)?;
     let (confirmed_at, child_at) = child_times(row.get(6)?, row.get(7)?);
-    let (device, claims) =
-        if flags & DETAILS == 0 { Default::default() } else { details(db, id)? };
+    let (device, claims) = if flags & DETAILS == 0 {
+        Default::default()
+    } else {
+        details(db, id)?
+    };
     Ok(Session {
         id,
         user: user(&row.get::<_, String>(1)?)?,
@@ -42,7 +45,11 @@ pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
         auth_time: Timestamp(created_at + row.get::<_, i64>(10)?),
         absolute_end: Timestamp(created_at + row.get::<_, i64>(11)?),
         remember: flags & REMEMBER != 0,
-        delivery: if flags & BODY == 0 { Delivery::Cookie } else { Delivery::Body },
+        delivery: if flags & BODY == 0 {
+            Delivery::Cookie
+        } else {
+            Delivery::Body
+        },
         device,
         claims,
         ended: end(row.get(13)?, row.get(14)?)?,
@@ -53,8 +60,8 @@ pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
 /// Writes a new session.
 pub(super) fn insert(db: &Connection, session: &Session) -> Result<bool> {
     let (confirmed_at, child_after) = stored_child_times(session);
-    let added = db
-        .prepare_cached(
+    let added =
+        db.prepare_cached(
             "INSERT INTO sessions SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, number, ?11, ?12, \
              ?13, ?14, ?15, ?16, ?17 FROM keys WHERE id = ?10 ON CONFLICT DO NOTHING",
         )?
@@ -76,8 +83,7 @@ pub(super) fn insert(db: &Connection, session: &Session) -> Result<bool> {
             session.ended.map(|end| end.at.0),
             session.ended.map(|end| end.reason as u8),
             session.version.cast_signed(),
-        ])?
-        == 1;
+        ])? == 1;
     if added && flags(session) & DETAILS != 0 {
         insert_details(db, session)?;
     }
@@ -112,7 +118,11 @@ pub(super) fn swap(db: &Connection, session: &Session) -> Result<bool> {
 
 /// Ends the row if it has not ended, and logs that.
 pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
-    let Ended { session, at, reason } = ended;
+    let Ended {
+        session,
+        at,
+        reason,
+    } = ended;
     let took = db
         .prepare_cached(
             "UPDATE sessions SET ended_at = ?2, ended_why = ?3, previous = x'', \
@@ -130,7 +140,11 @@ pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
 /// The end that a row of `session, at, why` tells of.
 pub(super) fn ended(session: [u8; 16], at: i64, why: u8) -> Result<Ended> {
     let end = end(Some(at), Some(why))?.ok_or_else(|| damaged("ended.why"))?;
-    Ok(Ended { session: SessionId(session), at: end.at, reason: end.reason })
+    Ok(Ended {
+        session: SessionId(session),
+        at: end.at,
+        reason: end.reason,
+    })
 }
 
 /// 32 bits that find a user's sessions: an index on them takes less room than one on the id.
@@ -185,13 +199,14 @@ pub(super) fn purpose(purpose: Purpose) -> &'static str {
 }
 
 fn insert_details(db: &Connection, session: &Session) -> Result<()> {
-    db.prepare_cached("INSERT INTO details VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-        session.id.0,
-        session.device.name,
-        session.device.address.map(|address| address.to_string()),
-        session.device.agent,
-        session.claims,
-    ])?;
+    db.prepare_cached("INSERT INTO details VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![
+            session.id.0,
+            session.device.name,
+            session.device.address.map(|address| address.to_string()),
+            session.device.agent,
+            session.claims,
+        ])?;
     Ok(())
 }
 
@@ -199,10 +214,20 @@ fn details(db: &Connection, id: SessionId) -> Result<(Device, Option<Box<str>>)>
     let found = db
         .prepare_cached("SELECT device, address, agent, claims FROM details WHERE session = ?1")?
         .query_row([id.0], |row| {
-            let text = |i| row.get::<_, Option<String>>(i).map(|text| text.map(String::into));
+            let text = |i| {
+                row.get::<_, Option<String>>(i)
+                    .map(|text| text.map(String::into))
+            };
             let address: Option<String> = row.get(1)?;
             let address = address.and_then(|address| address.parse().ok());
-            Ok((Device { name: text(0)?, address, agent: text(2)? }, text(3)?))
+            Ok((
+                Device {
+                    name: text(0)?,
+                    address,
+                    agent: text(2)?,
+                },
+                text(3)?,
+            ))
         })
         .optional()?;
     Ok(found.unwrap_or_default())
@@ -225,7 +250,13 @@ fn stored_child_times(session: &Session) -> (i64, i64) {
 }
 
 fn child_times(confirmed_at: i64, child_after: i64) -> (Timestamp, Timestamp) {
-    let time = |stored| if stored == 0 { Timestamp::NEVER } else { Timestamp(stored) };
+    let time = |stored| {
+        if stored == 0 {
+            Timestamp::NEVER
+        } else {
+            Timestamp(stored)
+        }
+    };
     (time(confirmed_at), time(confirmed_at + child_after))
 }
 
@@ -235,9 +266,14 @@ fn previous(bytes: &[u8]) -> Option<TokenId> {
 }
 
 fn end(at: Option<i64>, why: Option<u8>) -> Result<Option<End>> {
-    let (Some(at), Some(why)) = (at, why) else { return Ok(None) };
+    let (Some(at), Some(why)) = (at, why) else {
+        return Ok(None);
+    };
     let reason = EndReason::from_code(why).ok_or_else(|| damaged("ended_why"))?;
-    Ok(Some(End { at: Timestamp(at), reason }))
+    Ok(Some(End {
+        at: Timestamp(at),
+        reason,
+    }))
 }
 
 fn key_id(stored: i64) -> KeyId {

@@ -43,14 +43,20 @@ impl Writer {
         let (queue, operations) = sync_channel(QUEUE);
         let last_error = Arc::new(Mutex::new(String::new()));
         let errors = Arc::clone(&last_error);
-        let thread = std::thread::Builder::new().name("doorward-writer".into()).spawn(move || {
-            while let Some(group) = next_group(&operations) {
-                if let Err(error) = commit(&mut db, group, ring.as_deref()) {
-                    *errors.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+        let thread = std::thread::Builder::new()
+            .name("doorward-writer".into())
+            .spawn(move || {
+                while let Some(group) = next_group(&operations) {
+                    if let Err(error) = commit(&mut db, group, ring.as_deref()) {
+                        *errors.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+                    }
                 }
-            }
-        })?;
-        Ok(Writer { queue: Some(queue), thread: Some(thread), last_error })
+            })?;
+        Ok(Writer {
+            queue: Some(queue),
+            thread: Some(thread),
+            last_error,
+        })
     }
 
     /// Runs `operation` in the next transaction; its value once that is on disk.
@@ -64,12 +70,19 @@ impl Writer {
             Ok(Box::new(move || drop(answer.send(value))))
         });
         let queue = self.queue.as_ref().ok_or_else(|| self.failure())?;
-        queue.try_send(operation).map_err(|_| StoreError("too many writes are waiting".into()))?;
+        queue
+            .try_send(operation)
+            .map_err(|_| StoreError("too many writes are waiting".into()))?;
         answered.await.map_err(|_| self.failure())
     }
 
     fn failure(&self) -> StoreError {
-        StoreError(self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        StoreError(
+            self.last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
     }
 }
 
@@ -94,7 +107,10 @@ fn commit(db: &mut Connection, group: Vec<Operation>, ring: Option<&Ring>) -> ru
     let mut ended = Vec::new();
     let mut answers = Vec::with_capacity(group.len());
     for operation in group {
-        let mut group = Group { tx: &tx, ended: &mut ended };
+        let mut group = Group {
+            tx: &tx,
+            ended: &mut ended,
+        };
         let done = catch_unwind(AssertUnwindSafe(|| operation(&mut group)));
         answers.push(done.map_err(|_| rusqlite::Error::InvalidQuery)??);
     }
@@ -103,6 +119,8 @@ fn commit(db: &mut Connection, group: Vec<Operation>, ring: Option<&Ring>) -> ru
         // Should this fail, other processes learn of the ends by their next poll.
         let _ = ring.append(&ended);
     }
-    answers.into_iter().for_each(|answer| answer());
+    for answer in answers {
+        answer();
+    }
     Ok(())
 }

@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench soak clean
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+run: ## Build and serve on embedded SQLite; prints how to log in
+	@scripts/need cargo cc
+	@cargo build --release --locked -p doorward-server
+	@scripts/run
+
+test: ## Install what the tests need, and pass every test
+	@scripts/need cargo cc python3
+	@scripts/install
+	cargo test --workspace --locked
+	cargo build --locked -p doorward-server
+	.venv/bin/python -m pytest tests
+
+check: ## Formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+bench: ## Print the ratios that docs/benchmarks.md explains
+	@scripts/need cargo cc
+	@scripts/bench
+
+soak: ## The long forms of the tests
+	@scripts/need cargo cc python3
+	@scripts/install
+	cargo build --locked -p doorward-server
+	cargo test --workspace --locked -- --include-ignored
+	DOORWARD_KILLS=500 .venv/bin/python -m pytest tests -k kill
+
+clean: ## Remove what was built
+	rm -rf target .venv

@@ -1,0 +1,368 @@
+//! The contract of `doorward_core::store`, run on every store.
+
+use std::time::Duration;
+
+use doorward_core::id::{SessionId, TokenId, UserId};
+use doorward_core::keys::{KeyId, Purpose, StoredKey};
+use doorward_core::memory::MemoryStore;
+use doorward_core::password::PasswordHash;
+use doorward_core::session::{Delivery, Device, EndReason, Session};
+use doorward_core::store::{Account, Store, ValidFrom, Write};
+use doorward_core::testing::TestEnv;
+use doorward_core::{Policy, Timestamp};
+use doorward_stores::SqliteStore;
+use pollster::FutureExt as _;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
+
+fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
+    let memory = MemoryStore::new(Policy::default());
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = SqliteStore::open(directory.path().join("test.db"), Policy::default()).unwrap();
+    let stores: [&dyn Store; 2] = [&memory, &sqlite];
+    for store in stores {
+        let env = TestEnv::new(NOW, 7);
+        let key = StoredKey {
+            id: KEY,
+            purpose: Purpose::Refresh,
+            algorithm: "HS256".into(),
+            secret: [1; 32].into(),
+            created_at: NOW,
+            signs_from: NOW,
+            retired: false,
+        };
+        assert_eq!(store.add_key(key, true).block_on().unwrap(), Write::Done);
+        contract(store, &env);
+    }
+}
+
+fn session(env: &TestEnv, user: &str) -> Session {
+    Session {
+        id: SessionId::new(NOW, env),
+        user: UserId::new(user).unwrap(),
+        confirmed: TokenId::random(env),
+        generation: -1,
+        previous: None,
+        siblings: false,
+        attempt: 0,
+        confirmed_at: Timestamp::NEVER,
+        child_at: Timestamp::NEVER,
+        refresh_key: KEY,
+        created_at: NOW,
+        auth_time: NOW,
+        absolute_end: NOW + Duration::from_secs(90 * 24 * 3600),
+        remember: true,
+        delivery: Delivery::Body,
+        device: Device::default(),
+        claims: None,
+        ended: None,
+        version: 0,
+    }
+}
+
+fn rotated(row: &Session, env: &TestEnv) -> Session {
+    Session {
+        previous: Some(row.confirmed),
+        confirmed: TokenId::random(env),
+        generation: row.generation + 1,
+        confirmed_at: NOW + Duration::from_secs(60),
+        child_at: NOW + Duration::from_secs(61),
+        siblings: true,
+        version: row.version + 1,
+        ..row.clone()
+    }
+}
+
+#[test]
+fn a_row_reads_back_as_it_was_written() {
+    on_every_store(|store, env| {
+        let plain = session(env, "ada");
+        let full = Session {
+            device: Device {
+                name: Some("laptop".into()),
+                address: Some("2001:db8::1".parse().unwrap()),
+                agent: Some("curl".into()),
+            },
+            claims: Some(r#"{"role":"teacher"}"#.into()),
+            delivery: Delivery::Cookie,
+            remember: false,
+            ..session(env, "ada")
+        };
+        for row in [plain, full] {
+            assert_eq!(
+                store.insert(row.clone(), ValidFrom(0)).block_on().unwrap(),
+                Write::Done
+            );
+            assert_eq!(store.load(row.id).block_on().unwrap(), Some(row.clone()));
+            let next = rotated(&row, env);
+            assert_eq!(store.swap(next.clone()).block_on().unwrap(), Write::Done);
+            assert_eq!(store.load(row.id).block_on().unwrap(), Some(next));
+        }
+        assert_eq!(store.load(SessionId([9; 16])).block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn insert_refuses_an_existing_id() {
+    on_every_store(|store, env| {
+        let row = session(env, "ada");
+        assert_eq!(
+            store.insert(row.clone(), ValidFrom(0)).block_on().unwrap(),
+            Write::Done
+        );
+        let thief = Session {
+            user: UserId::new("eve").unwrap(),
+            ..row.clone()
+        };
+        assert_eq!(
+            store.insert(thief, ValidFrom(0)).block_on().unwrap(),
+            Write::Lost
+        );
+        assert_eq!(store.load(row.id).block_on().unwrap(), Some(row));
+    });
+}
+
+#[test]
+fn a_swap_of_an_old_version_is_lost() {
+    on_every_store(|store, env| {
+        let row = session(env, "ada");
+        let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        let (one, other) = (rotated(&row, env), rotated(&row, env));
+        assert_eq!(store.swap(one.clone()).block_on().unwrap(), Write::Done);
+        assert_eq!(store.swap(other).block_on().unwrap(), Write::Lost);
+        assert_eq!(store.load(row.id).block_on().unwrap(), Some(one));
+        assert_eq!(
+            store
+                .swap(rotated(&session(env, "x"), env))
+                .block_on()
+                .unwrap(),
+            Write::Lost
+        );
+    });
+}
+
+#[test]
+fn an_ended_row_stays_ended_for_its_first_reason() {
+    on_every_store(|store, env| {
+        let row = session(env, "ada");
+        let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        let ended = store
+            .end(row.id, NOW, EndReason::Logout)
+            .block_on()
+            .unwrap()
+            .unwrap();
+        assert_eq!(ended.ended.map(|end| end.reason), Some(EndReason::Logout));
+        assert_eq!(ended.version, 1);
+        let next = Session {
+            version: 2,
+            ..rotated(&row, env)
+        };
+        assert_eq!(store.swap(next).block_on().unwrap(), Write::Lost);
+        let again = store
+            .end(row.id, NOW, EndReason::Reuse)
+            .block_on()
+            .unwrap()
+            .unwrap();
+        assert_eq!(again.ended.map(|end| end.reason), Some(EndReason::Logout));
+        assert_eq!(
+            store.insert(row, ValidFrom(0)).block_on().unwrap(),
+            Write::Lost
+        );
+        let (log, cursor) = store.ended_after(0, 10).block_on().unwrap();
+        assert_eq!(log.len(), 1);
+        assert_eq!(store.ended_after(cursor, 10).block_on().unwrap().0, []);
+        assert_eq!(
+            store
+                .end(SessionId([9; 16]), NOW, EndReason::Idle)
+                .block_on()
+                .unwrap(),
+            None
+        );
+    });
+}
+
+#[test]
+fn ending_all_sessions_moves_valid_from() {
+    on_every_store(|store, env| {
+        let user = UserId::new("ada").unwrap();
+        let rows: Vec<_> = (0..3).map(|_| session(env, "ada")).collect();
+        for row in &rows {
+            let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        }
+        let other = session(env, "eve");
+        let _ = store
+            .insert(other.clone(), ValidFrom(0))
+            .block_on()
+            .unwrap();
+        let reason = EndReason::EndedByUser;
+        let but_one = store
+            .end_user(&user, NOW, reason, Some(rows[0].id))
+            .block_on()
+            .unwrap();
+        assert_eq!(but_one.len(), 2);
+        assert_eq!(store.valid_from(&user).block_on().unwrap(), ValidFrom(0));
+        assert_eq!(
+            store.sessions_of(&user).block_on().unwrap(),
+            [rows[0].clone()]
+        );
+        let rest = store.end_user(&user, NOW, reason, None).block_on().unwrap();
+        assert_eq!(rest, [rows[0].id]);
+        let moved = store.valid_from(&user).block_on().unwrap();
+        assert!(moved > ValidFrom(0));
+        let late = session(env, "ada");
+        assert_eq!(
+            store.insert(late.clone(), ValidFrom(0)).block_on().unwrap(),
+            Write::Lost
+        );
+        assert_eq!(store.insert(late, moved).block_on().unwrap(), Write::Done);
+        let _ = store.end_user(&user, NOW, reason, None).block_on().unwrap();
+        assert!(store.valid_from(&user).block_on().unwrap() > moved);
+        assert_eq!(store.sessions(None, 10).block_on().unwrap(), [other]);
+    });
+}
+
+#[test]
+fn expired_rows_are_purged_and_ended_ones_keep_their_reason_until_then() {
+    on_every_store(|store, env| {
+        let row = session(env, "ada");
+        let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        let _ = store
+            .end(row.id, NOW, EndReason::Logout)
+            .block_on()
+            .unwrap();
+        let purge = |now| {
+            for _ in 0..3 {
+                let _ = store.purge(now, now, 100).block_on().unwrap();
+            }
+        };
+        purge(NOW + Duration::from_secs(29 * 24 * 3600));
+        assert!(store.load(row.id).block_on().unwrap().is_some());
+        assert_eq!(store.ended_after(0, 10).block_on().unwrap().0, []);
+        purge(NOW + Duration::from_secs(31 * 24 * 3600));
+        assert_eq!(store.load(row.id).block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn accounts_are_unique_and_their_changes_end_sessions() {
+    on_every_store(|store, env| {
+        let id = UserId::new("1").unwrap();
+        let account = Account {
+            id: id.clone(),
+            username: "ada".into(),
+            password_hash: PasswordHash::from_phc("$old"),
+            disabled: false,
+            created_at: NOW,
+            valid_from: ValidFrom(0),
+        };
+        assert_eq!(
+            store.add_account(account.clone()).block_on().unwrap(),
+            Write::Done
+        );
+        assert_eq!(
+            store.add_account(account.clone()).block_on().unwrap(),
+            Write::Lost
+        );
+        assert_eq!(
+            store.account("ada").block_on().unwrap(),
+            Some(account.clone())
+        );
+        assert_eq!(
+            store.account_of(&id).block_on().unwrap(),
+            Some(account.clone())
+        );
+        assert_eq!(store.accounts(None, 9).block_on().unwrap().len(), 1);
+        assert_eq!(store.accounts(Some("ada"), 9).block_on().unwrap(), []);
+        assert_eq!(
+            store.rehash(&id, "$older", "$new").block_on().unwrap(),
+            Write::Lost
+        );
+        assert_eq!(
+            store.rehash(&id, "$old", "$new").block_on().unwrap(),
+            Write::Done
+        );
+
+        let row = session(env, "1");
+        let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        assert_eq!(
+            store.set_password(&id, "$newest", NOW).block_on().unwrap(),
+            Write::Done
+        );
+        let ended = store
+            .load(row.id)
+            .block_on()
+            .unwrap()
+            .unwrap()
+            .ended
+            .unwrap();
+        assert_eq!(ended.reason, EndReason::PasswordChanged);
+        let seen = store.account("ada").block_on().unwrap().unwrap();
+        assert_eq!(seen.password_hash.as_str(), "$newest");
+        assert!(seen.valid_from > ValidFrom(0));
+
+        let row = session(env, "1");
+        let _ = store
+            .insert(row.clone(), seen.valid_from)
+            .block_on()
+            .unwrap();
+        assert_eq!(
+            store.set_disabled(&id, true, NOW).block_on().unwrap(),
+            Write::Done
+        );
+        assert!(
+            store
+                .load(row.id)
+                .block_on()
+                .unwrap()
+                .unwrap()
+                .ended
+                .is_some()
+        );
+        assert!(store.account("ada").block_on().unwrap().unwrap().disabled);
+        assert_eq!(
+            store.remove_account(&id, NOW).block_on().unwrap(),
+            Write::Done
+        );
+        assert_eq!(
+            store.remove_account(&id, NOW).block_on().unwrap(),
+            Write::Lost
+        );
+        assert_eq!(store.account("ada").block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn one_first_key_of_a_purpose_wins() {
+    on_every_store(|store, _| {
+        let known = store.keys().block_on().unwrap();
+        let second = StoredKey {
+            id: KeyId(2),
+            ..known[0].clone()
+        };
+        assert_eq!(
+            store.add_key(second.clone(), true).block_on().unwrap(),
+            Write::Lost
+        );
+        assert_eq!(
+            store.add_key(second.clone(), false).block_on().unwrap(),
+            Write::Done
+        );
+        assert_eq!(
+            store.add_key(second.clone(), false).block_on().unwrap(),
+            Write::Lost
+        );
+        let retired = StoredKey {
+            retired: true,
+            secret: [].into(),
+            ..second
+        };
+        assert_eq!(
+            store.update_key(retired.clone()).block_on().unwrap(),
+            Write::Done
+        );
+        assert_eq!(store.keys().block_on().unwrap()[1], retired);
+        assert_eq!(store.remove_key(KeyId(2)).block_on().unwrap(), Write::Done);
+        assert_eq!(store.remove_key(KeyId(2)).block_on().unwrap(), Write::Lost);
+    });
+}

@@ -1,0 +1,109 @@
+"""Servers for the whole-system tests: the real binary, free ports, a temporary directory."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BINARY = pathlib.Path(os.environ.get("DOORWARD_BINARY", ROOT / "target/debug/doorward"))
+PASSWORD = "correct horse battery"
+#: Hashing that protects nothing, so that the tests spend their time elsewhere.
+CHEAP = ["--password-memory-kib", "8", "--password-iterations", "1"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """One process of the server. It ends by its own process id."""
+
+    def __init__(self, directory: pathlib.Path, *flags: str, scheme: str = "http") -> None:
+        self.directory, self.flags = directory, flags
+        self.port, self.operator = free_port(), free_port()
+        self.url = f"{scheme}://127.0.0.1:{self.port}/api/v1"
+        self.operator_url = f"http://127.0.0.1:{self.operator}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        self.log = open(self.directory / f"log-{self.port}", "ab")
+        listen = ["--listen", f"127.0.0.1:{self.port}"]
+        listen += ["--operator-listen", f"127.0.0.1:{self.operator}"]
+        self.process = subprocess.Popen(
+            [BINARY, "serve", *listen, *CHEAP, *self.flags],
+            cwd=self.directory, stdout=self.log, stderr=self.log,
+        )
+        for _ in range(500):
+            if self.process.poll() is not None:
+                raise RuntimeError(self.logged())
+            try:
+                if httpx.get(f"{self.operator_url}/readyz").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.02)
+        raise RuntimeError("the server does not get ready: " + self.logged())
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(timeout=30)
+        self.log.close()
+        return code
+
+    def logged(self) -> str:
+        return (self.directory / f"log-{self.port}").read_text()
+
+    def login(self, **more: object) -> httpx.Response:
+        body = {"username": "ada", "password": PASSWORD, "delivery": "body", **more}
+        return httpx.post(f"{self.url}/login", json=body)
+
+    def refresh(self, token: str) -> httpx.Response:
+        return httpx.post(f"{self.url}/refresh", json={"refresh_token": token})
+
+    def session(self, token: str) -> httpx.Response:
+        return httpx.get(f"{self.url}/session", headers=bearer(token))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def command(directory: pathlib.Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BINARY, *arguments, *CHEAP], cwd=directory, input=text, capture_output=True, text=True, timeout=60
+    )
+
+
+def add_user(directory: pathlib.Path, name: str = "ada") -> None:
+    added = command(directory, "user", "add", name, "--password-stdin", text=PASSWORD + "\n")
+    assert added.returncode == 0, added.stderr
+
+
+@pytest.fixture
+def start(tmp_path: pathlib.Path):
+    """Starts servers on one directory with one user, `ada`."""
+    servers: list[Server] = []
+    add_user(tmp_path)
+
+    def start(*flags: str, **more: str) -> Server:
+        servers.append(Server(tmp_path, *flags, **more))
+        return servers[-1].start()
+
+    yield start
+    for server in servers:
+        if server.process and server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def server(start) -> Server:
+    return start()

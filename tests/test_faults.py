@@ -1,0 +1,193 @@
+"""What goes wrong outside: killed servers, damaged files, bad settings, full disks."""
+
+import contextlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sqlite3
+import ssl
+import subprocess
+import threading
+import time
+
+import httpx
+import pytest
+
+from conftest import BINARY, Server, add_user, bearer, command
+
+KILLS = int(os.environ.get("DOORWARD_KILLS", "30"))
+
+
+class Client(threading.Thread):
+    """An honest client: refreshes, and retries what was not answered. Sometimes logs out."""
+
+    def __init__(self, server: Server, stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.server, self.stop = server, stop
+        self.refused: list[str] = []
+        self.ended: list[dict[str, object]] = []
+        self.rounds = 0
+
+    def retried(self, path: str, body: dict[str, object]) -> httpx.Response:
+        while True:
+            try:
+                answer = self.http.post(f"{self.server.url}{path}", json=body)
+            except httpx.TransportError:
+                time.sleep(0.01)
+                continue
+            if answer.status_code != 503:
+                return answer
+
+    def run(self) -> None:
+        body: dict[str, object] = {"username": "ada", "password": "correct horse battery", "delivery": "body"}
+        with httpx.Client() as self.http:
+            granted = self.retried("/login", body).json()
+            while not self.stop.is_set():
+                if random.random() < 0.1:
+                    answer = self.retried("/logout", {"refresh_token": granted["refresh_token"]})
+                    assert answer.status_code == 204
+                    self.ended.append(granted)
+                    granted = self.retried("/login", body).json()
+                answer = self.retried("/refresh", {"refresh_token": granted["refresh_token"]})
+                if answer.status_code != 200:
+                    self.refused.append(answer.text)
+                    return
+                granted = answer.json()
+                self.rounds += 1
+
+
+def test_kill_9_during_a_mixed_load(start) -> None:
+    server: Server = start()
+    stop = threading.Event()
+    clients = [Client(server, stop) for _ in range(6)]
+    for client in clients:
+        client.start()
+    for _ in range(KILLS):
+        time.sleep(random.uniform(0.02, 0.2))
+        server.stop(signal.SIGKILL)
+        server.start()
+    stop.set()
+    for client in clients:
+        client.join(timeout=30)
+    assert [client.refused for client in clients] == [[]] * len(clients)
+    assert sum(client.rounds for client in clients) > KILLS
+    for granted in (granted for client in clients for granted in client.ended):
+        assert server.refresh(str(granted["refresh_token"])).json()["code"] == "session_ended"
+        assert server.session(str(granted["access_token"])).status_code == 401
+
+
+def test_a_graceful_stop_loses_no_answered_request(start) -> None:
+    server: Server = start()
+    token = server.login().json()["refresh_token"]
+    token = server.refresh(token).json()["refresh_token"]
+    assert server.stop() == 0
+    server.start()
+    assert server.refresh(token).status_code == 200
+
+
+@pytest.mark.parametrize("damage", ["text", "torn", "foreign"])
+def test_a_corrupt_file_is_refused_by_name(tmp_path: pathlib.Path, damage: str) -> None:
+    path = tmp_path / "doorward.db"
+    if damage == "text":
+        path.write_text("this is no database\n" * 100)
+    elif damage == "foreign":
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE theirs (x)")
+            db.commit()
+    else:
+        add_user(tmp_path)
+        path.write_bytes(path.read_bytes()[:100] + os.urandom(8000))
+    before = path.read_bytes()
+    refused = command(tmp_path, "check-config")
+    assert refused.returncode == 1
+    assert "doorward.db" in refused.stderr and "backup" in refused.stderr, refused.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_newer_file_is_refused(tmp_path: pathlib.Path) -> None:
+    add_user(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "doorward.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    refused = command(tmp_path, "check-config")
+    assert refused.returncode == 1 and "newer" in refused.stderr
+
+
+def test_weak_settings_are_refused_in_words(tmp_path: pathlib.Path) -> None:
+    for flags, word in [
+        (["--secret", "short"], "openssl rand"),
+        (["--secret", "changeme" * 8], "openssl rand"),
+        (["--store", "sqlite:///nowhere/at/all.db"], "directory"),
+        (["--access-ttl", "1m", "--refresh-window", "50s"], "half of access_ttl"),
+    ]:
+        refused = command(tmp_path, "check-config", *flags)
+        assert refused.returncode == 1 and word in refused.stderr, refused.stderr
+        assert "changeme" not in refused.stderr
+    unknown = subprocess.run(
+        [BINARY, "check-config"], cwd=tmp_path, env={**os.environ, "DOORWARD_TYPO": "1"},
+        capture_output=True, text=True,
+    )
+    assert unknown.returncode == 1 and "typo" in unknown.stderr
+
+
+def test_a_closed_standard_output_is_no_panic(tmp_path: pathlib.Path) -> None:
+    add_user(tmp_path)
+    with open("/dev/full", "w") as full:
+        listed = subprocess.run([BINARY, "user", "list"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert b"panic" not in listed.stderr
+
+
+def test_a_full_disk_stops_writes_and_not_verification(tmp_path: pathlib.Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting a small file system takes root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk])
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    server = Server(disk, "--log-level", "error")
+    try:
+        add_user(disk)
+        server.start()
+        granted = server.login().json()
+        with open(disk / "filler", "wb") as filler:
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(filler.fileno(), b"x" * 4096)
+        statuses = {server.login().status_code for _ in range(200)}
+        assert 503 in statuses and statuses <= {200, 503}
+        assert server.session(granted["access_token"]).status_code in (200, 503)
+        verified = httpx.get(f"{server.url}/verify", headers=bearer(granted["access_token"]))
+        assert verified.status_code == 200
+        (disk / "filler").unlink()
+        assert server.login().status_code == 200
+    finally:
+        server.stop()
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_tls_and_a_renewed_certificate(start, tmp_path: pathlib.Path) -> None:
+    def certificate(name: str) -> None:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", f"/CN={name}",
+             "-addext", "subjectAltName=IP:127.0.0.1"],
+            cwd=tmp_path, check=True, capture_output=True,
+        )
+
+    certificate("first")
+    server = start("--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", scheme="https")
+    def ask() -> int:
+        context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        return httpx.get(f"{server.url}/session", verify=context).status_code
+
+    assert ask() == 401
+    certificate("second")
+    for _ in range(100):
+        try:
+            assert ask() == 401
+            return
+        except httpx.ConnectError:
+            time.sleep(0.2)
+    raise AssertionError("the renewed certificate was not taken up")
