@@ -150,7 +150,7 @@ impl Builder {
         self.policy.check()?;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let store: Arc<dyn Store> = match self.place {
-            Place::Sqlite(path) => Arc::new(SqliteStore::open(path, self.policy.clone())?),
+            Place::Sqlite(path) => Arc::new(sqlite(&path, &self.policy)?),
             Place::Store(store) => store,
         };
         let keys = Arc::new(KeyRing::open(&*store, self.key, Arc::clone(&env)).await?);
@@ -211,13 +211,26 @@ fn tell_store(failing: bool) {
     }
 }
 
+fn sqlite(path: &Path, policy: &Policy) -> Result<SqliteStore, OpenError> {
+    let store = SqliteStore::open(path, policy.clone())?;
+    match store.no_ring() {
+        None => tracing::info!("other processes on this machine hear of ended sessions at once"),
+        Some(reason) => tracing::warn!(
+            reason,
+            "other processes hear of ended sessions within a second, by polling"
+        ),
+    }
+    Ok(store)
+}
+
 /// One line an event: ids and reasons, never a token or a password.
-fn log(event: &Event) {
+pub fn log(event: &Event) {
+    let (name, detail) = (event.name(), event);
     match event {
         Event::ReuseDetected { .. } | Event::ForkSuspected { .. } | Event::StoreBehind { .. } => {
-            tracing::warn!(event = ?event, "session");
+            tracing::warn!(event = name, ?detail, "session");
         }
-        Event::Refreshed { .. } => tracing::debug!(event = ?event, "session"),
-        _ => tracing::info!(event = ?event, "session"),
+        Event::Refreshed { .. } => tracing::debug!(event = name, ?detail, "session"),
+        _ => tracing::info!(event = name, ?detail, "session"),
     }
 }

@@ -9,7 +9,7 @@
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`policy`], [`env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 8. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
-use doorward_core::Event;
-use doorward_http::Endpoint;
+use axum::response::Response;
+use doorward_core::Error;
+use doorward_http::{Endpoint, Problem};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -41,7 +41,7 @@ pub(crate) async fn serve(config: Config) -> Outcome {
     let counted = Arc::clone(&metrics);
     let door = initialization::open(&config, move |event| {
         counted.happened(event);
-        log(event);
+        doorward_axum::initialization::log(event);
     })
     .await?;
     let tls = match config.tls.clone() {
@@ -85,19 +85,6 @@ async fn bind(address: SocketAddr) -> Outcome<TcpListener> {
     Ok(listener.map_err(|error| format!("cannot listen on {address}: {error}"))?)
 }
 
-/// One line an event: ids and reasons, never a token or a password.
-fn log(event: &Event) {
-    match event {
-        Event::ReuseDetected { .. } | Event::ForkSuspected { .. } | Event::StoreBehind { .. } => {
-            tracing::warn!(event = event.name(), detail = ?event, "session");
-        }
-        Event::Refreshed { .. } => {
-            tracing::debug!(event = event.name(), detail = ?event, "session");
-        }
-        _ => tracing::info!(event = event.name(), detail = ?event, "session"),
-    }
-}
-
 /// The routes with a request id, a time limit, a log line and a count each.
 fn limited(router: Router, limit: Duration, metrics: &Arc<Metrics>) -> Router {
     let metrics = Arc::clone(metrics);
@@ -129,7 +116,9 @@ async fn observed(
         .instrument(span.clone())
         .await;
     let mut response = answer.unwrap_or_else(|_| {
-        (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response()
+        Problem::Engine(Error::StoreUnavailable)
+            .response()
+            .map(Body::from)
     });
     let took = start.elapsed();
     let status = response.status();

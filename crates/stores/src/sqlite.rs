@@ -37,6 +37,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
     ring: Option<Arc<Ring>>,
+    no_ring: Option<String>,
     policy: Policy,
     /// Where [`SessionStore::purge`] goes on looking.
     swept: Mutex<[u8; 16]>,
@@ -50,7 +51,10 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, policy: Policy) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let db = open::prepare(path)?;
-        let ring = Ring::open(&beside(path, "-ring")).ok().map(Arc::new);
+        let (ring, no_ring) = match Ring::open(&beside(path, "-ring")) {
+            Ok(ring) => (Some(Arc::new(ring)), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let writer = Writer::start(db, ring.clone()).map_err(|source| OpenError::File {
             path: path.into(),
             source,
@@ -63,15 +67,16 @@ impl SqliteStore {
             writer,
             readers,
             ring,
+            no_ring,
             policy,
             swept: Mutex::default(),
         })
     }
 
-    /// Whether other processes of the machine hear of ends at once. Otherwise they do by polling.
+    /// Why other processes of the machine do not hear of ends at once, but by polling.
     #[must_use]
-    pub fn has_ring(&self) -> bool {
-        self.ring.is_some()
+    pub fn no_ring(&self) -> Option<&str> {
+        self.no_ring.as_deref()
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
@@ -140,10 +145,17 @@ impl Feed for RingFeed {
     }
 
     fn reload(&self, entry: &mut dyn FnMut(Ended)) -> Result<u64, StoreError> {
+        const PAGE: u32 = 10_000;
         let head = self.ring.head();
-        let ends = self.readers.read(|db| log_after(db, 0, u32::MAX))?;
-        ends.0.into_iter().for_each(entry);
-        Ok(head)
+        let mut cursor = 0;
+        loop {
+            let (ends, next) = self.readers.read(|db| log_after(db, cursor, PAGE))?;
+            if ends.is_empty() {
+                return Ok(head);
+            }
+            ends.into_iter().for_each(&mut *entry);
+            cursor = next;
+        }
     }
 }
 
