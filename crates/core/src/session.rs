@@ -223,7 +223,7 @@ impl Session {
         if token.id == self.confirmed {
             self.repeat(now, child_age > window.repeat)
         } else if descends && self.settles(token, row_key, &window, age, child_age) {
-            Decision::answer(Verdict::Settle)
+            self.hand_out(Verdict::Settle, now)
         } else if descends {
             let siblings = child_age <= window.siblings;
             let fork_suspected = !self.is_child(token, row_key, self.attempt);
@@ -295,7 +295,7 @@ impl Session {
     /// Rule 1: the child again; after the window as a new attempt.
     fn repeat(&self, now: Timestamp, later: bool) -> Decision {
         if !later {
-            return Decision::answer(Verdict::Repeat);
+            return self.hand_out(Verdict::Repeat, now);
         }
         let row = Session {
             attempt: self.attempt.saturating_add(1),
@@ -304,6 +304,21 @@ impl Session {
             ..self.clone()
         };
         Decision::swap(Verdict::Repeat, row)
+    }
+
+    /// The child once more. Where an earlier attempt's child may be held too, `child_at` follows:
+    /// the client's requests with the one may cross this answer with the other, and rule 2 must
+    /// still know them for the same client's, a window after the last answer and not the first.
+    fn hand_out(&self, verdict: Verdict, now: Timestamp) -> Decision {
+        if self.attempt == 0 || now <= self.child_at {
+            return Decision::answer(verdict);
+        }
+        let row = Session {
+            child_at: now,
+            version: self.version + 1,
+            ..self.clone()
+        };
+        Decision::swap(verdict, row)
     }
 
     /// Rule 2: is this the child that a request of a moment ago was answered with?
