@@ -26,6 +26,9 @@ const RETRIES: usize = 4;
 /// How many log entries one poll reads at a time.
 const LOG_BATCH: u32 = 10_000;
 
+/// How long expired rows stay, so that their clients are told `idle` or `absolute`.
+const EXPIRED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// An answer, and what happened on the way, for the door to log.
 pub type Outcome<T> = (Result<T>, Option<Event>);
 
@@ -342,7 +345,9 @@ impl Service {
             .policy
             .access_ttl
             .mul_f64(f64::from(self.policy.expiry_jitter_percent) / 100.0);
-        let expires_at = now + self.policy.access_ttl - most.mul_f64(share);
+        // In whole seconds, so that the shortest lifetime is not cut to nothing.
+        let early = Duration::from_secs(most.mul_f64(share).as_secs());
+        let expires_at = Timestamp::from_seconds(now.seconds()) + self.policy.access_ttl - early;
         Timestamp::from_seconds(expires_at.min(session.absolute_end).seconds())
     }
 
@@ -547,7 +552,11 @@ impl Service {
     pub async fn purge(&self, limit: u32) -> Result<bool> {
         let now = self.env.now();
         let log_before = now - self.policy.revocation_span();
-        Ok(self.store.purge(now, log_before, limit).await? >= limit)
+        Ok(self
+            .store
+            .purge(now - EXPIRED_KEPT, log_before, limit)
+            .await?
+            >= limit)
     }
 
     /// Whether verification and the store both answer.

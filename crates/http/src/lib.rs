@@ -10,6 +10,7 @@
 //! 5. `credentials`, `cookies`, `csrf`, `cors`: where tokens are found, set, and when they count.
 //! 6. [`problem`]: every error on the wire.
 //! 7. [`openapi`]: the description, and the page that shows it.
+//! 8. [`testing`]: recorded exchanges, replayed through any door.
 #![forbid(unsafe_code)]
 
 mod body;
@@ -25,6 +26,7 @@ pub mod problem;
 pub mod reply;
 pub mod routes;
 pub mod settings;
+pub mod testing;
 
 pub use client::{Client, client_address};
 pub use guard::Need;

@@ -1,0 +1,201 @@
+//! Refreshes on SQLite against the same compare-and-swap on raw SQLite.
+//!
+//! Method: a file of `DOORWARD_ROWS` sessions (200,000 unless told), each of a user of its own, made
+//! through the store. Then rounds in turn: (a) raw, one connection, WAL, `synchronous = FULL`,
+//! `BEGIN IMMEDIATE`, 64 times the store's own UPDATE on random rows, `COMMIT`; (b) the engine, 512
+//! refreshes at once by the real `Service`, each of a session older than the window, so that each
+//! writes. Medians of the rounds. Then one client alone: a refresh against one raw synced UPDATE.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods
+)]
+#![allow(missing_docs, clippy::cast_possible_truncation)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use doorward_core::keys::{KeyConfig, KeyRing};
+use doorward_core::revocation::{Bounds, Revocations};
+use doorward_core::service::Terms;
+use doorward_core::store::Store;
+use doorward_core::testing::TestEnv;
+use doorward_core::{Delivery, Device, Env, Identity, Policy, Service, Timestamp, UserId};
+use doorward_stores::SqliteStore;
+use rusqlite::{Connection, params};
+
+const ROUNDS: usize = 7;
+const AT_ONCE: usize = 512;
+
+#[tokio::main]
+async fn main() {
+    let rows: usize = std::env::var("DOORWARD_ROWS").map_or(200_000, |n| n.parse().unwrap());
+    let directory = tempfile::tempdir_in(".").unwrap();
+    let path = directory.path().join("bench.db");
+    let env = Arc::new(TestEnv::new(Timestamp(1_800_000_000_000), 1));
+    let policy = Policy::default();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, policy.clone()).unwrap());
+    let shared = Arc::clone(&env) as Arc<dyn Env>;
+    let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&shared))
+        .await
+        .unwrap();
+    let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+    let service = Arc::new(Service::new(
+        Arc::clone(&store),
+        Arc::new(keys),
+        revocations,
+        policy,
+        shared,
+    ));
+
+    let tokens = fill(&service, rows).await;
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA synchronous = FULL")
+        .unwrap();
+    raw.busy_timeout(Duration::from_secs(5)).unwrap();
+    let bytes = std::fs::metadata(&path).unwrap().len() as f64 / rows as f64;
+    println!("{rows} sessions of as many users: {bytes:.0} bytes each in the file (limit 200)");
+    let ids: Vec<Vec<u8>> = raw
+        .prepare("SELECT id FROM sessions")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+
+    let (mut raw_rates, mut engine_rates) = (Vec::new(), Vec::new());
+    let mut tokens = tokens;
+    for _ in 0..ROUNDS {
+        raw_rates.push(raw_groups(&raw, &ids, &env));
+        env.advance(Duration::from_secs(61));
+        engine_rates.push(refresh_many(&service, &mut tokens, &env).await);
+    }
+    let (raw_rate, engine_rate) = (median(&mut raw_rates), median(&mut engine_rates));
+    println!("raw compare-and-swap, groups of 64: {raw_rate:.0}/s");
+    println!(
+        "refreshes by the engine, {AT_ONCE} at once: {engine_rate:.0}/s, {:.2} of raw (limit 1.0)",
+        engine_rate / raw_rate
+    );
+
+    let (mut alone, mut synced) = (Vec::new(), Vec::new());
+    for token in tokens.iter_mut().take(400) {
+        env.advance(Duration::from_secs(61));
+        let start = Instant::now();
+        raw_group(&raw, &ids, &env, 1);
+        synced.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let refreshed = service.refresh(token, Delivery::Body).await.0.unwrap();
+        let grant = service.grant(refreshed).unwrap();
+        alone.push(start.elapsed().as_secs_f64());
+        grant.refresh.as_str().clone_into(token);
+    }
+    let (alone, synced) = (median(&mut alone), median(&mut synced));
+    println!(
+        "one client alone: p50 {:.0} us, {:.2} of one raw synced transaction, {:.0} us (limit 1.5)",
+        alone * 1e6,
+        alone / synced,
+        synced * 1e6
+    );
+}
+
+async fn fill(service: &Arc<Service>, rows: usize) -> Vec<String> {
+    let mut tokens = Vec::with_capacity(rows);
+    for from in (0..rows).step_by(AT_ONCE) {
+        let logins = (from..rows.min(from + AT_ONCE)).map(|number| {
+            let service = Arc::clone(service);
+            tokio::spawn(async move {
+                let user = UserId::new(&format!("01890a5d-ac96-774b-bcce-{number:012x}")).unwrap();
+                let identity = Identity {
+                    user,
+                    username: None,
+                    valid_from: None,
+                    claims: None,
+                };
+                let (delivery, device) = (Delivery::Body, Device::default());
+                let terms = Terms {
+                    started_at: service.now(),
+                    remember: true,
+                    delivery,
+                    device,
+                };
+                let grant = service.login(identity, terms).await.0.unwrap();
+                grant.refresh.as_str().to_owned()
+            })
+        });
+        for login in logins.collect::<Vec<_>>() {
+            tokens.push(login.await.unwrap());
+        }
+    }
+    tokens
+}
+
+/// Per second.
+async fn refresh_many(service: &Arc<Service>, tokens: &mut [String], env: &TestEnv) -> f64 {
+    let picked: Vec<usize> = (0..AT_ONCE * 20)
+        .map(|i| (env.random() as usize / 3 + i) % tokens.len())
+        .collect();
+    let mut picked: Vec<usize> = picked.into_iter().collect();
+    picked.sort_unstable();
+    picked.dedup();
+    let start = Instant::now();
+    let (mut running, mut done) = (tokio::task::JoinSet::new(), 0);
+    let mut next = picked.iter();
+    loop {
+        while running.len() < AT_ONCE {
+            let Some(&at) = next.next() else { break };
+            let (service, token) = (Arc::clone(service), tokens[at].clone());
+            running.spawn(async move {
+                let refreshed = service.refresh(&token, Delivery::Body).await.0.unwrap();
+                (
+                    at,
+                    service
+                        .grant(refreshed)
+                        .unwrap()
+                        .refresh
+                        .as_str()
+                        .to_owned(),
+                )
+            });
+        }
+        let Some(answer) = running.join_next().await else {
+            break;
+        };
+        let (at, token) = answer.unwrap();
+        tokens[at] = token;
+        done += 1;
+    }
+    f64::from(done) / start.elapsed().as_secs_f64()
+}
+
+/// Per second.
+fn raw_groups(raw: &Connection, ids: &[Vec<u8>], env: &TestEnv) -> f64 {
+    let groups = AT_ONCE * 20 / 64;
+    let start = Instant::now();
+    for _ in 0..groups {
+        raw_group(raw, ids, env, 64);
+    }
+    (groups * 64) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The store's own UPDATE on columns that leave the rows good.
+fn raw_group(raw: &Connection, ids: &[Vec<u8>], env: &TestEnv, size: usize) {
+    raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut update = raw
+        .prepare_cached(
+            "UPDATE sessions SET confirmed = confirmed, previous = previous, generation = ?2 + generation, \
+             attempt = attempt, confirmed_at = confirmed_at, child_after = child_after, \
+             refresh_key = (SELECT min(number) FROM keys WHERE purpose = 'refresh'), auth_after = auth_after, flags = flags, \
+             version = version + 1 WHERE id = ?1 AND version >= 0 AND ended_at IS NULL",
+        )
+        .unwrap();
+    for _ in 0..size {
+        let id = &ids[env.random() as usize % ids.len()];
+        assert_eq!(update.execute(params![id, 0]).unwrap(), 1);
+    }
+    raw.execute_batch("COMMIT").unwrap();
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
