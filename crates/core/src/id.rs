@@ -119,7 +119,12 @@ impl UserId {
     /// Parses an id; control characters are refused.
     pub fn new(text: &str) -> Result<Self, NotAnId> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len());
-        if fits && !text.chars().any(char::is_control) {
+        let controls = if text.is_ascii() {
+            text.bytes().any(|byte| byte.is_ascii_control())
+        } else {
+            text.chars().any(char::is_control)
+        };
+        if fits && !controls {
             Ok(UserId(text.into()))
         } else {
             Err(NotAnId)

@@ -327,15 +327,14 @@ impl KeyRing {
     }
 
     fn verify_signed(&self, token: &str, policy: &Policy) -> Result<Claims> {
-        if let Some(claims) = self.cache.find(token) {
+        let ring = self.ring.load();
+        let key = ring.access.iter().find(|key| key.made(token));
+        let key = key.ok_or(Error::TokenInvalid)?;
+        // A MAC is cheaper than looking the token up.
+        let cached = key.is_asymmetric().then(|| self.cache.find(token));
+        if let Some(claims) = cached.flatten() {
             return Ok(claims);
         }
-        let ring = self.ring.load();
-        let key = ring
-            .access
-            .iter()
-            .find(|key| key.made(token))
-            .ok_or(Error::TokenInvalid)?;
         let claims = key.verify(token, policy)?;
         if key.is_asymmetric() {
             self.cache.keep(token, &claims);

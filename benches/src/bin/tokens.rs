@@ -1,0 +1,220 @@
+//! Verifying access tokens: HS256 against its floor, and a second look at the other algorithms.
+//!
+//! Method: 64 tokens of about 300 bytes, in turn. A round runs each contestant 2,000 times, one
+//! after the other, so that all meet the same state of the machine; printed are medians of 101
+//! rounds. The floor is what no verifier can leave out, back to back on the same tokens: HMAC on a
+//! cloned key state, base64 by `base64-simd`, JSON by `serde_json` into borrowed claims. A first look
+//! is measured on tokens that the ring has not seen, a second on ones that it has.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use base64_simd::URL_SAFE_NO_PAD as BASE64URL;
+use doorward_benches::{median, nanos_each};
+use doorward_core::access_token::NewClaims;
+use doorward_core::keys::{Algorithm, KeyConfig, KeyRing, Purpose};
+use doorward_core::memory::MemoryStore;
+use doorward_core::{Env, Policy, SessionId, SystemEnv, Timestamp, TokenId, UserId};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
+use sha2::Sha256;
+
+const TOKENS: usize = 64;
+const LOOKS: usize = 2_000;
+const ROUNDS: usize = 101;
+/// Rounds of first looks: each needs new tokens, and `RS256` takes a millisecond to sign one.
+const FIRST_ROUNDS: usize = 11;
+
+fn main() {
+    let hmac = Bench::new(Algorithm::HS256);
+    against_the_floor(&hmac);
+    println!("\nalgorithm   first look   second look   second / HS256");
+    for algorithm in [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256] {
+        looks(&hmac, &Bench::new(algorithm));
+    }
+}
+
+fn against_the_floor(bench: &Bench) {
+    let floor = Floor::of(&bench.keys);
+    let other = OtherCrate::of(&bench.keys);
+    let (mut ours, mut floors, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(bench.round());
+        floors.push(round(|i| floor.verify(black_box(&bench.tokens[i]))));
+        others.push(round(|i| other.verify(black_box(&bench.tokens[i]))));
+    }
+    let (ours, floor, other) = (median(&ours), median(&floors), median(&others));
+    println!("HS256, tokens of {} bytes", bench.tokens[0].len());
+    println!("the floor           {floor:>6.0} ns");
+    println!(
+        "Doorward            {ours:>6.0} ns   {:.2} of the floor (limit 1.2)",
+        ours / floor
+    );
+    println!(
+        "jsonwebtoken        {other:>6.0} ns   {:.2} of the floor",
+        other / floor
+    );
+}
+
+fn looks(hmac: &Bench, bench: &Bench) {
+    let first: Vec<f64> = (0..FIRST_ROUNDS)
+        .map(|_| {
+            let unseen = bench.sign(TOKENS);
+            nanos_each(TOKENS, |i| bench.verify(&unseen[i]))
+        })
+        .collect();
+    bench.tokens.iter().for_each(|token| bench.verify(token));
+    let (mut second, mut base) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        second.push(bench.round());
+        base.push(hmac.round());
+    }
+    let (first, second, base) = (median(&first), median(&second), median(&base));
+    println!(
+        "{:<9} {:>9.1} us {second:>10.0} ns   {:>6.2} (limit 1.0)",
+        bench.algorithm.name(),
+        first / 1e3,
+        second / base
+    );
+}
+
+/// Nanoseconds a look.
+fn round(mut look: impl FnMut(usize)) -> f64 {
+    nanos_each(LOOKS, |i| look(i % TOKENS))
+}
+
+struct Bench {
+    algorithm: Algorithm,
+    keys: KeyRing,
+    policy: Policy,
+    now: Timestamp,
+    tokens: Vec<String>,
+}
+
+impl Bench {
+    fn new(algorithm: Algorithm) -> Bench {
+        let env: Arc<dyn Env> = Arc::new(SystemEnv);
+        let (policy, now) = (Policy::default(), env.now());
+        let store = MemoryStore::new(policy.clone());
+        let config = KeyConfig {
+            algorithm,
+            key: None,
+        };
+        let keys = pollster::block_on(KeyRing::open(&store, config, env))
+            .expect("a store in memory takes keys");
+        let mut bench = Bench {
+            algorithm,
+            keys,
+            policy,
+            now,
+            tokens: Vec::new(),
+        };
+        bench.tokens = bench.sign(TOKENS);
+        bench
+    }
+
+    fn sign(&self, count: usize) -> Vec<String> {
+        let user = UserId::new("u-42").expect("an id");
+        let sign = |_| {
+            let claims = NewClaims {
+                user: &user,
+                session: SessionId::new(self.now, &SystemEnv),
+                token: TokenId::random(&SystemEnv),
+                issued_at: self.now,
+                expires_at: self.now + self.policy.access_ttl,
+                fresh_until: self.now + self.policy.fresh_ttl,
+                auth_time: self.now,
+                issuer: None,
+                audience: None,
+                csrf: None,
+                custom: None,
+            };
+            let token = self.keys.sign_access(&claims, self.now);
+            token.expect("the ring has a key")
+        };
+        (0..count).map(sign).collect()
+    }
+
+    fn verify(&self, token: &str) {
+        let claims = self
+            .keys
+            .verify_access(black_box(token), self.now, &self.policy);
+        black_box(claims.expect("a good token"));
+    }
+
+    fn round(&self) -> f64 {
+        round(|i| self.verify(&self.tokens[i]))
+    }
+}
+
+fn secret(keys: &KeyRing) -> Box<[u8]> {
+    let rows = keys.rows();
+    let row = rows.iter().find(|row| row.purpose == Purpose::Access);
+    row.expect("the ring has a key").secret.clone()
+}
+
+/// What an HS256 token says.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "what is parsed is what is measured")]
+struct Borrowed<'a> {
+    sub: &'a str,
+    sid: &'a str,
+    jti: &'a str,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    fresh: u64,
+    auth_time: u64,
+}
+
+struct Floor(Hmac<Sha256>);
+
+impl Floor {
+    fn of(keys: &KeyRing) -> Floor {
+        Floor(Hmac::new_from_slice(&secret(keys)).expect("a key of any length"))
+    }
+
+    fn verify(&self, token: &str) {
+        let (signed, signature) = token.rsplit_once('.').expect("two dots");
+        let (_, payload) = signed.split_once('.').expect("two dots");
+        let signature = BASE64URL.decode_to_vec(signature).expect("base64url");
+        let mac = self.0.clone().chain_update(signed);
+        mac.verify_slice(&signature).expect("a good token");
+        let payload = BASE64URL.decode_to_vec(payload).expect("base64url");
+        let claims: Borrowed<'_> = serde_json::from_slice(&payload).expect("JSON");
+        black_box(claims);
+    }
+}
+
+/// What an app would read with the `jsonwebtoken` crate.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "what is parsed is what is measured")]
+struct Owned {
+    sub: String,
+    sid: String,
+    jti: String,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+    #[serde(rename = "type")]
+    kind: String,
+    fresh: u64,
+    auth_time: u64,
+}
+
+struct OtherCrate(jsonwebtoken::DecodingKey, jsonwebtoken::Validation);
+
+impl OtherCrate {
+    fn of(keys: &KeyRing) -> OtherCrate {
+        let key = jsonwebtoken::DecodingKey::from_secret(&secret(keys));
+        let validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+        OtherCrate(key, validation)
+    }
+
+    fn verify(&self, token: &str) {
+        let claims = jsonwebtoken::decode::<Owned>(token, &self.0, &self.1);
+        black_box(claims.expect("a good token"));
+    }
+}
