@@ -20,6 +20,8 @@ use crate::routes::Users;
 const TICK: Duration = Duration::from_secs(1);
 /// Rows that one step of cleaning up looks at: a few milliseconds.
 const SWEEP: u32 = 1_000;
+/// Steps of cleaning up a second, at the most.
+const SWEEPS: usize = 10;
 
 /// Sessions for an app. Cheap to clone; its background work ends when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -150,7 +152,7 @@ impl Builder {
         self.policy.check()?;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let store: Arc<dyn Store> = match self.place {
-            Place::Sqlite(path) => Arc::new(sqlite(&path, &self.policy)?),
+            Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.policy.clone())?),
             Place::Store(store) => store,
         };
         let keys = Arc::new(KeyRing::open(&*store, self.key, Arc::clone(&env)).await?);
@@ -187,40 +189,62 @@ impl Builder {
 async fn background(door: std::sync::Weak<Inner>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut failing = false;
+    let mut told = Told::default();
     loop {
         ticks.tick().await;
         let Some(door) = door.upgrade() else { return };
         let service = door.api.service();
         let ticked = service.tick().await;
-        if ticked.is_err() != failing {
-            failing = ticked.is_err();
-            tell_store(failing);
-        }
-        if !failing {
-            let _ = service.purge(SWEEP).await;
+        told.store(ticked.is_err());
+        told.spread(service.store().slow_to_spread());
+        if ticked.is_ok() {
+            clean_up(service).await;
         }
     }
 }
 
-fn tell_store(failing: bool) {
-    if failing {
-        tracing::error!("the session store does not answer");
-    } else {
-        tracing::info!("the session store answers again");
+async fn clean_up(service: &Service) {
+    for _ in 0..SWEEPS {
+        if !matches!(service.purge(SWEEP).await, Ok(true)) {
+            return;
+        }
     }
 }
 
-fn sqlite(path: &Path, policy: &Policy) -> Result<SqliteStore, OpenError> {
-    let store = SqliteStore::open(path, policy.clone())?;
-    match store.no_ring() {
-        None => tracing::info!("other processes on this machine hear of ended sessions at once"),
-        Some(reason) => tracing::warn!(
-            reason,
-            "other processes hear of ended sessions within a second, by polling"
-        ),
+/// What the log was told last, so that it hears of changes only.
+#[derive(Default)]
+struct Told {
+    failing: bool,
+    slow: Option<Option<String>>,
+}
+
+impl Told {
+    fn store(&mut self, failing: bool) {
+        if std::mem::replace(&mut self.failing, failing) == failing {
+            return;
+        }
+        if failing {
+            tracing::error!("the session store does not answer");
+        } else {
+            tracing::info!("the session store answers again");
+        }
     }
-    Ok(store)
+
+    fn spread(&mut self, slow: Option<String>) {
+        if self.slow.as_ref() == Some(&slow) {
+            return;
+        }
+        match &slow {
+            None => {
+                tracing::info!("other processes on this machine hear of ended sessions at once")
+            }
+            Some(reason) => tracing::warn!(
+                reason,
+                "other processes hear of ended sessions within a second, by polling"
+            ),
+        }
+        self.slow = Some(slow);
+    }
 }
 
 /// One line an event: ids and reasons, never a token or a password.

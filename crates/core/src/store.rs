@@ -93,6 +93,12 @@ pub trait SessionStore: Send + Sync {
     /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done.
     async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32>;
 
+    /// Why other processes hear of ends by polling the log only, where there is a faster way that
+    /// does not work now. For the operator's log.
+    fn slow_to_spread(&self) -> Option<String> {
+        None
+    }
+
     /// Ends as they happen on this machine, where the store has a faster way than the log.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
         None

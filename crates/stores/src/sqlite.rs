@@ -1,17 +1,19 @@
 //! Embedded SQLite: the default store. One file, which several processes may share.
 //!
 //! Guarantees: every write is on disk before it is acknowledged (WAL, `synchronous = FULL`); all
-//! waiting writes share one transaction; readers go on beside the writer. The file is 0600.
+//! waiting writes share one transaction; readers go on beside the writer. The file is 0600. Swaps go
+//! into a log, which is folded into the rows later: see `rotations.rs`.
 //!
 //! Reads run on the caller's thread: with the page in memory they take microseconds, less than a
 //! change of threads would.
 
 mod open;
+mod rotations;
 mod rows;
 mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use doorward_core::Timestamp;
@@ -27,8 +29,14 @@ use doorward_core::store::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use self::open::OpenError;
+use self::open::{File, beside};
+use self::rotations::Log;
+use self::rows::Over;
 use self::writer::{Group, Writer};
 use crate::ring::Ring;
+
+/// Expired rows that go in one write: a few milliseconds at the most.
+const PURGED_AT_ONCE: usize = 50;
 
 const ACCOUNT: &str = "SELECT id, username, password_hash, disabled, created_at FROM accounts ";
 
@@ -36,6 +44,7 @@ const ACCOUNT: &str = "SELECT id, username, password_hash, disabled, created_at 
 pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
+    log: Arc<Log>,
     ring: Option<Arc<Ring>>,
     no_ring: Option<String>,
     policy: Policy,
@@ -49,23 +58,31 @@ impl SqliteStore {
     /// # Errors
     /// What is wrong with the file, and what to do.
     pub fn open(path: impl AsRef<Path>, policy: Policy) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        let db = open::prepare(path)?;
-        let (ring, no_ring) = match Ring::open(&beside(path, "-ring")) {
+        let (file, connections) = File::prepare(path.as_ref())?;
+        let (ring, no_ring) = match Ring::open(&beside(file.path(), "-ring")) {
             Ok(ring) => (Some(Arc::new(ring)), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let writer = Writer::start(db, ring.clone()).map_err(|source| OpenError::File {
-            path: path.into(),
+        let (file, log) = (Arc::new(file), Arc::new(Log::default()));
+        let writer = Writer::start(
+            connections,
+            Arc::clone(&file),
+            Arc::clone(&log),
+            ring.clone(),
+        );
+        let writer = writer.map_err(|source| OpenError::File {
+            path: file.path().into(),
             source,
         })?;
         let readers = Arc::new(Readers {
-            path: path.into(),
+            file,
+            process: std::process::id(),
             idle: Mutex::default(),
         });
         Ok(SqliteStore {
             writer,
             readers,
+            log,
             ring,
             no_ring,
             policy,
@@ -73,55 +90,55 @@ impl SqliteStore {
         })
     }
 
-    /// Why other processes of the machine do not hear of ends at once, but by polling.
-    #[must_use]
-    pub fn no_ring(&self) -> Option<&str> {
-        self.no_ring.as_deref()
-    }
-
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
         self.readers.read(read)
     }
 
+    /// Reads rows of sessions, and the log for what is newer than they are.
+    fn read_sessions<T>(
+        &self,
+        read: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> StoreResult<T> {
+        self.read(|db| self.log.read(db, read))
+    }
+
+    fn swept(&self) -> MutexGuard<'_, [u8; 16]> {
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn write(
         &self,
-        write: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<bool> + Send + 'static,
+        write: impl Fn(&mut Group<'_>) -> rusqlite::Result<bool> + Send + 'static,
     ) -> StoreResult<Write> {
         let took = self.writer.run(write).await?;
         Ok(if took { Write::Done } else { Write::Lost })
     }
 }
 
-/// `doorward.db` and `-ring`: `doorward.db-ring`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 /// Connections that read, as many as were ever needed at once.
 struct Readers {
-    path: PathBuf,
+    file: Arc<File>,
+    process: u32,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        if self.process != std::process::id() {
+            return Err(StoreError("opened before a fork: open it anew".into()));
+        }
+        let idle = self.idle().pop();
         let db = match idle {
             Some(db) => db,
-            None => open::connect(&self.path).map_err(|error| failed(&error))?,
+            None => self.file.connect().map_err(|error| failed(&error))?,
         };
         let value = read(&db);
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(db);
+        self.idle().push(db);
         value.map_err(|error| failed(&error))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,12 +189,6 @@ fn log_after(db: &Connection, cursor: u64, limit: u32) -> rusqlite::Result<(Vec<
     Ok((ends, last))
 }
 
-fn load(db: &Connection, id: SessionId) -> rusqlite::Result<Option<Session>> {
-    db.prepare_cached(&format!("{}WHERE s.id = ?1", rows::SESSION))?
-        .query_row([id.0], |row| rows::session(db, row))
-        .optional()
-}
-
 fn live_ids(db: &Connection, user: &UserId) -> rusqlite::Result<Vec<SessionId>> {
     db.prepare_cached(
         "SELECT id FROM sessions WHERE user_hash = ?1 AND user = ?2 AND ended_at IS NULL",
@@ -190,6 +201,7 @@ fn live_ids(db: &Connection, user: &UserId) -> rusqlite::Result<Vec<SessionId>> 
 
 impl Group<'_> {
     fn end(&mut self, end: Ended) -> rusqlite::Result<bool> {
+        self.rotations.settle(self.tx, end.session)?;
         let took = rows::end_session(self.tx, end)?;
         if took {
             self.ended.push(end);
@@ -242,11 +254,11 @@ impl SessionStore for SqliteStore {
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
-        self.read(|db| load(db, id))
+        self.read_sessions(|db| Ok(rows::load(db, id)?.map(|row| self.log.onto(row))))
     }
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
-        self.write(move |group| rows::swap(group.tx, &session))
+        self.write(move |group| group.rotations.swap(group.tx, &session))
             .await
     }
 
@@ -264,7 +276,7 @@ impl SessionStore for SqliteStore {
         self.writer
             .run(move |group| {
                 group.end(end)?;
-                load(group.tx, id)
+                rows::load(group.tx, id)
             })
             .await
     }
@@ -287,71 +299,69 @@ impl SessionStore for SqliteStore {
     }
 
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
-        self.read(|db| {
-            let sql = "WHERE user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id";
-            db.prepare_cached(&format!("{}{sql}", rows::SESSION))?
+        self.read_sessions(|db| {
+            db.prepare_cached(rows::OF_USER)?
                 .query_map(params![rows::user_hash(user), user.as_str()], |row| {
-                    rows::session(db, row)
+                    Ok(self.log.onto(rows::session(db, row)?))
                 })?
                 .collect()
         })
     }
 
     async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
-        self.read(|db| {
-            let sql = "WHERE s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2";
+        self.read_sessions(|db| {
             let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
-            db.prepare_cached(&format!("{}{sql}", rows::SESSION))?
-                .query_map(params![after, limit], |row| rows::session(db, row))?
+            db.prepare_cached(rows::AFTER)?
+                .query_map(params![after, limit], |row| {
+                    Ok(self.log.onto(rows::session(db, row)?))
+                })?
                 .collect()
         })
     }
 
     async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)> {
-        self.read(|db| log_after(db, cursor, limit))
+        self.read(|db| {
+            self.readers.file.check()?;
+            log_after(db, cursor, limit)
+        })
     }
 
     /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
     /// needed; `limit` is returned while there is more to look at in this round.
     async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
-        let from = *self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let refresh_ttl = Timestamp(0) + self.policy.refresh_ttl;
-        let (looked, last) = self.read(|db| {
-            db.prepare_cached(
-                "SELECT count(*), max(id) FROM \
-                     (SELECT id FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2)",
-            )?
-            .query_row(params![from, limit], |row| {
-                Ok((row.get::<_, u32>(0)?, row.get::<_, Option<[u8; 16]>>(1)?))
-            })
-        })?;
-        let to = last.unwrap_or([0xff; 16]);
-        self.writer
-            .run(move |group| {
-                let log = "DELETE FROM ended WHERE seq IN \
-                    (SELECT seq FROM ended WHERE at < ?1 ORDER BY seq LIMIT ?2)";
-                group
-                    .tx
-                    .prepare_cached(log)?
-                    .execute(params![log_before.0, limit])?;
-                let over = "DELETE FROM sessions WHERE id > ?1 AND id <= ?2 AND \
-                    min(created_at + lasts, max(confirmed_at + child_after, created_at) + ?3) < ?4 \
-                    RETURNING id, flags & 8";
-                let mut over = group.tx.prepare_cached(over)?;
-                let mut rows = over.query(params![from, to, refresh_ttl.0, now.0])?;
-                while let Some(row) = rows.next()? {
-                    if row.get(1)? {
-                        let id: [u8; 16] = row.get(0)?;
-                        let details = "DELETE FROM details WHERE session = ?1";
-                        group.tx.prepare_cached(details)?.execute([id])?;
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        let next = if looked < limit { [0; 16] } else { to };
-        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(looked)
+        let from = *self.swept();
+        let ttl = Timestamp(0) + self.policy.refresh_ttl;
+        let over = Over {
+            ttl: ttl.0,
+            now: now.0,
+        };
+        let looked = self.read_sessions(|db| rows::look(db, from, limit, over))?;
+        // What was refreshed since is not as old as its row says.
+        let gone: Vec<_> = looked
+            .over
+            .into_iter()
+            .filter(|id| !self.log.has(*id))
+            .collect();
+        let old = move |group: &mut Group<'_>| rows::purge_log(group.tx, log_before, limit);
+        self.writer.run(old).await?;
+        for some in gone.chunks(PURGED_AT_ONCE) {
+            let some = some.to_vec();
+            let purge = move |group: &mut Group<'_>| {
+                some.iter()
+                    .try_for_each(|id| rows::purge(group.tx, *id, over))
+            };
+            self.writer.run(purge).await?;
+        }
+        *self.swept() = if looked.count < limit {
+            [0; 16]
+        } else {
+            looked.last
+        };
+        Ok(looked.count)
+    }
+
+    fn slow_to_spread(&self) -> Option<String> {
+        self.no_ring.clone().or_else(|| self.writer.mute())
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

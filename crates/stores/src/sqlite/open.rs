@@ -2,14 +2,23 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 /// Each migration once, in order; `user_version` counts those that were run.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_sessions.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/0001_sessions.sql"),
+    include_str!("../../migrations/0002_rotations.sql"),
+];
+/// What a connection keeps of the file at most, in KiB: taken as it is needed.
+const CACHE_KIB: i32 = 16 * 1024;
+/// The write-ahead log is written back at this many pages of 4 KiB: a page that changed often
+/// meanwhile is written once.
+const CHECKPOINT_PAGES: i32 = 4_000;
 /// "DWRD": tells our files from other people's.
 const APPLICATION_ID: i32 = 0x4457_5244;
 
@@ -51,31 +60,99 @@ pub enum OpenError {
     },
 }
 
-/// Makes the file where there is none, and brings its schema up to date.
-pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
-    create_private(path).map_err(|source| OpenError::File {
-        path: path.into(),
-        source,
-    })?;
-    let named = |source| name(path, source);
-    let mut db = connect(path).map_err(named)?;
-    migrate(&mut db, path)?;
-    // After the migration, which refuses other people's files: they stay as they were.
-    db.pragma_update(None, "journal_mode", "wal")
-        .map_err(named)?;
-    Ok(db)
+/// The file, and that it is still the one that was opened.
+pub(super) struct File {
+    path: PathBuf,
+    identity: (u64, u64),
 }
 
-/// A connection, ready to use. It never creates a file.
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(path, flags)?;
-    db.busy_handler(Some(wait_for_others))?;
-    db.pragma_update(None, "synchronous", "full")?;
-    db.pragma_update(None, "foreign_keys", "off")?;
-    db.pragma_update(None, "trusted_schema", "off")?;
-    db.set_prepared_statement_cache_capacity(64);
-    Ok(db)
+impl File {
+    /// Makes the file where there is none, and brings its schema up to date. Returns the writer's
+    /// connection, and one that does not wait for the disk.
+    pub(super) fn prepare(path: &Path) -> Result<(File, [Connection; 2]), OpenError> {
+        let refused = |source| OpenError::File {
+            path: path.into(),
+            source,
+        };
+        create_private(path).map_err(refused)?;
+        // One file may have many names; what lies beside it is found by one of them.
+        let path = fs::canonicalize(path).map_err(refused)?;
+        let named = |source| name(&path, source);
+        let identity = identity(&path).map_err(refused)?;
+        let file = File {
+            path: path.clone(),
+            identity,
+        };
+        let mut db = file.connect().map_err(named)?;
+        migrate(&mut db, &path)?;
+        // After the migration, which refuses other people's files: they stay as they were.
+        write_ahead(&db).map_err(named)?;
+        let folder = file.connect().map_err(named)?;
+        let lazily = folder.pragma_update(None, "synchronous", "normal");
+        lazily.map_err(named)?;
+        Ok((file, [db, folder]))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A connection, ready to use. It never creates a file.
+    pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
+        self.check()?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut db = Connection::open_with_flags(&self.path, flags)?;
+        // Statements are prepared once: the planner may not look at values, which makes it start anew.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        db.busy_handler(Some(wait_for_others))?;
+        db.pragma_update(None, "synchronous", "full")?;
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        db.pragma_update(
+            None,
+            "journal_size_limit",
+            4 * i64::from(CHECKPOINT_PAGES) * 4096,
+        )?;
+        db.pragma_update(None, "foreign_keys", "off")?;
+        db.pragma_update(None, "trusted_schema", "off")?;
+        db.set_prepared_statement_cache_capacity(64);
+        Ok(db)
+    }
+
+    /// Fails once another file stands in its place: what is written to the old one is lost.
+    pub(super) fn check(&self) -> rusqlite::Result<()> {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            return Ok(());
+        }
+        let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+        let words = "the database file was replaced or removed; restart to use the new one";
+        Err(rusqlite::Error::SqliteFailure(moved, Some(words.into())))
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// SQLite does not wait for others here, and stays as it was where the file system cannot do it.
+fn write_ahead(db: &Connection) -> rusqlite::Result<()> {
+    let mut tries = 0;
+    loop {
+        let mode =
+            db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {
+                return Err(error);
+            }
+            _ if wait_for_others(tries) => tries += 1,
+            _ => {
+                let cannot = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+                let words = "no write-ahead log is possible here; is it a network file system?";
+                return Err(rusqlite::Error::SqliteFailure(cannot, Some(words.into())));
+            }
+        }
+    }
 }
 
 /// Another process writes: its transaction takes about a millisecond, so look again soon.
@@ -92,52 +169,72 @@ fn create_private(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(path)
     {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => narrow(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => ["", "-wal", "-shm"]
+            .iter()
+            .try_for_each(|suffix| narrow(&beside(path, suffix))),
         other => other.map(drop),
     }
 }
 
+/// `doorward.db` and `-ring`: `doorward.db-ring`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 fn narrow(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
+    let mode = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata.permissions().mode(),
+        Ok(_) => return Err(io::Error::other("not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
     if mode.trailing_zeros() >= 6 {
         return Ok(());
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))
 }
 
+/// Brings the schema up to date. Writes nothing where it is.
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let named = |source| name(path, source);
+    // One look, as all of it is at one moment.
+    let found = version(&*db.transaction().map_err(named)?, path)?;
+    if found == MIGRATIONS.len() {
+        return Ok(());
+    }
     let tx = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(named)?;
-    let number = |pragma: &str| tx.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    let version = usize::try_from(number("user_version").map_err(named)?).unwrap_or(usize::MAX);
-    let application = number("application_id").map_err(named)?;
-    let tables: i64 = tx
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(named)?;
-    if application != APPLICATION_ID && (tables > 0 || version > 0) {
-        return Err(OpenError::Corrupt(path.into()));
-    }
-    if version > MIGRATIONS.len() {
-        return Err(OpenError::Newer {
-            path: path.into(),
-            found: version,
-            known: MIGRATIONS.len(),
-        });
-    }
-    for migration in &MIGRATIONS[version..] {
+    for migration in &MIGRATIONS[version(&tx, path)?..] {
         tx.execute_batch(migration).map_err(named)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(named)?;
-    tx.pragma_update(
-        None,
-        "user_version",
-        i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX),
-    )
-    .map_err(named)?;
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    tx.pragma_update(None, "user_version", known)
+        .map_err(named)?;
     tx.commit().map_err(named)
+}
+
+/// How many migrations were run. Refuses other people's files, and newer ones.
+fn version(db: &Connection, path: &Path) -> Result<usize, OpenError> {
+    let named = |source| name(path, source);
+    let number = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let found = usize::try_from(number("user_version").map_err(named)?).unwrap_or(usize::MAX);
+    let application = number("application_id").map_err(named)?;
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let tables: i64 = db.query_row(tables, [], |row| row.get(0)).map_err(named)?;
+    if application != APPLICATION_ID && (tables > 0 || found > 0) {
+        return Err(OpenError::Corrupt(path.into()));
+    }
+    let known = MIGRATIONS.len();
+    if found > known {
+        let path = path.into();
+        return Err(OpenError::Newer { path, found, known });
+    }
+    Ok(found)
 }
 
 fn name(path: &Path, source: rusqlite::Error) -> OpenError {

@@ -9,17 +9,37 @@ use doorward_core::{Timestamp, password::PasswordHash};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use sha2::{Digest, Sha256};
 
-const SIBLINGS: i64 = 1;
+pub(super) const SIBLINGS: i64 = 1;
 const REMEMBER: i64 = 2;
 const BODY: i64 = 4;
 const DETAILS: i64 = 8;
 
-/// The columns of [`session`], in its order.
-pub(super) const SESSION: &str = "SELECT s.id, user, confirmed, previous, generation, attempt, \
-    confirmed_at, child_after, coalesce(k.id, 0), s.created_at, auth_after, lasts, flags, ended_at, ended_why, \
-    version FROM sessions s LEFT JOIN keys k ON k.number = s.refresh_key ";
+/// Whole sessions: the columns of [`session`], in its order.
+macro_rules! sessions {
+    ($which:literal) => {
+        concat!(
+            "SELECT s.id, user, confirmed, previous, generation, attempt, confirmed_at, child_after, ",
+            "coalesce(k.id, 0), s.created_at, auth_after, lasts, flags, ended_at, ended_why, version ",
+            "FROM sessions s LEFT JOIN keys k ON k.number = s.refresh_key WHERE ",
+            $which
+        )
+    };
+}
 
-/// A row of [`SESSION`], with its details where it has any.
+const ONE: &str = sessions!("s.id = ?1");
+/// The live ones of a user, by hash and id.
+pub(super) const OF_USER: &str =
+    sessions!("user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id");
+/// The live ones after an id, so many.
+pub(super) const AFTER: &str = sessions!("s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2");
+
+pub(super) fn load(db: &Connection, id: SessionId) -> Result<Option<Session>> {
+    db.prepare_cached(ONE)?
+        .query_row([id.0], |row| session(db, row))
+        .optional()
+}
+
+/// A row of `sessions!`, with its details where it has any.
 pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
     let id = SessionId(row.get(0)?);
     let created_at = row.get(9)?;
@@ -90,30 +110,11 @@ pub(super) fn insert(db: &Connection, session: &Session) -> Result<bool> {
     Ok(added)
 }
 
-/// Replaces the row, if it has not ended and is one version older.
-pub(super) fn swap(db: &Connection, session: &Session) -> Result<bool> {
-    let (confirmed_at, child_after) = stored_child_times(session);
-    let swapped = db
-        .prepare_cached(
-            "UPDATE sessions SET confirmed = ?2, previous = ?3, generation = ?4, attempt = ?5, \
-             confirmed_at = ?6, child_after = ?7, \
-             refresh_key = (SELECT number FROM keys WHERE id = ?8), auth_after = ?9, flags = ?10, \
-             version = ?11 WHERE id = ?1 AND version = ?11 - 1 AND ended_at IS NULL",
-        )?
-        .execute(params![
-            session.id.0,
-            session.confirmed.0,
-            session.previous.map_or([0; 16], |id| id.0),
-            session.generation,
-            session.attempt,
-            confirmed_at,
-            child_after,
-            session.refresh_key.0.cast_signed(),
-            session.auth_time.since(session.created_at),
-            flags(session),
-            session.version.cast_signed(),
-        ])?;
-    Ok(swapped == 1)
+/// The version of a row that has not ended.
+pub(super) fn live_version(db: &Connection, id: SessionId) -> Result<Option<i64>> {
+    db.prepare_cached("SELECT version FROM sessions WHERE id = ?1 AND ended_at IS NULL")?
+        .query_row([id.0], |row| row.get(0))
+        .optional()
 }
 
 /// Ends the row if it has not ended, and logs that.
@@ -135,6 +136,73 @@ pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
             .execute(params![session.0, at.0, reason as u8])?;
     }
     Ok(took)
+}
+
+/// When a row is over and may go: `ttl` after its last use, at the latest at its absolute end.
+#[derive(Clone, Copy)]
+pub(super) struct Over {
+    pub(super) ttl: i64,
+    pub(super) now: i64,
+}
+
+macro_rules! over {
+    () => {
+        "min(created_at + lasts, max(confirmed_at + child_after, created_at) + ?1) < ?2"
+    };
+}
+
+/// A stretch of rows, and which of them are over.
+pub(super) struct Looked {
+    pub(super) count: u32,
+    pub(super) last: [u8; 16],
+    pub(super) over: Vec<SessionId>,
+}
+
+pub(super) fn look(db: &Connection, from: [u8; 16], limit: u32, over: Over) -> Result<Looked> {
+    let mut looked = Looked {
+        count: 0,
+        last: from,
+        over: Vec::new(),
+    };
+    let mut rows = db.prepare_cached(concat!(
+        "SELECT id, ",
+        over!(),
+        " FROM sessions WHERE id > ?3 ORDER BY id LIMIT ?4"
+    ))?;
+    let mut rows = rows.query(params![over.ttl, over.now, from, limit])?;
+    while let Some(row) = rows.next()? {
+        looked.count += 1;
+        looked.last = row.get(0)?;
+        if row.get(1)? {
+            looked.over.push(SessionId(looked.last));
+        }
+    }
+    Ok(looked)
+}
+
+/// Removes a row, if it is still over, and its details.
+pub(super) fn purge(db: &Connection, id: SessionId, over: Over) -> Result<()> {
+    let gone = db
+        .prepare_cached(concat!(
+            "DELETE FROM sessions WHERE ",
+            over!(),
+            " AND id = ?3"
+        ))?
+        .execute(params![over.ttl, over.now, id.0])?;
+    if gone == 1 {
+        db.prepare_cached("DELETE FROM details WHERE session = ?1")?
+            .execute([id.0])?;
+    }
+    Ok(())
+}
+
+/// Drops entries of the log of ends, the oldest first.
+pub(super) fn purge_log(db: &Connection, before: Timestamp, limit: u32) -> Result<()> {
+    // The log is nearly in order of time: what is not among its first entries can wait.
+    let old = "DELETE FROM ended WHERE seq IN (SELECT seq FROM \
+        (SELECT seq, at FROM ended ORDER BY seq LIMIT ?2) WHERE at < ?1)";
+    db.prepare_cached(old)?.execute(params![before.0, limit])?;
+    Ok(())
 }
 
 /// The end that a row of `session, at, why` tells of.
@@ -233,7 +301,7 @@ fn details(db: &Connection, id: SessionId) -> Result<(Device, Option<Box<str>>)>
     Ok(found.unwrap_or_default())
 }
 
-fn flags(session: &Session) -> i64 {
+pub(super) fn flags(session: &Session) -> i64 {
     let flag = |holds, flag| if holds { flag } else { 0 };
     let has_details = session.device != Device::default() || session.claims.is_some();
     flag(session.siblings, SIBLINGS)
@@ -243,13 +311,13 @@ fn flags(session: &Session) -> i64 {
 }
 
 /// `confirmed_at` and `child_at - confirmed_at`; [`Timestamp::NEVER`] is 0.
-fn stored_child_times(session: &Session) -> (i64, i64) {
+pub(super) fn stored_child_times(session: &Session) -> (i64, i64) {
     let stored = |time: Timestamp| if time == Timestamp::NEVER { 0 } else { time.0 };
     let confirmed_at = stored(session.confirmed_at);
     (confirmed_at, stored(session.child_at) - confirmed_at)
 }
 
-fn child_times(confirmed_at: i64, child_after: i64) -> (Timestamp, Timestamp) {
+pub(super) fn child_times(confirmed_at: i64, child_after: i64) -> (Timestamp, Timestamp) {
     let time = |stored| {
         if stored == 0 {
             Timestamp::NEVER
@@ -260,7 +328,7 @@ fn child_times(confirmed_at: i64, child_after: i64) -> (Timestamp, Timestamp) {
     (time(confirmed_at), time(confirmed_at + child_after))
 }
 
-fn previous(bytes: &[u8]) -> Option<TokenId> {
+pub(super) fn previous(bytes: &[u8]) -> Option<TokenId> {
     let id: [u8; 16] = bytes.try_into().ok()?;
     (id != [0; 16]).then_some(TokenId(id))
 }

@@ -1,126 +1,339 @@
-//! The one thread that writes: it commits all waiting operations in one transaction.
+//! The one thread that writes: it commits all waiting operations in one transaction, and folds the
+//! log of rotations in between.
 //!
 //! An operation is answered after the commit is on disk, and after ends were published to the
-//! other processes of the machine. An operation that fails takes its whole group with it: what
-//! fails here is a disk, not a value, and callers try again.
+//! other processes of the machine. Where one operation of a group fails, each is carried out in a
+//! transaction of its own, so that it fails alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use doorward_core::error::StoreError;
 use doorward_core::revocation::Ended;
 use doorward_core::store::StoreResult;
 use futures_channel::oneshot;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Result, TransactionBehavior};
 
+use super::open::File;
+use super::rotations::{Appending, FULL, Folding, Log, MANY};
 use crate::ring::Ring;
 
 /// The most operations in one transaction: bounds how long the first of them waits.
 const GROUP: usize = 512;
-/// The most operations that wait; past it callers wait for a place.
+/// The most operations that wait; past it callers are refused.
 const QUEUE: usize = 4096;
+/// How long the writer waits for as many operations as it had in its last group. One client alone
+/// never waits: its last group was itself.
+const GATHER: Duration = Duration::from_micros(500);
+/// How many entries of the log are folded in one transaction, while nothing else is to be done: less
+/// than a millisecond, which is what a write that comes meanwhile may have to wait.
+const FOLD: usize = 32;
+/// After this long without a write the log is folded, however short it is.
+const QUIET: Duration = Duration::from_secs(10);
 
-/// What an operation is given: the transaction, and where it reports whom it ended.
+/// What an operation is given: the transaction, and where it says what it did.
 pub(super) struct Group<'a> {
     pub(super) tx: &'a Connection,
-    pub(super) ended: &'a mut Vec<Ended>,
+    pub(super) rotations: Appending,
+    pub(super) ended: Vec<Ended>,
 }
 
-type Answer = Box<dyn FnOnce() + Send>;
-type Operation = Box<dyn FnOnce(&mut Group<'_>) -> rusqlite::Result<Answer> + Send>;
+/// Something to be written, and somebody who waits for it.
+trait Operation: Send {
+    fn run(&mut self, group: &mut Group<'_>) -> Result<()>;
+    fn answer(self: Box<Self>, error: Option<&rusqlite::Error>);
+}
+
+struct Asked<T, F> {
+    work: F,
+    value: Option<T>,
+    reply: oneshot::Sender<StoreResult<T>>,
+}
+
+impl<T: Send, F: Fn(&mut Group<'_>) -> Result<T> + Send> Operation for Asked<T, F> {
+    fn run(&mut self, group: &mut Group<'_>) -> Result<()> {
+        self.value = Some((self.work)(group)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, error: Option<&rusqlite::Error>) {
+        let failed = || StoreError(error.map_or_else(String::new, ToString::to_string));
+        let value = self.value.filter(|_| error.is_none());
+        // Whoever no longer waits need not be told.
+        let _ = self.reply.send(value.ok_or_else(failed));
+    }
+}
+
+type Operations = Vec<Box<dyn Operation>>;
+
+/// What waits for the writer.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    enough: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    operations: Operations,
+    /// How many the writer waits for; 0 while it works.
+    wanted: usize,
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, operation: Box<dyn Operation>) -> StoreResult<()> {
+        let mut waiting = self.lock();
+        if waiting.operations.len() >= QUEUE {
+            return Err(StoreError("too many writes are waiting".into()));
+        }
+        waiting.operations.push(operation);
+        if waiting.operations.len() == waiting.wanted {
+            self.enough.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A group, once `wanted` operations wait or `patience` is over; an empty one if none came.
+    /// `None`: closed, and nothing is left.
+    fn take(&self, wanted: usize, patience: Duration) -> Option<Operations> {
+        let mut waiting = self.lock();
+        waiting.wanted = wanted;
+        let short = |now: &mut Waiting| now.operations.len() < wanted && !now.closed;
+        let timed = self.enough.wait_timeout_while(waiting, patience, short);
+        (waiting, _) = timed.unwrap_or_else(PoisonError::into_inner);
+        waiting.wanted = 0;
+        if waiting.closed && waiting.operations.is_empty() {
+            return None;
+        }
+        let some = waiting.operations.len().min(GROUP);
+        Some(waiting.operations.drain(..some).collect())
+    }
+}
 
 /// The writer's handle. Dropping it commits what waits and ends the thread.
 pub(super) struct Writer {
-    queue: Option<SyncSender<Operation>>,
+    queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
-    last_error: Arc<Mutex<String>>,
+    process: u32,
+    mute: Arc<Mutex<Option<String>>>,
 }
 
 impl Writer {
-    pub(super) fn start(mut db: Connection, ring: Option<Arc<Ring>>) -> std::io::Result<Self> {
-        let (queue, operations) = sync_channel(QUEUE);
-        let last_error = Arc::new(Mutex::new(String::new()));
-        let errors = Arc::clone(&last_error);
+    pub(super) fn start(
+        [db, folder]: [Connection; 2],
+        file: Arc<File>,
+        log: Arc<Log>,
+        ring: Option<Arc<Ring>>,
+    ) -> std::io::Result<Self> {
+        let (queue, mute) = (Arc::new(Queue::default()), Arc::default());
+        let mut writing = Writing {
+            db,
+            folder,
+            file,
+            log,
+            ring,
+            mute: Arc::clone(&mute),
+            queue: Arc::clone(&queue),
+            folding: None,
+            last: 1,
+        };
         let thread = std::thread::Builder::new()
             .name("doorward-writer".into())
-            .spawn(move || {
-                while let Some(group) = next_group(&operations) {
-                    if let Err(error) = commit(&mut db, group, ring.as_deref()) {
-                        *errors.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
-                    }
-                }
-            })?;
+            .spawn(move || while writing.step().is_some() {})?;
         Ok(Writer {
-            queue: Some(queue),
+            queue,
             thread: Some(thread),
-            last_error,
+            process: std::process::id(),
+            mute,
         })
     }
 
-    /// Runs `operation` in the next transaction; its value once that is on disk.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce(&mut Group<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> StoreResult<T> {
-        let (answer, answered) = oneshot::channel();
-        let operation: Operation = Box::new(move |group| {
-            let value = operation(group)?;
-            Ok(Box::new(move || drop(answer.send(value))))
-        });
-        let queue = self.queue.as_ref().ok_or_else(|| self.failure())?;
-        queue
-            .try_send(operation)
-            .map_err(|_| StoreError("too many writes are waiting".into()))?;
-        answered.await.map_err(|_| self.failure())
+    /// Why the last end could not be told to the other processes, if it could not.
+    pub(super) fn mute(&self) -> Option<String> {
+        let mute = self.mute.lock().unwrap_or_else(PoisonError::into_inner);
+        mute.clone()
     }
 
-    fn failure(&self) -> StoreError {
-        StoreError(
-            self.last_error
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        )
+    /// Runs `work` in the next transaction; its value once that is on disk. It may be run twice, the
+    /// second time after everything that the first did was undone.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Group<'_>) -> Result<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        if self.process != std::process::id() {
+            return Err(StoreError("opened before a fork: open it anew".into()));
+        }
+        let (reply, answer) = oneshot::channel();
+        let value = None;
+        self.queue.push(Box::new(Asked { work, value, reply }))?;
+        let gone = |_| StoreError("the writer is gone".into());
+        answer.await.map_err(gone)?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.queue = None;
+        // The thread did not come along to a forked child, and whoever held the lock did not either.
+        if self.process != std::process::id() {
+            return;
+        }
+        self.queue.lock().closed = true;
+        self.queue.enough.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// Waits for an operation and takes whatever else is waiting.
-fn next_group(operations: &Receiver<Operation>) -> Option<Vec<Operation>> {
-    let mut group = vec![operations.recv().ok()?];
-    group.extend(operations.try_iter().take(GROUP - 1));
-    Some(group)
+/// The thread's own.
+struct Writing {
+    db: Connection,
+    /// Another connection, which does not wait for the disk: what it loses is in the log still.
+    folder: Connection,
+    file: Arc<File>,
+    log: Arc<Log>,
+    ring: Option<Arc<Ring>>,
+    mute: Arc<Mutex<Option<String>>>,
+    queue: Arc<Queue>,
+    folding: Option<Folding>,
+    /// How many operations the last group had.
+    last: usize,
 }
 
-fn commit(db: &mut Connection, group: Vec<Operation>, ring: Option<&Ring>) -> rusqlite::Result<()> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut ended = Vec::new();
-    let mut answers = Vec::with_capacity(group.len());
-    for operation in group {
+impl Writing {
+    /// One group, or some folding, or both; `None` when there is nobody left to write for.
+    fn step(&mut self) -> Option<()> {
+        let group = self.next_group()?;
+        let asked = group.len();
+        self.carry_out(group);
+        if asked == 0 {
+            self.fold(FOLD);
+        } else if self.log.len() >= FULL {
+            // Faster than it grows.
+            self.fold(2 * asked);
+        }
+        Some(())
+    }
+
+    fn next_group(&mut self) -> Option<Operations> {
+        // Those that were answered together are likely to ask together.
+        let mut group = self.queue.take(self.last, GATHER)?;
+        let folds = self.folding.is_some() || self.log.len() >= MANY;
+        if group.is_empty() && !folds {
+            group = self.queue.take(1, QUIET)?;
+        }
+        self.last = group.len().max(1);
+        Some(group)
+    }
+
+    fn carry_out(&mut self, mut group: Operations) {
+        if group.is_empty() {
+            return;
+        }
+        let outcome = self.commit(&mut group);
+        if group.len() == 1 || !matches!(outcome, Err(Failed::Operation(_))) {
+            return answer(group, &outcome);
+        }
+        for operation in group {
+            let mut alone = vec![operation];
+            let outcome = self.commit(&mut alone);
+            answer(alone, &outcome);
+        }
+    }
+
+    fn commit(&mut self, operations: &mut Operations) -> Result<(), Failed> {
+        self.file.check()?;
+        let tx = immediate(&mut self.db)?;
         let mut group = Group {
             tx: &tx,
-            ended: &mut ended,
+            rotations: Appending::begin(&self.log, &tx)?,
+            ended: Vec::new(),
         };
-        let done = catch_unwind(AssertUnwindSafe(|| operation(&mut group)));
-        answers.push(done.map_err(|_| rusqlite::Error::InvalidQuery)??);
+        for operation in operations {
+            let done = catch_unwind(AssertUnwindSafe(|| operation.run(&mut group)));
+            done.unwrap_or(Err(rusqlite::Error::InvalidQuery))
+                .map_err(Failed::operation)?;
+        }
+        let Group {
+            rotations, ended, ..
+        } = group;
+        tx.commit()?;
+        rotations.committed();
+        self.publish(&ended);
+        Ok(())
     }
-    tx.commit()?;
-    if let (Some(ring), false) = (ring, ended.is_empty()) {
-        // Should this fail, other processes learn of the ends by their next poll.
-        let _ = ring.append(&ended);
+
+    /// Tells the other processes of the machine. Should it fail, they learn of it by their next poll.
+    fn publish(&self, ended: &[Ended]) {
+        if let (Some(ring), false) = (&self.ring, ended.is_empty()) {
+            let error = ring.append(ended).err();
+            *self.mute.lock().unwrap_or_else(PoisonError::into_inner) =
+                error.map(|error| error.to_string());
+        }
     }
-    for answer in answers {
-        answer();
+
+    /// Folds the next entries. Should it fail, the log stays as it is, and the next pass does the same.
+    fn fold(&mut self, count: usize) {
+        if self.folding.is_none() && self.log.len() == 0 {
+            return;
+        }
+        let folding = self.folding.take();
+        let mut folding = folding.unwrap_or_else(|| Folding::of(&self.log));
+        if let Ok(false) = folding.some(&mut self.folder, count, &self.log) {
+            self.folding = Some(folding);
+        }
     }
-    Ok(())
 }
+
+/// Why a group was not committed.
+enum Failed {
+    /// One operation cannot be carried out, whatever the others are.
+    Operation(rusqlite::Error),
+    /// None can be, now.
+    Database(rusqlite::Error),
+}
+
+impl Failed {
+    fn operation(error: rusqlite::Error) -> Failed {
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::ReadOnly,
+            ) => Failed::Database(error),
+            _ => Failed::Operation(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Failed {
+        Failed::Database(error)
+    }
+}
+
+pub(super) fn immediate(db: &mut Connection) -> Result<rusqlite::Transaction<'_>> {
+    db.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+fn answer(group: Operations, outcome: &Result<(), Failed>) {
+    let error = match outcome {
+        Ok(()) => None,
+        Err(Failed::Operation(error) | Failed::Database(error)) => Some(error),
+    };
+    for operation in group {
+        operation.answer(error);
+    }
+}
+
+#[cfg(test)]
+mod tests;
