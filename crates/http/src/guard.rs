@@ -29,6 +29,7 @@ impl Api {
         verified.map(|(claims, _)| claims).map_err(|problem| {
             let origin = cors::allowed(&parts.headers, self.settings());
             let mut response = problem.response();
+            self.vary(&mut response);
             self.finish(&mut response, origin.as_ref());
             Box::new(response)
         })
