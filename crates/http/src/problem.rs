@@ -165,7 +165,7 @@ fn engine_words(error: &Error) -> Words {
             "there is no such thing, or it is not yours",
         ),
         Error::BadRequest(detail) => (400, "bad_request", detail),
-        Error::Overloaded { .. } => (503, "overloaded", "too many logins at once; try again soon"),
+        Error::Overloaded { .. } => (503, "overloaded", "too much to do at once; try again soon"),
         _ => (
             503,
             "store_unavailable",

@@ -201,12 +201,16 @@ impl Api {
     /// The answer to a request whose body the host stopped reading at [`Api::MAX_BODY`].
     #[must_use]
     pub fn too_large(&self, request: &http::request::Parts) -> Response<Bytes> {
-        let mut response = Problem::PayloadTooLarge.response();
+        self.refusal(request, &Problem::PayloadTooLarge)
+    }
+
+    /// A finished refusal, for what the host finds wrong itself.
+    #[must_use]
+    pub fn refusal(&self, request: &http::request::Parts, problem: &Problem) -> Response<Bytes> {
+        let mut response = problem.response();
         self.vary(&mut response);
-        self.finish(
-            &mut response,
-            cors::allowed(&request.headers, self.settings()).as_ref(),
-        );
+        let origin = cors::allowed(&request.headers, self.settings());
+        self.finish(&mut response, origin.as_ref());
         response
     }
 
