@@ -103,31 +103,14 @@ impl Users for Accounts {
 impl Doorward {
     /// The API under `settings.url_prefix`, for any app: it carries its own state.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        self.router_with(|_| false)
-    }
-
-    /// As [`Doorward::router`], with the endpoints that only some hosts mount.
-    pub fn router_with<S: Clone + Send + Sync + 'static>(
-        &self,
-        extra: impl Fn(Endpoint) -> bool,
-    ) -> Router<S> {
-        let prefix = &self.inner.api.settings().url_prefix;
+        let settings = self.inner.api.settings();
+        let prefix = &settings.url_prefix;
         let mounted = ROUTES
             .iter()
-            .filter(|route| self.mounts(route.endpoint, &extra));
+            .filter(|route| route.endpoint.is_mounted(settings));
         mounted.fold(Router::new(), |router, route| {
             router.route(&format!("{prefix}{}", route.path), self.endpoint(route))
         })
-    }
-
-    /// A question that the host cannot answer is not asked.
-    fn mounts(&self, endpoint: Endpoint, extra: impl Fn(Endpoint) -> bool) -> bool {
-        match endpoint {
-            Endpoint::Verify => extra(endpoint),
-            Endpoint::Register => self.inner.api.settings().register,
-            Endpoint::ChangePassword => self.inner.users.sets_passwords(),
-            _ => true,
-        }
     }
 
     fn endpoint<S: Clone + Send + Sync + 'static>(&self, route: &Route) -> MethodRouter<S> {

@@ -54,8 +54,19 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether `settings` mount it. A question that the host cannot answer is not asked.
+    #[must_use]
+    pub fn is_mounted(self, settings: &Settings) -> bool {
+        match self {
+            Endpoint::Register => settings.register,
+            Endpoint::ChangePassword => settings.change_password,
+            Endpoint::Verify => settings.verify,
+            _ => true,
+        }
+    }
+
     /// Whether the answer is the same for everybody.
-    fn is_public(self) -> bool {
+    pub(crate) fn is_public(self) -> bool {
         matches!(
             self,
             Endpoint::Jwks | Endpoint::OpenApi | Endpoint::Docs | Endpoint::DocsAsset
@@ -82,8 +93,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route 
     }
 }
 
-/// The API. [`Endpoint::Register`] is mounted where it is switched on, [`Endpoint::Verify`] by the
-/// stand-alone server only.
+/// The API: what [`Endpoint::is_mounted`] says of it is mounted.
 pub static ROUTES: [Route; 16] = [
     route(Method::POST, "/login", Endpoint::Login),
     route(Method::POST, "/refresh", Endpoint::Refresh),
@@ -428,7 +438,7 @@ impl Api {
         let except = match request.uri().query() {
             None | Some("") => None,
             Some("except=current") => Some(claims.session()),
-            Some(_) => return Err(Problem::BadRequest("the query may be except=current only")),
+            Some(_) => return Err(Problem::BadRequest(QUERY)),
         };
         let ended = self
             .service()
@@ -814,6 +824,9 @@ pub fn always(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
+
+/// What is said of another query to [`Endpoint::EndSessions`].
+pub(crate) const QUERY: &str = "the query may be except=current only";
 
 /// Both live as long as what remains of a remembered session, so that an expired access token
 /// still reaches logout.

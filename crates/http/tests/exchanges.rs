@@ -50,7 +50,7 @@ fn every_route_is_recorded_with_a_success() {
     for route in &ROUTES {
         let recorded = exchanges.iter().any(|exchange| {
             let (method, path) = &exchange.request;
-            let answered = route_of(method.parse().unwrap(), path);
+            let answered = route_of(&method.parse().unwrap(), path);
             answered == Some(route.endpoint) && exchange.status < 300
         });
         assert!(recorded, "{} {}", route.method, route.path);

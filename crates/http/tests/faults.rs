@@ -227,7 +227,7 @@ impl Shop {
 
     /// The same, with what happened on the way.
     fn answer(&mut self, request: Request<Bytes>) -> Answer {
-        let endpoint = route_of(request.method().clone(), request.uri().path()).unwrap();
+        let endpoint = route_of(request.method(), request.uri().path()).unwrap();
         let reply = self.engine.api.call(endpoint, request, Client::default());
         block_on(async { settle(reply.await, &self.engine.accounts).await })
     }

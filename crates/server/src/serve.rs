@@ -15,7 +15,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use doorward_core::Error;
 use doorward_http::routes::always;
-use doorward_http::{Api, Endpoint, Problem, client_address};
+use doorward_http::{Api, Problem, client_address};
 use http_body_util::LengthLimitError;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -61,14 +61,13 @@ pub(crate) async fn serve(config: Config) -> Outcome {
         let router = operator::router(door.clone(), Arc::clone(&metrics));
         tokio::spawn(async move { axum::serve(operator, router).await });
     }
-    let only_here = |endpoint| endpoint == Endpoint::Verify;
     let gate = Gate {
         api: door.api().clone(),
         limit: config.request_timeout,
         trusted_proxies: config.trusted_proxies.clone().into(),
         metrics: Arc::clone(&metrics),
     };
-    let router = gate.before(door.router_with(only_here));
+    let router = gate.before(door.router());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let prefix = &config.settings.url_prefix;
     tracing::info!("listening on {scheme}://{}{prefix}", listener.local_addr()?);
@@ -126,7 +125,7 @@ impl Gate {
         let span = tracing::info_span!("request", id, %method, route, client);
         let mut response = self.answered(request, next).instrument(span.clone()).await;
         let (took, status) = (start.elapsed(), response.status());
-        let micros = took.as_micros();
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         span.in_scope(|| tracing::info!(status = status.as_u16(), micros, "answered"));
         self.metrics.answered(&route, status, took);
         let headers = response.headers_mut();

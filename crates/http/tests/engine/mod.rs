@@ -1,5 +1,7 @@
 //! The bare engine as a door: no host, and a clock that is set by hand.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,15 @@ use doorward_core::store::Store;
 use doorward_core::testing::TestEnv;
 use doorward_core::{Accounts, Env, Policy, Service, Timestamp};
 use doorward_http::testing::{self, Door, PASSWORD, USERS};
-use doorward_http::{Api, Client, Endpoint, Need, ROUTES, Settings, settle};
+use doorward_http::{Api, Client, Endpoint, Need, ROUTES, Route, Settings, settle};
 use http::{Method, Request, Response};
 
 /// The host's part: which endpoint a request is for.
-#[expect(clippy::needless_pass_by_value, reason = "a method made for the call")]
-pub(crate) fn route_of(method: Method, path: &str) -> Option<Endpoint> {
+pub(crate) fn route_of(method: &Method, path: &str) -> Option<Endpoint> {
+    Some(matching(method.as_str(), path)?.endpoint)
+}
+
+pub(crate) fn matching(method: &str, path: &str) -> Option<&'static Route> {
     let path = path.split('?').next().unwrap_or_default();
     let path = path.strip_prefix("/api/v1")?;
     let fits = |pattern: &str| match pattern.split_once('{') {
@@ -27,8 +32,7 @@ pub(crate) fn route_of(method: Method, path: &str) -> Option<Endpoint> {
         None => pattern == path,
     };
     let mut routes = ROUTES.iter();
-    let route = routes.find(|route| route.method == method && fits(route.path))?;
-    Some(route.endpoint)
+    routes.find(|route| route.method == method && fits(route.path))
 }
 
 /// The engine behind a door of nothing but function calls.
@@ -92,7 +96,7 @@ impl Door for Engine {
         if request.method() == Method::OPTIONS {
             return self.api.preflight(&request.into_parts().0);
         }
-        let Some(endpoint) = route_of(request.method().clone(), request.uri().path()) else {
+        let Some(endpoint) = route_of(request.method(), request.uri().path()) else {
             return self.guarded(request);
         };
         let client = Client {
