@@ -116,7 +116,7 @@ where
             .map_err(|_| {
                 let problem = Problem::Engine(doorward_core::Error::TokenInvalid);
                 let api = Doorward::from_ref(state).api().clone();
-                Rejection(Box::new(api.refusal(parts, &problem)))
+                Rejection(Box::new(api.refusal(&parts.headers, &problem)))
             })
     }
 }

@@ -28,7 +28,7 @@ impl Api {
         let verified = self.verify(&parts.method, &parts.uri, &parts.headers, need);
         verified
             .map(|(claims, _)| claims)
-            .map_err(|problem| Box::new(self.refusal(parts, &problem)))
+            .map_err(|problem| Box::new(self.refusal(&parts.headers, &problem)))
     }
 
     /// As [`Api::guard`], but a request without any credential passes as nobody's.

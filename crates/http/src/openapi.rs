@@ -79,12 +79,14 @@ fn named(examples: Examples) -> Value {
     examples.into()
 }
 
+/// Its schema, whether there must be one, examples.
+type Body = (&'static str, bool, fn(&Settings) -> Examples);
+
 /// What an operation is, in a line of the table below.
 struct Told {
     name: &'static str,
     summary: &'static str,
-    /// Schema, whether there must be one, examples.
-    body: Option<(&'static str, bool, fn(&Settings) -> Examples)>,
+    body: Option<Body>,
     /// Status, schema.
     success: (u16, Option<&'static str>),
 }
@@ -96,14 +98,14 @@ fn told(endpoint: Endpoint) -> Told {
         body: None,
         success,
     };
-    let asks = |name, summary, body, success| Told {
+    let asks = |name, summary, body: Body, success| Told {
         body: Some(body),
         ..told(name, summary, success)
     };
     let granted = (200, Some("Granted"));
     match endpoint {
         Endpoint::Login => {
-            let body = ("Login", true, logins as fn(&Settings) -> Examples);
+            let body: Body = ("Login", true, logins);
             asks("login", "Opens a session", body, granted)
         }
         Endpoint::Refresh => {
@@ -128,20 +130,16 @@ fn told(endpoint: Endpoint) -> Told {
         Endpoint::EndSessions => told("end_sessions", "Ends all my sessions", (200, Some("Ended"))),
         Endpoint::Reauthenticate => {
             let summary = "The session is fresh again, new access token";
-            let body = (
-                "Reauthenticate",
-                true,
-                passwords as fn(&Settings) -> Examples,
-            );
+            let body: Body = ("Reauthenticate", true, passwords);
             asks("reauthenticate", summary, body, granted)
         }
         Endpoint::ChangePassword => {
             let summary = "Ends all my sessions, opens a new one";
-            let body = ("ChangePassword", true, changes as fn(&Settings) -> Examples);
+            let body: Body = ("ChangePassword", true, changes);
             asks("change_password", summary, body, granted)
         }
         Endpoint::Register => {
-            let body = ("Register", true, registrations as fn(&Settings) -> Examples);
+            let body: Body = ("Register", true, registrations);
             asks(
                 "register",
                 "Makes an account",

@@ -211,15 +211,15 @@ impl Api {
     /// The answer to a request whose body the host stopped reading at [`Api::MAX_BODY`].
     #[must_use]
     pub fn too_large(&self, request: &http::request::Parts) -> Response<Bytes> {
-        self.refusal(request, &Problem::PayloadTooLarge)
+        self.refusal(&request.headers, &Problem::PayloadTooLarge)
     }
 
-    /// A finished refusal, for what the host finds wrong itself.
+    /// A finished refusal, for what the host finds wrong itself in a request with these headers.
     #[must_use]
-    pub fn refusal(&self, request: &http::request::Parts, problem: &Problem) -> Response<Bytes> {
+    pub fn refusal(&self, headers: &HeaderMap, problem: &Problem) -> Response<Bytes> {
         let mut response = problem.response();
         self.vary(&mut response);
-        let origin = cors::allowed(&request.headers, self.settings());
+        let origin = cors::allowed(headers, self.settings());
         self.finish(&mut response, origin.as_ref());
         response
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use doorward_core::Error;
@@ -150,17 +150,20 @@ impl Gate {
             Ok(Err(error)) if is_too_large(&error) => {
                 return self.api.too_large(&parts).map(Body::from);
             }
-            _ => return self.refused(&parts, &UNFINISHED),
+            _ => return self.refused(&parts.headers, &UNFINISHED),
         };
-        let handling = next.run(Request::from_parts(parts.clone(), Body::from(body)));
+        // All that a refusal depends on, as the rest goes to the handler.
+        let origin = parts.headers.get(ORIGIN).cloned();
+        let origin: HeaderMap = origin.into_iter().map(|origin| (ORIGIN, origin)).collect();
+        let handling = next.run(Request::from_parts(parts, Body::from(body)));
         match tokio::time::timeout(self.limit, caught(handling)).await {
             Ok(Some(response)) => response,
-            _ => self.refused(&parts, &Problem::Engine(BUSY)),
+            _ => self.refused(&origin, &Problem::Engine(BUSY)),
         }
     }
 
-    fn refused(&self, parts: &Parts, problem: &Problem) -> Response {
-        self.api.refusal(parts, problem).map(Body::from)
+    fn refused(&self, headers: &HeaderMap, problem: &Problem) -> Response {
+        self.api.refusal(headers, problem).map(Body::from)
     }
 }
 
@@ -182,7 +185,7 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 /// The outcome of a future; `None` if it panicked. The panic hook has told of it.
 async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = Box::pin(future);
+    let mut future = std::pin::pin!(future);
     let outcome = std::future::poll_fn(move |context| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         match catch_unwind(poll) {
