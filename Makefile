@@ -32,7 +32,7 @@ soak: ## The long forms of the tests
 	@scripts/install
 	cargo build --locked -p doorward-server
 	cargo test --workspace --locked -- --include-ignored
-	DOORWARD_KILLS=500 .venv/bin/python -m pytest tests -k kill
+	TEST_KILLS=500 .venv/bin/python -m pytest tests -k kill
 
 clean: ## Remove what was built
 	rm -rf target .venv

@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BINARY = pathlib.Path(os.environ.get("DOORWARD_BINARY", ROOT / "target/debug/doorward"))
+BINARY = pathlib.Path(os.environ.get("TEST_BINARY", ROOT / "target/debug/doorward"))
 PASSWORD = "correct horse battery"
+#: The server refuses settings that it does not know, and must not take up the caller's.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
 #: Hashing that protects nothing, so that the tests spend their time elsewhere.
 CHEAP = ["--password-memory-kib", "8", "--password-iterations", "1"]
 
@@ -39,7 +41,7 @@ class Server:
         listen += ["--operator-listen", f"127.0.0.1:{self.operator}"]
         self.process = subprocess.Popen(
             [BINARY, "serve", *listen, *CHEAP, *self.flags],
-            cwd=self.directory, stdout=self.log, stderr=self.log,
+            cwd=self.directory, stdout=self.log, stderr=self.log, env=ENVIRONMENT,
         )
         for _ in range(500):
             if self.process.poll() is not None:
@@ -79,7 +81,8 @@ def bearer(token: str) -> dict[str, str]:
 
 def command(directory: pathlib.Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [BINARY, *arguments, *CHEAP], cwd=directory, input=text, capture_output=True, text=True, timeout=60
+        [BINARY, *arguments, *CHEAP], cwd=directory, env=ENVIRONMENT, input=text,
+        capture_output=True, text=True, timeout=60,
     )
 
 

@@ -15,9 +15,9 @@ import time
 import httpx
 import pytest
 
-from conftest import BINARY, Server, add_user, bearer, command
+from conftest import BINARY, ENVIRONMENT, Server, add_user, bearer, command
 
-KILLS = int(os.environ.get("DOORWARD_KILLS", "30"))
+KILLS = int(os.environ.get("TEST_KILLS", "30"))
 
 
 class Client(threading.Thread):
@@ -125,7 +125,7 @@ def test_weak_settings_are_refused_in_words(tmp_path: pathlib.Path) -> None:
         assert refused.returncode == 1 and word in refused.stderr, refused.stderr
         assert "changeme" not in refused.stderr
     unknown = subprocess.run(
-        [BINARY, "check-config"], cwd=tmp_path, env={**os.environ, "DOORWARD_TYPO": "1"},
+        [BINARY, "check-config"], cwd=tmp_path, env={**ENVIRONMENT, "DOORWARD_TYPO": "1"},
         capture_output=True, text=True,
     )
     assert unknown.returncode == 1 and "typo" in unknown.stderr
@@ -134,7 +134,8 @@ def test_weak_settings_are_refused_in_words(tmp_path: pathlib.Path) -> None:
 def test_a_closed_standard_output_is_no_panic(tmp_path: pathlib.Path) -> None:
     add_user(tmp_path)
     with open("/dev/full", "w") as full:
-        listed = subprocess.run([BINARY, "user", "list"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+        listed = subprocess.run([BINARY, "user", "list"], cwd=tmp_path, stdout=full,
+                                stderr=subprocess.PIPE, env=ENVIRONMENT)
     assert b"panic" not in listed.stderr
 
 

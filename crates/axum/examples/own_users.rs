@@ -2,20 +2,21 @@
 //! outside the prefix.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{FromRef, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use doorward_axum::core::password::{Hashing, Password, PasswordHash, Passwords};
-use doorward_axum::core::{Error, Identity, SystemEnv, UserId};
+use doorward_axum::core::{Error, Identity, PasswordChange, SystemEnv, UserId};
 use doorward_axum::routes::Answering;
 use doorward_axum::{Doorward, FreshSession, OptionalSession, SessionClaims, Users};
 
 /// A row of the app's table.
 struct Person {
     id: UserId,
-    hash: PasswordHash,
+    name: &'static str,
+    hash: Mutex<PasswordHash>,
     role: &'static str,
 }
 
@@ -28,12 +29,55 @@ struct People {
 impl People {
     async fn check(&self, person: Option<&Person>, password: Password) -> Result<(), Error> {
         // One hash, whether the person exists or not.
-        let hash = person.map(|person| person.hash.clone());
+        let hash = person.map(Person::hash);
         let verified = self.passwords.verify(password, hash).await?;
         if verified.matches && person.is_some() {
             Ok(())
         } else {
             Err(Error::InvalidCredentials)
+        }
+    }
+
+    fn by_id(&self, user: &UserId) -> Option<&Person> {
+        self.by_name.values().find(|person| person.id == *user)
+    }
+
+    async fn change(
+        &self,
+        user: &UserId,
+        current: Password,
+        new: Password,
+    ) -> Result<Identity, Error> {
+        let person = self.by_id(user);
+        let before = person.map(Person::hash);
+        self.check(person, current).await?;
+        let person = person.ok_or(Error::InvalidCredentials)?;
+        new.check_strength(person.name, self.passwords.hashing().min_length)?;
+        let after = self.passwords.hash(new).await?;
+        // In a database: UPDATE ... WHERE hash = the one that was checked.
+        let mut hash = person.hash.lock().unwrap_or_else(PoisonError::into_inner);
+        if Some(&*hash) != before.as_ref() {
+            return Err(Error::InvalidCredentials);
+        }
+        *hash = after;
+        Ok(person.identity())
+    }
+}
+
+impl Person {
+    fn hash(&self) -> PasswordHash {
+        self.hash
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            user: self.id.clone(),
+            username: Some(self.name.into()),
+            valid_from: None,
+            claims: Some(format!(r#"{{"role":"{}"}}"#, self.role).into()),
         }
     }
 }
@@ -43,19 +87,27 @@ impl Users for People {
         Box::pin(async move {
             let person = self.by_name.get(username);
             self.check(person, password).await?;
-            let person = person.ok_or(Error::InvalidCredentials)?;
-            Ok(Identity {
-                user: person.id.clone(),
-                username: Some(username.into()),
-                valid_from: None,
-                claims: Some(format!(r#"{{"role":"{}"}}"#, person.role).into()),
-            })
+            person
+                .map(Person::identity)
+                .ok_or(Error::InvalidCredentials)
         })
     }
 
     fn confirm<'a>(&'a self, user: &'a UserId, password: Password) -> Answering<'a, ()> {
-        let person = self.by_name.values().find(|person| person.id == *user);
-        Box::pin(self.check(person, password))
+        Box::pin(self.check(self.by_id(user), password))
+    }
+
+    fn set_password<'a>(
+        &'a self,
+        user: &'a UserId,
+        current: Password,
+        new: Password,
+    ) -> Answering<'a, PasswordChange> {
+        Box::pin(async move { Ok(self.change(user, current, new).await?.into()) })
+    }
+
+    fn sets_passwords(&self) -> bool {
+        true
     }
 }
 
@@ -96,7 +148,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ada",
         Person {
             id,
-            hash,
+            name: "ada",
+            hash: Mutex::new(hash),
             role: "teacher",
         },
     )]);

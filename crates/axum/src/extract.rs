@@ -115,7 +115,8 @@ where
             .map(SessionClaims)
             .map_err(|_| {
                 let problem = Problem::Engine(doorward_core::Error::TokenInvalid);
-                Rejection(Box::new(problem.response()))
+                let api = Doorward::from_ref(state).api().clone();
+                Rejection(Box::new(api.refusal(&parts.headers, &problem)))
             })
     }
 }

@@ -170,8 +170,12 @@ impl Builder {
         let accounts = Accounts::new(store, Arc::clone(&passwords), env);
         let own_users = self.users.is_some();
         let users = self.users.unwrap_or_else(|| Arc::new(accounts.clone()));
+        let settings = Settings {
+            change_password: self.settings.change_password && users.sets_passwords(),
+            ..self.settings
+        };
         let inner = Arc::new(Inner {
-            api: Api::new(service, self.settings)?,
+            api: Api::new(service, settings)?,
             users,
             own_users,
             trusted_proxies: self.trusted_proxies,

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
 use doorward_core::password::Password;
-use doorward_core::{Accounts, Error, Identity, Result, UserId};
+use doorward_core::{Accounts, Error, Identity, PasswordChange, Result, UserId};
 use doorward_http::{Api, Ask, Client, Endpoint, ROUTES, Reply, Route, client_address, settle};
 
 use crate::initialization::Doorward;
@@ -37,12 +37,20 @@ pub trait Users: Send + Sync + 'static {
     /// [`Error::InvalidCredentials`].
     fn confirm<'a>(&'a self, user: &'a UserId, password: Password) -> Answering<'a, ()>;
 
-    /// Gives the user a new password. The sessions end by themselves. Without this method
-    /// `POST /password` is not mounted: see [`Users::sets_passwords`].
+    /// Gives the user a new password, if `current` is the current one when the new one is written:
+    /// of two changes at once the second is refused. Answers as [`Users::identify`] does; an
+    /// [`Identity`] becomes a [`PasswordChange`] by `into()`, and the sessions end by themselves.
+    /// Without this method `POST /password` is not mounted: see [`Users::sets_passwords`].
     ///
     /// # Errors
-    /// [`Error::PasswordTooWeak`], [`Error::NotFound`].
-    fn set_password<'a>(&'a self, _user: &'a UserId, _new: Password) -> Answering<'a, ()> {
+    /// [`Error::InvalidCredentials`] for a wrong password and a disabled account alike,
+    /// [`Error::PasswordTooWeak`].
+    fn set_password<'a>(
+        &'a self,
+        _user: &'a UserId,
+        _current: Password,
+        _new: Password,
+    ) -> Answering<'a, PasswordChange> {
         Box::pin(async { Err(Error::NotFound) })
     }
 
@@ -78,8 +86,13 @@ impl Users for Accounts {
         Box::pin(Accounts::confirm(self, user, password))
     }
 
-    fn set_password<'a>(&'a self, user: &'a UserId, new: Password) -> Answering<'a, ()> {
-        Box::pin(Accounts::set_password(self, user, new))
+    fn set_password<'a>(
+        &'a self,
+        user: &'a UserId,
+        current: Password,
+        new: Password,
+    ) -> Answering<'a, PasswordChange> {
+        Box::pin(Accounts::change_password(self, user, current, new))
     }
 
     fn sets_passwords(&self) -> bool {
@@ -90,31 +103,14 @@ impl Users for Accounts {
 impl Doorward {
     /// The API under `settings.url_prefix`, for any app: it carries its own state.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        self.router_with(|_| false)
-    }
-
-    /// As [`Doorward::router`], with the endpoints that only some hosts mount.
-    pub fn router_with<S: Clone + Send + Sync + 'static>(
-        &self,
-        extra: impl Fn(Endpoint) -> bool,
-    ) -> Router<S> {
-        let prefix = &self.inner.api.settings().url_prefix;
+        let settings = self.inner.api.settings();
+        let prefix = &settings.url_prefix;
         let mounted = ROUTES
             .iter()
-            .filter(|route| self.mounts(route.endpoint, &extra));
+            .filter(|route| route.endpoint.is_mounted(settings));
         mounted.fold(Router::new(), |router, route| {
             router.route(&format!("{prefix}{}", route.path), self.endpoint(route))
         })
-    }
-
-    /// A question that the host cannot answer is not asked.
-    fn mounts(&self, endpoint: Endpoint, extra: impl Fn(Endpoint) -> bool) -> bool {
-        match endpoint {
-            Endpoint::Verify => extra(endpoint),
-            Endpoint::Register => self.inner.api.settings().register,
-            Endpoint::ChangePassword => self.inner.users.sets_passwords(),
-            _ => true,
-        }
     }
 
     fn endpoint<S: Clone + Send + Sync + 'static>(&self, route: &Route) -> MethodRouter<S> {
@@ -184,9 +180,13 @@ impl Doorward {
                 }) => next.answer(users.confirm(&user, password).await).await,
                 Reply::Ask(Ask::SetPassword {
                     user,
-                    password,
+                    current,
+                    new,
                     next,
-                }) => next.answer(users.set_password(&user, password).await).await,
+                }) => {
+                    let set = users.set_password(&user, current, new).await;
+                    next.answer(set).await
+                }
                 Reply::Ask(Ask::Register {
                     username,
                     password,

@@ -12,7 +12,6 @@ use axum::extract::ConnectInfo;
 use axum::routing::get;
 use bytes::Bytes;
 use doorward_axum::core::password::{Params, Password};
-use doorward_axum::http_api::Endpoint;
 use doorward_axum::http_api::testing::{self, Door, PASSWORD, Recording, USERS};
 use doorward_axum::{Doorward, FreshSession, Session};
 use http::{Request, Response};
@@ -42,6 +41,7 @@ impl App {
         std::fs::create_dir_all(&directory).unwrap();
         let mut builder = Doorward::sqlite(directory.join("app.db"));
         (builder.policy, builder.settings) = recording.settings();
+        builder.settings.verify = true;
         builder.hashing.params = Params::FAST_FOR_TESTS;
         let door = builder.open().await.unwrap();
         for user in USERS {
@@ -53,7 +53,7 @@ impl App {
         let router = Router::new()
             .route("/api/v1/hello", get(hello).post(hello))
             .route("/api/v1/payment", get(payment))
-            .merge(door.router_with(|endpoint| endpoint == Endpoint::Verify))
+            .merge(door.router())
             .with_state(door.clone());
         App {
             door,

@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
 use crate::password::{Password, PasswordHash, Passwords};
-use crate::store::{Account, Store, ValidFrom, Write};
+use crate::store::{Account, AllEnded, Store, ValidFrom, Write};
 
 /// Somebody whose credentials were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,25 @@ pub struct Identity {
     pub valid_from: Option<ValidFrom>,
     /// The host's own claims, a JSON object: see [`crate::access_token::check_custom`].
     pub claims: Option<Box<str>>,
+}
+
+/// A password that was changed, by somebody who knew the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordChange {
+    /// Whose: as at a login, refused where a login would be.
+    pub identity: Identity,
+    /// The sessions that ended in the transaction that changed it. `None`: ending them is left to
+    /// the service.
+    pub ended: Option<Vec<SessionId>>,
+}
+
+impl From<Identity> for PasswordChange {
+    fn from(identity: Identity) -> Self {
+        PasswordChange {
+            identity,
+            ended: None,
+        }
+    }
 }
 
 /// The form in which a username is stored and compared: NFC, lower case.
@@ -107,18 +126,55 @@ impl Accounts {
         Ok(account)
     }
 
-    /// Sets a new password, which ends all sessions of the user.
+    /// Changes a password for somebody who knows the current one, which ends all sessions of the
+    /// user. Of two changes at once, and of a change and a disabling, only the first takes effect.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`], [`Error::PasswordTooWeak`], [`Error::Overloaded`],
+    /// [`Error::StoreUnavailable`].
+    pub async fn change_password(
+        &self,
+        user: &UserId,
+        current: Password,
+        new: Password,
+    ) -> Result<PasswordChange> {
+        let account = self.store.account_of(user).await?;
+        let account = self.check(account, current).await?;
+        let ended = self.set(&account, Some(account.valid_from), new).await?;
+        let ended = ended.ok_or(Error::InvalidCredentials)?;
+        Ok(PasswordChange {
+            identity: Identity {
+                user: account.id,
+                username: Some(account.username),
+                valid_from: Some(ended.valid_from),
+                claims: None,
+            },
+            ended: Some(ended.sessions),
+        })
+    }
+
+    /// Sets a new password, whatever the current one is, which ends all sessions of the user.
     ///
     /// # Errors
     /// [`Error::PasswordTooWeak`], [`Error::NotFound`], and as above.
     pub async fn set_password(&self, user: &UserId, new: Password) -> Result<()> {
         let account = self.store.account_of(user).await?.ok_or(Error::NotFound)?;
+        let ended = self.set(&account, None, new).await?;
+        ended.map(drop).ok_or(Error::NotFound)
+    }
+
+    async fn set(
+        &self,
+        account: &Account,
+        seen: Option<ValidFrom>,
+        new: Password,
+    ) -> Result<Option<AllEnded>> {
         let hash = self.hash_new(&account.username, new).await?;
-        found(
-            self.store
-                .set_password(user, hash.as_str(), self.env.now())
-                .await?,
-        )
+        let now = self.env.now();
+        let set = self
+            .store
+            .set_password(&account.id, seen, hash.as_str(), now);
+        Ok(set.await?)
     }
 
     /// Makes an account.

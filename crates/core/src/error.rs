@@ -43,6 +43,12 @@ pub enum Error {
     /// Input that breaks a documented limit.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    /// Too many failures before this try.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The hashing queue is full.
     #[error("overloaded")]
     Overloaded {

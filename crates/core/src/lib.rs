@@ -30,7 +30,7 @@ pub mod store;
 pub mod testing;
 
 pub use access_token::Claims;
-pub use account::{Accounts, Identity};
+pub use account::{Accounts, Identity, PasswordChange};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
 pub use event::Event;

@@ -13,7 +13,9 @@ use crate::password::PasswordHash;
 use crate::policy::Policy;
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
-use crate::store::{Account, AccountStore, KeyStore, SessionStore, StoreResult, ValidFrom, Write};
+use crate::store::{
+    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+};
 
 /// A store that lives as long as the process.
 #[derive(Default)]
@@ -74,10 +76,8 @@ impl Tables {
         reason: EndReason,
         except: Option<SessionId>,
     ) -> Vec<SessionId> {
-        if except.is_none() {
-            let valid_from = self.valid_from.entry(user.clone()).or_default();
-            valid_from.0 = at.0.max(valid_from.0 + 1);
-        }
+        let valid_from = self.valid_from.entry(user.clone()).or_default();
+        valid_from.0 = at.0.max(valid_from.0 + 1);
         let theirs = self.sessions.values().filter(|row| row.user == *user);
         let mut ids: Vec<_> = theirs
             .map(|row| row.id)
@@ -243,14 +243,24 @@ impl AccountStore for MemoryStore {
         ))
     }
 
-    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write> {
+    async fn set_password(
+        &self,
+        user: &UserId,
+        seen: Option<ValidFrom>,
+        hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>> {
         let mut tables = self.tables();
-        let Some(account) = tables.account_mut(user) else {
-            return Ok(Write::Lost);
+        let moved = seen.is_some_and(|seen| tables.seen(user) != seen);
+        let Some(account) = tables.account_mut(user).filter(|_| !moved) else {
+            return Ok(None);
         };
         account.password_hash = PasswordHash::from_phc(hash);
-        tables.end_user(user, at, EndReason::PasswordChanged, None);
-        Ok(Write::Done)
+        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None);
+        Ok(Some(AllEnded {
+            sessions,
+            valid_from: tables.seen(user),
+        }))
     }
 
     async fn set_disabled(

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::access_token::{Claims, NewClaims};
-use crate::account::Identity;
+use crate::account::{Identity, PasswordChange};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -426,26 +426,56 @@ impl Service {
     ) -> Outcome<u64> {
         let at = self.env.now();
         match self.store.end_user(user, at, reason, except).await {
-            Ok(sessions) => {
-                let count = sessions.len() as u64;
-                for session in sessions {
-                    self.revocations.insert(Ended {
-                        session,
-                        at,
-                        reason,
-                    });
-                }
-                (
-                    Ok(count),
-                    Some(Event::SessionsEnded {
-                        user: user.clone(),
-                        count,
-                        reason,
-                    }),
-                )
-            }
+            Ok(sessions) => self.ended_together(user, &sessions, reason),
             Err(error) => (Err(error.into()), None),
         }
+    }
+
+    /// Opens a session for somebody whose password was changed, and ends all others of the user:
+    /// even if the new one cannot be opened, so that whoever knew the old password is out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] if the account was disabled meanwhile.
+    pub async fn password_changed(
+        &self,
+        change: PasswordChange,
+        terms: Terms,
+    ) -> (Result<Grant>, Vec<Event>) {
+        let user = change.identity.user.clone();
+        let mut events = vec![Event::PasswordChanged { user: user.clone() }];
+        let (opened, event) = self.login(change.identity, terms).await;
+        let kept = opened.as_ref().ok().map(|grant| grant.session.id);
+        let reason = EndReason::PasswordChanged;
+        let (ended, others) = match change.ended {
+            Some(sessions) => self.ended_together(&user, &sessions, reason),
+            None => self.end_user(&user, reason, kept).await,
+        };
+        events.extend(others.into_iter().chain(event));
+        (ended.and(opened), events)
+    }
+
+    /// Sessions that the store has ended: refused from now on, and told of.
+    fn ended_together(
+        &self,
+        user: &UserId,
+        sessions: &[SessionId],
+        reason: EndReason,
+    ) -> Outcome<u64> {
+        let at = self.env.now();
+        for session in sessions {
+            self.revocations.insert(Ended {
+                session: *session,
+                at,
+                reason,
+            });
+        }
+        let count = sessions.len() as u64;
+        let event = Event::SessionsEnded {
+            user: user.clone(),
+            count,
+            reason,
+        };
+        (Ok(count), Some(event))
     }
 
     /// The reason that stays, and the event if it is this end that took effect.

@@ -27,10 +27,19 @@ use crate::session::{EndReason, Session};
 /// Shorthand for results of stores.
 pub type StoreResult<T> = std::result::Result<T, StoreError>;
 
-/// Moves when all sessions of a user are ended: a login that was checked before does not survive.
-/// 0 for a user whose sessions were never all ended.
+/// Moves when the sessions of a user are ended together: a login that was checked before does not
+/// survive. 0 for a user to whom that never happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ValidFrom(pub i64);
+
+/// All sessions of a user have ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllEnded {
+    /// Those that had not ended before.
+    pub sessions: Vec<SessionId>,
+    /// Where the user's `valid_from` is now.
+    pub valid_from: ValidFrom,
+}
 
 /// Whether a conditional write took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +74,8 @@ pub trait SessionStore: Send + Sync {
         reason: EndReason,
     ) -> StoreResult<Option<Session>>;
 
-    /// Ends every session of a user but `except`. Without `except` also moves `valid_from`: to
-    /// `at`, or to one more than it was if that is greater. Returns the ids that ended.
+    /// Ends every session of a user but `except`, and moves `valid_from`: to `at`, or to one more
+    /// than it was if that is greater. Returns the ids that ended.
     async fn end_user(
         &self,
         user: &UserId,
@@ -140,8 +149,16 @@ pub trait AccountStore: Send + Sync {
     /// Replaces `old` by `new`, whose password it hashes too. Lost: it is no longer `old`.
     async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write>;
 
-    /// Sets a new password and ends all sessions of the user, in one transaction. Lost: no account.
-    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write>;
+    /// Sets a new password and ends all sessions of the user, in one transaction; where `seen` is
+    /// given, only if the user's `valid_from` is still that: no other change of password and no
+    /// disabling came between. `None`: it moved, or there is no account; nothing was changed.
+    async fn set_password(
+        &self,
+        user: &UserId,
+        seen: Option<ValidFrom>,
+        hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>>;
 
     /// Disables (ending all sessions, in one transaction) or enables. Lost: no account.
     async fn set_disabled(

@@ -33,7 +33,7 @@ use doorward_core::revocation::{Bounds, Ended, Revocations};
 use doorward_core::service::{Grant, Terms};
 use doorward_core::session::{Delivery, Device, End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
 };
 use doorward_core::{Env, Error, Identity, Policy, Service, SessionId, Timestamp, TokenId, UserId};
 use pollster::FutureExt as _;
@@ -316,10 +316,8 @@ impl SessionStore for SimStore {
     ) -> StoreResult<Vec<SessionId>> {
         let user = user.clone();
         self.call(move |rows| {
-            if except.is_none() {
-                let valid_from = rows.valid_from.entry(user.clone()).or_default();
-                valid_from.0 = at.0.max(valid_from.0 + 1);
-            }
+            let valid_from = rows.valid_from.entry(user.clone()).or_default();
+            valid_from.0 = at.0.max(valid_from.0 + 1);
             let theirs = rows
                 .rows
                 .values()
@@ -391,8 +389,14 @@ impl AccountStore for SimStore {
     async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write> {
         self.others.rehash(user, old, new).await
     }
-    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write> {
-        self.others.set_password(user, hash, at).await
+    async fn set_password(
+        &self,
+        user: &UserId,
+        seen: Option<ValidFrom>,
+        hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>> {
+        self.others.set_password(user, seen, hash, at).await
     }
     async fn set_disabled(&self, user: &UserId, off: bool, at: Timestamp) -> StoreResult<Write> {
         self.others.set_disabled(user, off, at).await

@@ -59,12 +59,13 @@ fn delivery<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Deliver
     }
 }
 
+/// What is said of a body that is not as documented.
+pub(crate) const FORM: &str = "the body must be a JSON object with the documented fields only";
+
 /// The body as `T`.
 pub(crate) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
     check(request)?;
-    serde_json::from_slice(request.body()).map_err(|_| {
-        Problem::BadRequest("the body must be a JSON object with the documented fields only")
-    })
+    serde_json::from_slice(request.body()).map_err(|_| Problem::BadRequest(FORM))
 }
 
 /// As [`json`]; an empty body is an empty object.

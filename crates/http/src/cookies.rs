@@ -62,20 +62,18 @@ impl Cookies {
 impl Cookie {
     /// The values of this name, in the order sent, four at most.
     pub(crate) fn find<'a>(&'a self, headers: &'a HeaderMap) -> Vec<&'a str> {
-        let lines = headers
+        // As bytes: another application's cookie may be of any kind, and must not hide ours.
+        let pairs = headers
             .get_all(COOKIE)
             .iter()
-            .filter_map(|line| line.to_str().ok());
-        let pairs = lines
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='));
-        let values = pairs
-            .filter(|(name, _)| *name == self.name)
-            .map(|(_, value)| value);
-        values
-            .filter(|value| !value.is_empty())
-            .take(MOST)
-            .collect()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        let values = pairs.filter_map(|pair| {
+            let value = pair.trim_ascii().strip_prefix(self.name.as_bytes())?;
+            Some(value.strip_prefix(b"=")?).filter(|value| !value.is_empty())
+        });
+        // What is no text is no token either.
+        let values = values.map(|value| std::str::from_utf8(value).unwrap_or("?"));
+        values.take(MOST).collect()
     }
 
     /// `max_age` in seconds; without one the cookie goes with the browser.

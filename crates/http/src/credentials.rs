@@ -60,13 +60,12 @@ pub(crate) fn refresh<'a>(
 
 /// Credentials of the Bearer scheme (RFC 6750, section 2.1), its name in any case.
 fn bearer(headers: &HeaderMap) -> Vec<&str> {
-    let lines = headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .filter_map(|line| line.to_str().ok());
+    let lines = headers.get_all(AUTHORIZATION).iter();
     let of_bearer = lines.filter_map(|line| {
-        let (scheme, token) = line.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        let line = line.as_bytes().trim_ascii();
+        let (scheme, token) = line.split_at_checked("bearer ".len())?;
+        let is_bearer = scheme.eq_ignore_ascii_case(b"bearer ");
+        is_bearer.then(|| std::str::from_utf8(token.trim_ascii()).unwrap_or("?"))
     });
     let tokens: Vec<_> = of_bearer.collect();
     // Two of them are an attempt to be read in two ways: none is valid.

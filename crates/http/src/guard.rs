@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, Uri};
 
 use crate::problem::Problem;
 use crate::routes::Api;
-use crate::{cors, credentials, csrf};
+use crate::{credentials, csrf};
 
 /// What a route asks of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +26,9 @@ impl Api {
     /// A finished answer: 401, 403 where another site may have sent it, 503.
     pub fn guard(&self, parts: &Parts, need: Need) -> Result<Claims, Box<Response<Bytes>>> {
         let verified = self.verify(&parts.method, &parts.uri, &parts.headers, need);
-        verified.map(|(claims, _)| claims).map_err(|problem| {
-            let origin = cors::allowed(&parts.headers, self.settings());
-            let mut response = problem.response();
-            self.finish(&mut response, origin.as_ref());
-            Box::new(response)
-        })
+        verified
+            .map(|(claims, _)| claims)
+            .map_err(|problem| Box::new(self.refusal(&parts.headers, &problem)))
     }
 
     /// As [`Api::guard`], but a request without any credential passes as nobody's.

@@ -1,350 +1,504 @@
-//! The description of the API (OpenAPI 3.1), made from [`ROUTES`].
+//! The description of the API (OpenAPI 3.1), made from [`ROUTES`]: each operation lists exactly its
+//! own codes, worded by [`Problem`] itself. A test holds it against the recorded exchanges.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use doorward_core::{Delivery, EndReason, Error};
+use http::Method;
 use serde_json::{Map, Value, json};
 
+use crate::body;
 use crate::problem::Problem;
-use crate::routes::{Endpoint, ROUTES};
+use crate::routes::{Endpoint, QUERY, ROUTES, Route};
 use crate::settings::Settings;
 
 /// The description of the API as `settings` mount it.
 #[must_use]
 pub fn describe(settings: &Settings) -> Value {
     let mut paths = Map::new();
-    for route in &ROUTES {
-        if route.endpoint == Endpoint::Register && !settings.register {
-            continue;
-        }
-        if let Some(operation) = operation(route.endpoint, route.path) {
-            let method = route.method.as_str().to_lowercase();
-            let path = paths.entry(route.path).or_insert_with(|| json!({}));
-            path[method] = operation;
-        }
+    let described = |route: &&Route| {
+        route.endpoint.is_mounted(settings) && route.endpoint != Endpoint::DocsAsset
+    };
+    for route in ROUTES.iter().filter(described) {
+        let method = route.method.as_str().to_lowercase();
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[method] = operation(route, settings);
     }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Doorward",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "User sessions: login, short-lived access tokens, rotating refresh tokens, logout.",
+            "description": "User sessions: login, short-lived access tokens, rotating refresh tokens, logout. \
+                A request that takes too long is answered 400 or 503 on any path.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" }
         },
         "servers": [{ "url": settings.url_prefix }],
         "paths": paths,
-        "components": { "schemas": schemas(), "responses": problems(), "securitySchemes": security(settings) }
+        "components": { "schemas": schemas(), "securitySchemes": security_schemes(settings) }
     })
 }
+
+fn operation(route: &Route, settings: &Settings) -> Value {
+    let told = told(route.endpoint);
+    let mut operation = json!({
+        "operationId": operation_id(route, &told),
+        "summary": told.summary,
+        "responses": responses(route, &told, settings),
+        "security": security(route.endpoint, settings),
+    });
+    if let Some((schema, required, examples)) = told.body {
+        let media = json!({
+            "schema": { "$ref": format!("#/components/schemas/{schema}") },
+            "examples": named(examples(settings)),
+        });
+        operation["requestBody"] =
+            json!({ "required": required, "content": { "application/json": media } });
+    }
+    if let Some(parameters) = parameters(route.endpoint) {
+        operation["parameters"] = parameters;
+    }
+    operation
+}
+
+fn operation_id(route: &Route, told: &Told) -> String {
+    let is_second = route.path == "/refresh/logout";
+    let suffix = if is_second { "_by_refresh_cookie" } else { "" };
+    format!("{}{suffix}", told.name)
+}
+
+/// Examples by name.
+type Examples = Vec<(&'static str, Value)>;
+
+fn named(examples: Examples) -> Value {
+    let examples = examples.into_iter();
+    let examples: Map<_, _> = examples
+        .map(|(name, value)| (name.to_owned(), json!({ "value": value })))
+        .collect();
+    examples.into()
+}
+
+/// Its schema, whether there must be one, examples.
+type Body = (&'static str, bool, fn(&Settings) -> Examples);
 
 /// What an operation is, in a line of the table below.
 struct Told {
     name: &'static str,
     summary: &'static str,
-    body: Option<(&'static str, bool)>,
+    body: Option<Body>,
+    /// Status, schema.
     success: (u16, Option<&'static str>),
-    protected: bool,
-    problems: &'static [&'static str],
 }
 
-const SESSION: &[&str] = &[
-    "token_missing",
-    "token_invalid",
-    "token_expired",
-    "session_ended",
-    "store_unavailable",
-];
-
-#[expect(clippy::too_many_lines, reason = "a table, a few lines an endpoint")]
-fn told(endpoint: Endpoint) -> Option<Told> {
-    let told = |name, summary, body, success, protected, problems| {
-        Some(Told {
-            name,
-            summary,
-            body,
-            success,
-            protected,
-            problems,
-        })
+fn told(endpoint: Endpoint) -> Told {
+    let told = |name, summary, success| Told {
+        name,
+        summary,
+        body: None,
+        success,
     };
+    let asks = |name, summary, body: Body, success| Told {
+        body: Some(body),
+        ..told(name, summary, success)
+    };
+    let granted = (200, Some("Granted"));
     match endpoint {
-        Endpoint::Login => told(
-            "login",
-            "Opens a session",
-            Some(("Login", true)),
-            (200, Some("Granted")),
-            false,
-            &[
-                "invalid_credentials",
-                "csrf_failed",
-                "too_many_attempts",
-                "overloaded",
-                "store_unavailable",
-            ],
-        ),
-        Endpoint::Refresh => told(
-            "refresh",
-            "New access token, rotated refresh token",
-            Some(("Refresh", false)),
-            (200, Some("Granted")),
-            false,
-            &[
-                "token_missing",
-                "token_invalid",
-                "session_ended",
-                "refresh_reused",
-                "csrf_failed",
-                "store_unavailable",
-            ],
-        ),
-        Endpoint::Logout => told(
-            "logout",
-            "Ends this session; idempotent",
-            Some(("Refresh", false)),
-            (204, None),
-            false,
-            &["csrf_failed", "store_unavailable"],
-        ),
-        Endpoint::Session => told(
-            "session",
-            "Who am I, until when, how fresh",
-            None,
-            (200, Some("Current")),
-            true,
-            &[],
-        ),
-        Endpoint::Sessions => told(
-            "sessions",
-            "My sessions",
-            None,
-            (200, Some("Sessions")),
-            true,
-            &[],
-        ),
-        Endpoint::EndSession => told(
-            "end_session",
-            "Ends one of my sessions",
-            None,
-            (204, None),
-            true,
-            &["not_found"],
-        ),
-        Endpoint::EndSessions => told(
-            "end_sessions",
-            "Ends all my sessions",
-            None,
-            (200, Some("Ended")),
-            true,
-            &["bad_request"],
-        ),
-        Endpoint::Reauthenticate => told(
-            "reauthenticate",
-            "The session is fresh again, new access token",
-            Some(("Reauthenticate", true)),
-            (200, Some("Granted")),
-            true,
-            &["invalid_credentials", "too_many_attempts", "overloaded"],
-        ),
-        Endpoint::ChangePassword => told(
-            "change_password",
-            "Ends all my sessions, opens a new one",
-            Some(("ChangePassword", true)),
-            (200, Some("Granted")),
-            true,
-            &[
-                "invalid_credentials",
-                "password_too_weak",
-                "too_many_attempts",
-                "overloaded",
-            ],
-        ),
-        Endpoint::Register => told(
-            "register",
-            "Makes an account",
-            Some(("Register", true)),
-            (201, Some("Registered")),
-            false,
-            &[
-                "username_taken",
-                "password_too_weak",
-                "csrf_failed",
-                "too_many_attempts",
-                "overloaded",
-                "store_unavailable",
-            ],
-        ),
-        Endpoint::Jwks => told(
-            "jwks",
-            "Public keys (RFC 7517); none for HS256",
-            None,
-            (200, Some("Jwks")),
-            false,
-            &[],
-        ),
-        Endpoint::OpenApi => told(
-            "openapi",
-            "This description",
-            None,
-            (200, Some("Description")),
-            false,
-            &[],
-        ),
-        Endpoint::Docs => told(
-            "docs",
-            "A page to read and try it",
-            None,
-            (200, None),
-            false,
-            &[],
-        ),
-        Endpoint::DocsAsset | Endpoint::Verify => None,
+        Endpoint::Login => {
+            let body: Body = ("Login", true, logins);
+            asks("login", "Opens a session", body, granted)
+        }
+        Endpoint::Refresh => {
+            let summary = "New access token, rotated refresh token";
+            asks("refresh", summary, ("Refresh", false, refreshes), granted)
+        }
+        Endpoint::Logout => {
+            let summary = "Ends this session; idempotent";
+            asks(
+                "logout",
+                summary,
+                ("Refresh", false, refreshes),
+                (204, None),
+            )
+        }
+        Endpoint::Session => {
+            let summary = "Who am I, until when, how fresh";
+            told("session", summary, (200, Some("Current")))
+        }
+        Endpoint::Sessions => told("sessions", "My sessions", (200, Some("Sessions"))),
+        Endpoint::EndSession => told("end_session", "Ends one of my sessions", (204, None)),
+        Endpoint::EndSessions => told("end_sessions", "Ends all my sessions", (200, Some("Ended"))),
+        Endpoint::Reauthenticate => {
+            let summary = "The session is fresh again, new access token";
+            let body: Body = ("Reauthenticate", true, passwords);
+            asks("reauthenticate", summary, body, granted)
+        }
+        Endpoint::ChangePassword => {
+            let summary = "Ends all my sessions, opens a new one";
+            let body: Body = ("ChangePassword", true, changes);
+            asks("change_password", summary, body, granted)
+        }
+        Endpoint::Register => {
+            let body: Body = ("Register", true, registrations);
+            asks(
+                "register",
+                "Makes an account",
+                body,
+                (201, Some("Registered")),
+            )
+        }
+        Endpoint::Jwks => {
+            let summary = "Public keys (RFC 7517); none for HS256";
+            told("jwks", summary, (200, Some("Jwks")))
+        }
+        Endpoint::OpenApi => told("openapi", "This description", (200, Some("Description"))),
+        Endpoint::Docs | Endpoint::DocsAsset => {
+            told("docs", "A page to read and try it", (200, None))
+        }
+        Endpoint::Verify => {
+            let summary = "For proxies: is this the request of a session? X-Original-Method or \
+                X-Forwarded-Method tells its method";
+            told("verify", summary, (200, None))
+        }
     }
 }
 
-fn operation(endpoint: Endpoint, path: &str) -> Option<Value> {
-    let told = told(endpoint)?;
-    let suffix = if path == "/refresh/logout" {
-        "_by_refresh_cookie"
-    } else {
-        ""
-    };
-    let mut operation = json!({
-        "operationId": format!("{}{suffix}", told.name),
-        "summary": told.summary,
-        "responses": responses(endpoint, &told),
-        "security": if told.protected { json!([{ "bearer": [] }, { "access_cookie": [] }]) } else { json!([]) },
+const PASSWORD: &str = "correct horse battery staple";
+
+fn logins(settings: &Settings) -> Examples {
+    let login = |delivery| json!({ "username": "ada", "password": PASSWORD, "delivery": delivery });
+    let remembered = json!({
+        "username": "ada", "password": PASSWORD, "remember": true, "device": "Ada's telephone"
     });
-    if let Some((schema, required)) = told.body {
-        let media = json!({ "schema": { "$ref": format!("#/components/schemas/{schema}") } });
-        operation["requestBody"] =
-            json!({ "required": required, "content": { "application/json": media } });
+    let mut examples = vec![("remembered", remembered)];
+    if settings.allows(Delivery::Cookie) {
+        examples.push(("cookie", login("cookie")));
     }
-    if let Some(parameters) = parameters(endpoint) {
-        operation["parameters"] = parameters;
+    if settings.allows(Delivery::Body) {
+        examples.push(("body", login("body")));
     }
-    Some(operation)
+    examples
+}
+
+fn refreshes(settings: &Settings) -> Examples {
+    let mut examples = Vec::new();
+    if settings.allows(Delivery::Cookie) {
+        examples.push(("cookie", json!({})));
+    }
+    if settings.allows(Delivery::Body) {
+        examples.push(("body", json!({ "refresh_token": "the last refresh token" })));
+    }
+    examples
+}
+
+fn passwords(_: &Settings) -> Examples {
+    vec![("again", json!({ "password": PASSWORD }))]
+}
+
+fn changes(_: &Settings) -> Examples {
+    let change = json!({ "current": PASSWORD, "new": "a much better passphrase" });
+    vec![("change", change)]
+}
+
+fn registrations(_: &Settings) -> Examples {
+    let account = json!({ "username": "eve", "password": PASSWORD });
+    vec![("account", account)]
 }
 
 fn parameters(endpoint: Endpoint) -> Option<Value> {
     match endpoint {
         Endpoint::EndSession => Some(json!([{
-            "name": "id", "in": "path", "required": true, "schema": { "type": "string" },
-            "example": "01890a5d-ac96-774b-bcce-b302099a8057"
+            "name": "id", "in": "path", "required": true, "schema": { "type": "string" }, "example": ID
         }])),
         Endpoint::EndSessions => Some(json!([{
             "name": "except", "in": "query", "required": false,
             "schema": { "type": "string", "enum": ["current"] },
             "description": "current: this session goes on"
         }])),
+        Endpoint::Verify => {
+            let method = |name| {
+                json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" },
+                    "example": "GET" })
+            };
+            Some(json!([
+                method("X-Original-Method"),
+                method("X-Forwarded-Method")
+            ]))
+        }
         _ => None,
     }
 }
 
-fn responses(endpoint: Endpoint, told: &Told) -> Value {
-    let (status, schema) = told.success;
+// ---- answers ----
+
+fn responses(route: &Route, told: &Told, settings: &Settings) -> Value {
+    let mut responses = Map::new();
+    responses.insert(
+        told.success.0.to_string(),
+        success(route.endpoint, told, settings),
+    );
+    let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
+    for problem in problems(route) {
+        by_status.entry(problem.status()).or_default().push(problem);
+    }
+    for (status, problems) in by_status {
+        responses.insert(status.to_string(), refusal(status, &problems));
+    }
+    responses.into()
+}
+
+fn success(endpoint: Endpoint, told: &Told, settings: &Settings) -> Value {
     let mut success = json!({ "description": told.summary });
     if endpoint == Endpoint::Docs {
         success["content"] = json!({ "text/html": { "schema": { "type": "string" } } });
     }
-    if let Some(schema) = schema {
-        let reference = json!({ "$ref": format!("#/components/schemas/{schema}") });
-        success["content"] = json!({ "application/json": { "schema": reference } });
+    if let Some(schema) = told.success.1 {
+        success["content"] = json!({ "application/json": {
+            "schema": { "$ref": format!("#/components/schemas/{schema}") },
+            "examples": named(answers(endpoint, settings)),
+        } });
     }
-    let mut responses = json!({ status.to_string(): success });
-    for status in statuses(endpoint, told) {
-        responses[status.to_string()] =
-            json!({ "$ref": format!("#/components/responses/{status}") });
+    if let Some(headers) = success_headers(endpoint, settings) {
+        success["headers"] = headers;
     }
-    responses
+    success
 }
 
-fn statuses(endpoint: Endpoint, told: &Told) -> Vec<u16> {
-    let status = |code: &&str| {
-        Problem::CODES
-            .iter()
-            .find(|(known, _)| known == code)
-            .map(|(_, s)| *s)
+fn success_headers(endpoint: Endpoint, settings: &Settings) -> Option<Value> {
+    let text = |about| json!({ "schema": { "type": "string" }, "description": about });
+    let cookies = match endpoint {
+        Endpoint::Verify => {
+            let told = |about| json!({ "schema": { "type": "string" }, "required": true, "description": about });
+            return Some(json!({
+                "Doorward-User": told("id of the user"), "Doorward-Session": told("id of the session")
+            }));
+        }
+        Endpoint::Login | Endpoint::Refresh | Endpoint::ChangePassword => {
+            "both cookies, in cookie delivery"
+        }
+        Endpoint::Reauthenticate => "the access cookie, in cookie delivery",
+        Endpoint::Logout => {
+            "clears both cookies, unless a token in the body or a bearer token counted"
+        }
+        Endpoint::EndSession | Endpoint::EndSessions => {
+            "clears both cookies if this session ended and came by cookie"
+        }
+        _ => return None,
     };
-    let mut statuses: Vec<u16> = told.problems.iter().filter_map(&status).collect();
-    if told.protected {
-        statuses.extend(SESSION.iter().filter_map(status));
-        statuses.push(403);
-    }
-    if told.body.is_some() {
-        statuses.extend([400, 413, 415]);
-    }
-    if matches!(
-        endpoint,
-        Endpoint::Reauthenticate | Endpoint::ChangePassword
-    ) {
-        statuses.push(403);
-    }
-    statuses.sort_unstable();
-    statuses.dedup();
-    statuses
+    settings
+        .allows(Delivery::Cookie)
+        .then(|| json!({ "Set-Cookie": text(cookies) }))
 }
 
-/// One response a status, with an example of each of its codes.
-fn problems() -> Value {
-    let mut responses = json!({});
-    for (_, status) in Problem::CODES {
-        let codes = Problem::CODES
-            .iter()
-            .filter(|(_, of)| *of == status)
-            .map(|(code, _)| *code);
-        let forbidden = (status == 403).then_some("invalid_credentials");
-        let codes: Vec<_> = codes.chain(forbidden).collect();
-        let examples: Map<String, Value> = codes
-            .iter()
-            .map(|code| {
-                (
-                    (*code).to_owned(),
-                    json!({ "value": example(code, status) }),
-                )
-            })
-            .collect();
-        responses[status.to_string()] = json!({
-            "description": codes.join(", "),
-            "headers": headers(status),
-            "content": { "application/problem+json": {
-                "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples
-            } }
-        });
+/// Every way in which an operation is refused, as the API itself words it.
+#[must_use]
+pub fn problems(route: &Route) -> Vec<Problem> {
+    let endpoint = route.endpoint;
+    let retry_after = Duration::from_secs(1);
+    let mut problems: Vec<Problem> = Vec::new();
+    if told(endpoint).body.is_some() {
+        problems.push(Problem::BadRequest(body::FORM));
+        problems.extend([Problem::PayloadTooLarge, Problem::UnsupportedMediaType]);
     }
-    responses
+    if is_protected(endpoint) {
+        problems.extend([Error::TokenMissing, Error::TokenInvalid].map(Problem::from));
+        let ended = Error::SessionEnded(EndReason::Logout);
+        problems.extend([Error::TokenExpired, ended].map(Problem::from));
+    }
+    if route.method != Method::GET || endpoint == Endpoint::Verify {
+        problems.push(Problem::CsrfFailed);
+    }
+    problems.extend(own_problems(endpoint));
+    if hashes(endpoint) {
+        problems.push(Error::TooManyAttempts { retry_after }.into());
+        problems.push(Error::Overloaded { retry_after }.into());
+    }
+    if !endpoint.is_public() {
+        problems.push(Error::StoreUnavailable.into());
+    }
+    problems
+}
+
+fn is_protected(endpoint: Endpoint) -> bool {
+    let open = matches!(
+        endpoint,
+        Endpoint::Login | Endpoint::Refresh | Endpoint::Logout | Endpoint::Register
+    );
+    !open && !endpoint.is_public()
+}
+
+fn hashes(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::Login | Endpoint::Reauthenticate | Endpoint::ChangePassword | Endpoint::Register
+    )
+}
+
+fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
+    let weak = || Problem::from(Error::PasswordTooWeak("one character repeated"));
+    match endpoint {
+        Endpoint::Login => vec![Error::InvalidCredentials.into()],
+        Endpoint::Refresh => {
+            let ended = Error::SessionEnded(EndReason::Logout);
+            let token = [
+                Error::TokenMissing,
+                Error::TokenInvalid,
+                ended,
+                Error::RefreshReused,
+            ];
+            token.map(Problem::from).into()
+        }
+        Endpoint::EndSession => vec![Error::NotFound.into()],
+        Endpoint::EndSessions => vec![Problem::BadRequest(QUERY)],
+        Endpoint::Reauthenticate => vec![Problem::PasswordRefused],
+        Endpoint::ChangePassword => vec![Problem::PasswordRefused, weak()],
+        Endpoint::Register => vec![Error::UsernameTaken.into(), weak()],
+        _ => Vec::new(),
+    }
+}
+
+/// One response: its codes, each with the document that carries it.
+fn refusal(status: u16, problems: &[Problem]) -> Value {
+    let codes: Vec<_> = problems.iter().map(Problem::code).collect();
+    let examples = problems.iter().map(|problem| {
+        let document = serde_json::to_value(problem.document());
+        (problem.code(), document.unwrap_or_default())
+    });
+    let schema = json!({ "allOf": [
+        { "$ref": "#/components/schemas/Problem" },
+        { "properties": { "code": { "enum": codes }, "status": { "const": status } } }
+    ] });
+    json!({
+        "description": codes.join(", "),
+        "headers": headers(status),
+        "content": { "application/problem+json": {
+            "schema": schema, "examples": named(examples.collect())
+        } }
+    })
 }
 
 fn headers(status: u16) -> Value {
-    let text = json!({ "schema": { "type": "string" } });
     match status {
-        401 => json!({ "WWW-Authenticate": text }),
-        429 | 503 => {
-            json!({ "Retry-After": { "schema": { "type": "integer" }, "description": "seconds" } })
-        }
+        401 => json!({ "WWW-Authenticate": { "schema": { "type": "string" }, "required": true,
+            "example": "Bearer" } }),
+        429 | 503 => json!({ "Retry-After": { "schema": { "type": "integer", "minimum": 1 },
+            "required": true, "description": "seconds" } }),
         _ => json!({}),
     }
 }
 
-fn example(code: &str, status: u16) -> Value {
-    let words = code.replace('_', " ");
-    let mut example = json!({
-        "type": format!("urn:doorward:problem:{code}"), "title": words, "status": status,
-        "detail": words, "code": code, "msg": words
-    });
-    if code == "session_ended" {
-        example["reason"] = "logout".into();
+const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+const NOW: &str = "2026-01-01T12:00:00Z";
+
+fn answers(endpoint: Endpoint, settings: &Settings) -> Examples {
+    match endpoint {
+        Endpoint::Session => vec![(
+            "session",
+            json!({
+                "user": { "id": ID }, "session": session(),
+                "access_expires_at": "2026-01-01T12:15:00Z", "server_time": NOW
+            }),
+        )],
+        Endpoint::Sessions => vec![(
+            "sessions",
+            json!({ "sessions": [{
+            "id": ID, "created_at": NOW, "last_used_at": NOW, "expires_at": "2026-01-31T12:00:00Z",
+            "device": "Ada's telephone", "address": "192.0.2.7", "agent": null, "current": true
+        }] }),
+        )],
+        Endpoint::EndSessions => vec![("ended", json!({ "ended": 2 }))],
+        Endpoint::Register => vec![(
+            "account",
+            json!({ "user": { "id": ID, "username": "eve" } }),
+        )],
+        Endpoint::Jwks => vec![(
+            "ed25519",
+            json!({ "keys": [{
+            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "1",
+            "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+        }] }),
+        )],
+        Endpoint::OpenApi => vec![("description", json!({ "openapi": "3.1.0" }))],
+        _ => granted(endpoint, settings),
     }
-    example
 }
 
-fn security(settings: &Settings) -> Value {
-    let prefix = if settings.cookie_secure {
-        "__Secure-"
-    } else {
-        ""
-    };
-    json!({
-        "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
-        "access_cookie": { "type": "apiKey", "in": "cookie", "name": format!("{prefix}access_token_cookie") }
-    })
+fn session() -> Value {
+    json!({ "id": ID, "created_at": NOW, "expires_at": "2026-01-31T12:00:00Z",
+        "fresh_until": "2026-01-01T12:10:00Z" })
 }
+
+fn granted(endpoint: Endpoint, settings: &Settings) -> Examples {
+    let mut user = json!({ "id": ID });
+    if matches!(endpoint, Endpoint::Login | Endpoint::ChangePassword) {
+        user["username"] = "ada".into();
+    }
+    let cookie = json!({
+        "user": user, "session": session(), "access_expires_at": "2026-01-01T12:15:00Z",
+        "refresh_expires_at": "2026-01-31T12:00:00Z", "server_time": NOW
+    });
+    let mut body = cookie.clone();
+    body["access_token"] = "the access token, a JWT".into();
+    if endpoint != Endpoint::Reauthenticate {
+        body["refresh_token"] = "the next refresh token".into();
+    }
+    body["token_type"] = "Bearer".into();
+    body["expires_in"] = 900.into();
+    let both = [
+        ("cookie", Delivery::Cookie, cookie),
+        ("body", Delivery::Body, body),
+    ];
+    let allowed = both
+        .into_iter()
+        .filter(|(_, delivery, _)| settings.allows(*delivery));
+    allowed.map(|(name, _, value)| (name, value)).collect()
+}
+
+// ---- credentials ----
+
+/// Any one of them; an empty one where the body may hold the credential instead.
+fn security(endpoint: Endpoint, settings: &Settings) -> Value {
+    let access = ["bearer", "access_cookie"].as_slice();
+    let schemes: &[&str] = match endpoint {
+        Endpoint::Refresh => &["refresh_cookie", ""],
+        Endpoint::Logout => &["refresh_cookie", "access_cookie", "bearer", ""],
+        _ if is_protected(endpoint) => access,
+        _ => &[],
+    };
+    let allowed = |scheme: &&&str| match **scheme {
+        "" => true,
+        "bearer" => settings.allows(Delivery::Body),
+        _ => settings.allows(Delivery::Cookie),
+    };
+    let requirement = |scheme: &&str| match *scheme {
+        "" => json!({}),
+        scheme => json!({ scheme: [] }),
+    };
+    schemes.iter().filter(allowed).map(requirement).collect()
+}
+
+fn security_schemes(settings: &Settings) -> Value {
+    let mut schemes = Map::new();
+    if settings.allows(Delivery::Body) {
+        let bearer = json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" });
+        schemes.insert("bearer".into(), bearer);
+    }
+    if settings.allows(Delivery::Cookie) {
+        let prefix = if settings.cookie_secure {
+            "__Secure-"
+        } else {
+            ""
+        };
+        for kind in ["access", "refresh"] {
+            let name = format!("{prefix}{kind}_token_cookie");
+            let cookie = json!({ "type": "apiKey", "in": "cookie", "name": name });
+            schemes.insert(format!("{kind}_cookie"), cookie);
+        }
+    }
+    schemes.into()
+}
+
+// ---- schemas ----
 
 fn object(properties: &Value, required: &[&str]) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
@@ -401,41 +555,4 @@ fn schemas() -> Value {
             "reason": { "type": "string", "enum": reasons }
         }), &["type", "title", "status", "detail", "code", "msg"])
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Method;
-
-    use super::*;
-
-    #[test]
-    fn the_description_equals_the_route_table() {
-        let settings = Settings {
-            register: true,
-            ..Settings::default()
-        };
-        let described = describe(&settings);
-        let mut told = Vec::new();
-        for (path, methods) in described["paths"].as_object().unwrap() {
-            for method in methods.as_object().unwrap().keys() {
-                told.push((method.to_uppercase(), path.clone()));
-            }
-        }
-        let hidden = [Endpoint::DocsAsset, Endpoint::Verify];
-        let routes = ROUTES
-            .iter()
-            .filter(|route| !hidden.contains(&route.endpoint));
-        let mut routes: Vec<_> = routes
-            .map(|route| (route.method.to_string(), route.path.to_owned()))
-            .collect();
-        told.sort();
-        routes.sort();
-        assert_eq!(told, routes);
-        assert!(
-            ROUTES
-                .iter()
-                .all(|route| matches!(route.method, Method::GET | Method::POST | Method::DELETE))
-        );
-    }
 }

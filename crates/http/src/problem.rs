@@ -79,15 +79,19 @@ impl Problem {
         self.words().1
     }
 
-    /// The finished answer, without the headers that every answer has.
+    /// The status.
     #[must_use]
-    pub fn response(&self) -> Response<Bytes> {
+    pub fn status(&self) -> u16 {
+        self.words().0
+    }
+
+    /// The document that tells of it.
+    pub(crate) fn document(&self) -> impl Serialize + use<> {
         let (status, code, detail) = self.words();
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        let document = Document {
+        Document {
             r#type: format!("urn:doorward:problem:{code}"),
             title: title(code),
-            status: status.as_u16(),
+            status,
             detail,
             code,
             msg: detail,
@@ -95,8 +99,15 @@ impl Problem {
                 Problem::Engine(Error::SessionEnded(reason)) => Some(reason.name()),
                 _ => None,
             },
-        };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
+        }
+    }
+
+    /// The finished answer, without the headers that every answer has.
+    #[must_use]
+    pub fn response(&self) -> Response<Bytes> {
+        let status = StatusCode::from_u16(self.status());
+        let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let body = serde_json::to_vec(&self.document()).unwrap_or_default();
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -127,9 +138,9 @@ impl Problem {
     /// In seconds.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Problem::Engine(Error::Overloaded { retry_after }) => {
-                Some(retry_after.as_secs().max(1))
-            }
+            Problem::Engine(
+                Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after },
+            ) => Some(retry_after.as_secs().max(1)),
             Problem::Engine(Error::StoreUnavailable) => Some(1),
             _ => None,
         }
@@ -165,7 +176,12 @@ fn engine_words(error: &Error) -> Words {
             "there is no such thing, or it is not yours",
         ),
         Error::BadRequest(detail) => (400, "bad_request", detail),
-        Error::Overloaded { .. } => (503, "overloaded", "too many logins at once; try again soon"),
+        Error::TooManyAttempts { .. } => (
+            429,
+            "too_many_attempts",
+            "too many failed attempts; try again later",
+        ),
+        Error::Overloaded { .. } => (503, "overloaded", "too much to do at once; try again soon"),
         _ => (
             503,
             "store_unavailable",

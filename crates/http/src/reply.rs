@@ -47,12 +47,16 @@ pub enum Ask {
         /// Goes on.
         next: Confirmed,
     },
-    /// Give the user this password.
+    /// Give the user a new password, if this is the current one. The answer is refused where a
+    /// login would be, and [`Error::InvalidCredentials`] says that the current one is wrong. Of two
+    /// changes at once the second must find it so.
     SetPassword {
         /// Whose.
         user: UserId,
+        /// As it was typed.
+        current: Password,
         /// The new one.
-        password: Password,
+        new: Password,
         /// Goes on.
         next: PasswordSet,
     },
@@ -101,10 +105,11 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
         } => next.answer(accounts.confirm(&user, password).await).await,
         Ask::SetPassword {
             user,
-            password,
+            current,
+            new,
             next,
         } => {
-            next.answer(accounts.set_password(&user, password).await)
+            next.answer(accounts.change_password(&user, current, new).await)
                 .await
         }
         Ask::Register {

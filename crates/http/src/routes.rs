@@ -9,20 +9,20 @@ use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{
-    Delivery, Device, EndReason, Error, Event, Identity, Service, Session, SessionId, Timestamp,
-    UserId,
+    Delivery, Device, EndReason, Error, Event, Identity, PasswordChange, Service, Session,
+    SessionId, Timestamp, UserId,
 };
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, REFERRER_POLICY, USER_AGENT, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::cookies::Cookies;
-use crate::credentials::{self, newest_refresh};
+use crate::credentials::{self, Found, newest_refresh};
 use crate::guard::Need;
 use crate::problem::Problem;
 use crate::reply::{Answer, Ask, Reply};
@@ -53,6 +53,27 @@ pub enum Endpoint {
     Verify,
 }
 
+impl Endpoint {
+    /// Whether `settings` mount it. A question that the host cannot answer is not asked.
+    #[must_use]
+    pub fn is_mounted(self, settings: &Settings) -> bool {
+        match self {
+            Endpoint::Register => settings.register,
+            Endpoint::ChangePassword => settings.change_password,
+            Endpoint::Verify => settings.verify,
+            _ => true,
+        }
+    }
+
+    /// Whether the answer is the same for everybody.
+    pub(crate) fn is_public(self) -> bool {
+        matches!(
+            self,
+            Endpoint::Jwks | Endpoint::OpenApi | Endpoint::Docs | Endpoint::DocsAsset
+        )
+    }
+}
+
 /// A line of [`ROUTES`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -72,8 +93,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route 
     }
 }
 
-/// The API. [`Endpoint::Register`] is mounted where it is switched on, [`Endpoint::Verify`] by the
-/// stand-alone server only.
+/// The API: what [`Endpoint::is_mounted`] says of it is mounted.
 pub static ROUTES: [Route; 16] = [
     route(Method::POST, "/login", Endpoint::Login),
     route(Method::POST, "/refresh", Endpoint::Refresh),
@@ -111,6 +131,9 @@ impl fmt::Debug for Api {
     }
 }
 
+/// A session, and how the credential that names it travelled.
+type Named = (SessionId, Delivery);
+
 /// Either of the ways a step ends.
 type Step = Result<Reply, Problem>;
 
@@ -131,7 +154,7 @@ impl Api {
 
     /// Answers a request that the host has routed and read whole.
     pub async fn call(&self, endpoint: Endpoint, request: Request<Bytes>, client: Client) -> Reply {
-        let exchange = Exchange::new(self, &request);
+        let exchange = Exchange::new(self, endpoint, &request);
         match self
             .step(endpoint, &request, client, exchange.clone())
             .await
@@ -156,7 +179,7 @@ impl Api {
             Endpoint::Sessions => self.sessions(request, exchange).await,
             Endpoint::EndSession => self.end_session(request, exchange).await,
             Endpoint::EndSessions => self.end_sessions(request, exchange).await,
-            Endpoint::Reauthenticate => self.reauthenticate(request, exchange),
+            Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
             Endpoint::Register => self.register(request, exchange),
             Endpoint::Jwks => Ok(exchange.json(200, &self.service().keys().jwks())),
@@ -188,11 +211,16 @@ impl Api {
     /// The answer to a request whose body the host stopped reading at [`Api::MAX_BODY`].
     #[must_use]
     pub fn too_large(&self, request: &http::request::Parts) -> Response<Bytes> {
-        let mut response = Problem::PayloadTooLarge.response();
-        self.finish(
-            &mut response,
-            cors::allowed(&request.headers, self.settings()).as_ref(),
-        );
+        self.refusal(&request.headers, &Problem::PayloadTooLarge)
+    }
+
+    /// A finished refusal, for what the host finds wrong itself in a request with these headers.
+    #[must_use]
+    pub fn refusal(&self, headers: &HeaderMap, problem: &Problem) -> Response<Bytes> {
+        let mut response = problem.response();
+        self.vary(&mut response);
+        let origin = cors::allowed(headers, self.settings());
+        self.finish(&mut response, origin.as_ref());
         response
     }
 
@@ -206,11 +234,12 @@ impl Api {
     /// What every answer has.
     pub(crate) fn finish(&self, response: &mut Response<Bytes>, origin: Option<&HeaderValue>) {
         let headers = response.headers_mut();
-        if !headers.contains_key(CACHE_CONTROL) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        always(headers);
+        cors::apply(headers, origin, self.settings());
+    }
+
+    /// For answers that depend on a credential.
+    pub(crate) fn vary(&self, response: &mut Response<Bytes>) {
         let (cookie, bearer) = (
             self.settings().allows(Delivery::Cookie),
             self.settings().allows(Delivery::Body),
@@ -220,8 +249,8 @@ impl Api {
             (true, false) => "Cookie",
             _ => "Authorization",
         };
-        headers.append(VARY, HeaderValue::from_static(vary));
-        cors::apply(headers, origin, self.settings());
+        let vary = HeaderValue::from_static(vary);
+        response.headers_mut().append(VARY, vary);
     }
 
     fn csrf(&self, request: &Request<Bytes>) -> Result<(), Problem> {
@@ -330,31 +359,39 @@ impl Api {
         let headers = request.headers();
         let refresh = credentials::refresh(headers, body_token, self.cookies(), self.settings())?;
         let access = credentials::access(headers, self.cookies(), self.settings());
-        let by_body = refresh
-            .as_ref()
-            .or(access.as_ref())
-            .is_some_and(|f| f.via == Delivery::Body);
-        if !by_body {
+        let used = match self.named_by_refresh(refresh).await? {
+            Some(used) => Some(used),
+            None => access.and_then(|found| self.named_by_access(&found)),
+        };
+        // By what counts, not by what came along: a page that adds a worthless token to the
+        // cookies of its visitor is still another site.
+        let clears = !used.is_some_and(|(_, via)| via == Delivery::Body)
+            && self.settings().allows(Delivery::Cookie);
+        if clears {
             self.csrf(request)?;
         }
-        let session = match refresh {
-            Some(found) => match newest_refresh(&found, self.service()).await {
-                Ok(token) => Some(self.service().refresh_token(token).await?.session),
-                Err(Error::StoreUnavailable) => return Err(Error::StoreUnavailable.into()),
-                Err(_) => None,
-            },
-            None => None,
-        };
-        let session = session.or_else(|| {
-            let verify = |token: &str| self.service().verify_for_logout(token);
-            credentials::newest(&access?.tokens, verify)
-                .ok()
-                .map(|claims| claims.session())
-        });
-        if let Some(session) = session {
+        if let Some((session, _)) = used {
             exchange.took(self.service().end(session, EndReason::Logout).await)?;
         }
-        Ok(exchange.ended(!by_body))
+        Ok(exchange.ended(clears))
+    }
+
+    async fn named_by_refresh(&self, found: Option<Found<'_>>) -> Decided<Option<Named>> {
+        let Some(found) = found else { return Ok(None) };
+        match newest_refresh(&found, self.service()).await {
+            Ok(text) => {
+                let token = self.service().refresh_token(text).await?;
+                Ok(Some((token.session, found.via)))
+            }
+            Err(Error::StoreUnavailable) => Err(Error::StoreUnavailable),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn named_by_access(&self, found: &Found<'_>) -> Option<Named> {
+        let verify = |token: &str| self.service().verify_for_logout(token);
+        let claims = credentials::newest(&found.tokens, verify).ok()?;
+        Some((claims.session(), found.via))
     }
 
     // ---- sessions ----
@@ -401,7 +438,7 @@ impl Api {
         let except = match request.uri().query() {
             None | Some("") => None,
             Some("except=current") => Some(claims.session()),
-            Some(_) => return Err(Problem::BadRequest("the query may be except=current only")),
+            Some(_) => return Err(Problem::BadRequest(QUERY)),
         };
         let ended = self
             .service()
@@ -420,16 +457,33 @@ impl Api {
 
     // ---- passwords ----
 
-    fn reauthenticate(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+    async fn reauthenticate(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
         let (claims, _) = self.session_of(request)?;
         let asked: body::Reauthenticate = body::json(request)?;
         let (user, password) = (claims.user().clone(), Password::new(&asked.password)?);
-        let then = Then::Freshen(claims.session());
+        let row = self.row_to_answer(claims.session(), request).await?;
         Ok(Reply::Ask(Ask::Confirm {
             user,
             password,
-            next: Confirmed { then, exchange },
+            next: Confirmed {
+                session: row.id,
+                exchange,
+            },
         }))
+    }
+
+    /// The row of a session that is about to be answered in its own delivery, which may set
+    /// cookies even if the credential was none.
+    async fn row_to_answer(
+        &self,
+        session: SessionId,
+        request: &Request<Bytes>,
+    ) -> Result<Session, Problem> {
+        let row = self.live_row(session).await?;
+        if row.delivery == Delivery::Cookie {
+            self.csrf(request)?;
+        }
+        Ok(row)
     }
 
     async fn change_password(
@@ -440,8 +494,8 @@ impl Api {
     ) -> Step {
         let (claims, _) = self.session_of(request)?;
         let asked: body::ChangePassword = body::json(request)?;
-        let (password, new) = (Password::new(&asked.current)?, Password::new(&asked.new)?);
-        let row = self.live_row(claims.session()).await?;
+        let (current, new) = (Password::new(&asked.current)?, Password::new(&asked.new)?);
+        let row = self.row_to_answer(claims.session(), request).await?;
         let terms = Terms {
             started_at: self.service().now(),
             remember: row.remember,
@@ -451,12 +505,11 @@ impl Api {
                 ..device(None, request, client)?
             },
         };
-        let user = claims.user().clone();
-        let then = Then::SetPassword(Box::new((user.clone(), new, terms)));
-        Ok(Reply::Ask(Ask::Confirm {
-            user,
-            password,
-            next: Confirmed { then, exchange },
+        Ok(Reply::Ask(Ask::SetPassword {
+            user: claims.user().clone(),
+            current,
+            new,
+            next: PasswordSet { terms, exchange },
         }))
     }
 
@@ -527,14 +580,15 @@ impl Identified {
         }
         let identity = identity?;
         let service = Arc::clone(self.exchange.api.service());
-        if let Some(old) = self.replaces {
-            self.exchange
-                .took(service.end(old, EndReason::Replaced).await)?;
-        }
         let username = identity.username.clone();
         let grant = self
             .exchange
             .took(service.login(identity, self.terms.clone()).await)?;
+        // Only now: a login that fails leaves the browser the session it has.
+        if let Some(old) = self.replaces {
+            self.exchange
+                .took(service.end(old, EndReason::Replaced).await)?;
+        }
         Ok(self
             .exchange
             .clone()
@@ -542,93 +596,53 @@ impl Identified {
     }
 }
 
-/// What a confirmed password is for.
-#[derive(Debug)]
-enum Then {
-    Freshen(SessionId),
-    SetPassword(Box<(UserId, Password, Terms)>),
-}
-
-/// Continues after a password was asked for again.
+/// Continues a reauthentication.
 #[derive(Debug)]
 pub struct Confirmed {
-    then: Then,
+    session: SessionId,
     exchange: Exchange,
 }
 
 impl Confirmed {
     /// The host says whether it is the user's password.
     pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
-        if confirmed == Err(Error::InvalidCredentials) {
-            self.exchange.events.push(Event::LoginFailed);
-            return self.exchange.refuse(&Problem::PasswordRefused);
-        }
         if let Err(error) = confirmed {
-            return self.exchange.refuse(&error.into());
+            return self.exchange.password_refused(error);
         }
-        match self.then {
-            Then::Freshen(session) => freshen(session, self.exchange).await,
-            Then::SetPassword(asked) => {
-                let (user, password, terms) = *asked;
-                let next = PasswordSet {
-                    user: user.clone(),
-                    terms,
-                    exchange: self.exchange,
-                };
-                Reply::Ask(Ask::SetPassword {
-                    user,
-                    password,
-                    next,
-                })
-            }
+        let service = Arc::clone(self.exchange.api.service());
+        let outcome = service.reauthenticate(self.session).await;
+        match self.exchange.took(outcome) {
+            Ok(grant) => self.exchange.granted(&grant, None, Handed::AccessOnly),
+            Err(error) => self.exchange.refuse(&error.into()),
         }
-    }
-}
-
-async fn freshen(session: SessionId, mut exchange: Exchange) -> Reply {
-    let outcome = exchange.api.service().reauthenticate(session).await;
-    match exchange.took(outcome) {
-        Ok(grant) => exchange.granted(&grant, None, Handed::AccessOnly),
-        Err(error) => exchange.refuse(&error.into()),
     }
 }
 
 /// Continues a change of password.
 #[derive(Debug)]
 pub struct PasswordSet {
-    user: UserId,
     terms: Terms,
     exchange: Exchange,
 }
 
 impl PasswordSet {
-    /// The host has set the password, or says why not.
-    pub async fn answer(mut self, set: Decided<()>) -> Reply {
-        match self.open(set).await {
-            Ok(reply) => reply,
-            Err(problem) => self.exchange.refuse(&problem),
-        }
-    }
-
-    /// Whoever logged in by the old password is out; the one who changed it gets a new session.
-    async fn open(&mut self, set: Decided<()>) -> Step {
-        set?;
-        let service = Arc::clone(self.exchange.api.service());
-        let ended = service
-            .end_user(&self.user, EndReason::PasswordChanged, None)
-            .await;
-        self.exchange.took(ended)?;
-        service.tick().await?;
-        let identity = Identity {
-            valid_from: Some(service.store().valid_from(&self.user).await?),
-            user: self.user.clone(),
-            username: None,
-            claims: None,
+    /// The host has checked the current password and set the new one, or says why not. Whoever
+    /// logged in by the old one is out; the one who changed it gets a new session.
+    pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
+        let change = match set {
+            Ok(change) => change,
+            Err(error) => return self.exchange.password_refused(error),
         };
-        let grant = self
-            .exchange
-            .took(service.login(identity, self.terms.clone()).await)?;
-        Ok(self.exchange.clone().granted(&grant, None, Handed::Both))
+        let username = change.identity.username.clone();
+        let service = Arc::clone(self.exchange.api.service());
+        let (opened, events) = service.password_changed(change, self.terms).await;
+        self.exchange.events.extend(events);
+        match opened {
+            Ok(grant) => self
+                .exchange
+                .granted(&grant, username.as_deref(), Handed::Both),
+            Err(error) => self.exchange.password_refused(error),
+        }
     }
 }
 
@@ -641,9 +655,11 @@ pub struct Registered {
 impl Registered {
     /// The host has made the account, or says why not.
     #[must_use]
-    pub fn answer(self, made: Decided<Identity>) -> Reply {
+    pub fn answer(mut self, made: Decided<Identity>) -> Reply {
         match made {
             Ok(Identity { user, username, .. }) => {
+                let event = Event::Registered { user: user.clone() };
+                self.exchange.events.push(event);
                 let user = UserView {
                     id: &user,
                     username: username.as_deref(),
@@ -700,15 +716,17 @@ enum Handed {
 struct Exchange {
     api: Api,
     origin: Option<HeaderValue>,
+    varies: bool,
     events: Vec<Event>,
 }
 
 impl Exchange {
-    fn new(api: &Api, request: &Request<Bytes>) -> Self {
+    fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
         let origin = cors::allowed(request.headers(), api.settings());
         Exchange {
             api: api.clone(),
             origin,
+            varies: !endpoint.is_public(),
             events: Vec::new(),
         }
     }
@@ -720,6 +738,9 @@ impl Exchange {
     }
 
     fn done(self, mut response: Response<Bytes>) -> Reply {
+        if self.varies {
+            self.api.vary(&mut response);
+        }
         self.api.finish(&mut response, self.origin.as_ref());
         Reply::Done(Answer {
             response,
@@ -729,6 +750,15 @@ impl Exchange {
 
     fn refuse(self, problem: &Problem) -> Reply {
         self.done(problem.response())
+    }
+
+    /// Within a session a wrong password is no lack of one.
+    fn password_refused(mut self, error: Error) -> Reply {
+        if error == Error::InvalidCredentials {
+            self.events.push(Event::LoginFailed);
+            return self.refuse(&Problem::PasswordRefused);
+        }
+        self.refuse(&error.into())
     }
 
     fn json(self, status: u16, value: &Value) -> Reply {
@@ -786,6 +816,17 @@ impl Exchange {
         })
     }
 }
+
+/// The headers of every answer, for hosts that answer something themselves: 404, a time-out.
+pub fn always(headers: &mut HeaderMap) {
+    let no_store = HeaderValue::from_static("no-store");
+    headers.entry(CACHE_CONTROL).or_insert(no_store);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+/// What is said of another query to [`Endpoint::EndSessions`].
+pub(crate) const QUERY: &str = "the query may be except=current only";
 
 /// Both live as long as what remains of a remembered session, so that an expired access token
 /// still reaches logout.

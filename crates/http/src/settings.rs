@@ -28,6 +28,10 @@ pub struct Settings {
     pub csrf_strict: bool,
     /// Whether `POST /register` is mounted.
     pub register: bool,
+    /// Whether `POST /password` is mounted: not where a host cannot set passwords.
+    pub change_password: bool,
+    /// Whether `GET /verify` is mounted, for proxies.
+    pub verify: bool,
     /// Whether each refresh asks the host for the claims of its user.
     pub renew: bool,
 }
@@ -44,6 +48,8 @@ impl Default for Settings {
             allow_same_site: false,
             csrf_strict: false,
             register: false,
+            change_password: true,
+            verify: false,
             renew: false,
         }
     }

@@ -335,7 +335,8 @@ impl Values {
             allow_same_site: self.switch("allow_same_site")?,
             csrf_strict: self.switch("csrf_strict")?,
             register: self.switch("register")?,
-            renew: false,
+            verify: true,
+            ..Settings::default()
         })
     }
 
@@ -531,7 +532,11 @@ mod tests {
     fn the_defaults_are_in_order() {
         let config = checked(&[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.policy, Policy::default());
-        assert_eq!(config.settings, Settings::default());
+        let settings = Settings {
+            verify: true,
+            ..Settings::default()
+        };
+        assert_eq!(config.settings, settings);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) fn start(config: &Config) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .log_internal_errors(false);
+    std::panic::set_hook(Box::new(panicked));
     // A second start, as in tests, leaves the first in place.
     let _ = if json {
         lines
@@ -28,4 +29,10 @@ pub(crate) fn start(config: &Config) {
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).try_init()
     };
+}
+
+/// Where, and not with what words: they may quote a secret.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(tracing::field::display);
+    tracing::error!(place, "a panic: please report it");
 }

@@ -24,7 +24,7 @@ use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -209,7 +209,7 @@ impl Group<'_> {
         Ok(took)
     }
 
-    /// Ends a user's sessions; all of them: also moves `valid_from`.
+    /// Ends a user's sessions, and moves `valid_from`.
     fn end_user(
         &mut self,
         user: &UserId,
@@ -217,14 +217,12 @@ impl Group<'_> {
         reason: EndReason,
         except: Option<SessionId>,
     ) -> rusqlite::Result<Vec<SessionId>> {
-        if except.is_none() {
-            self.tx
-                .prepare_cached(
-                    "INSERT INTO valid_from VALUES (?1, max(?2, 1)) \
-                     ON CONFLICT (user) DO UPDATE SET at = max(excluded.at, at + 1)",
-                )?
-                .execute(params![user.as_str(), at.0])?;
-        }
+        self.tx
+            .prepare_cached(
+                "INSERT INTO valid_from VALUES (?1, max(?2, 1)) \
+                 ON CONFLICT (user) DO UPDATE SET at = max(excluded.at, at + 1)",
+            )?
+            .execute(params![user.as_str(), at.0])?;
         let mut ids = live_ids(self.tx, user)?;
         ids.retain(|id| Some(*id) != except);
         for session in &ids {
@@ -426,17 +424,31 @@ impl AccountStore for SqliteStore {
         .await
     }
 
-    async fn set_password(&self, user: &UserId, hash: &str, at: Timestamp) -> StoreResult<Write> {
+    async fn set_password(
+        &self,
+        user: &UserId,
+        seen: Option<ValidFrom>,
+        hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>> {
         let (user, hash) = (user.clone(), hash.to_owned());
-        self.write(move |group| {
-            let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
-            let found = group.account(sql, params![user.as_str(), hash])?;
-            if found {
-                group.end_user(&user, at, EndReason::PasswordChanged, None)?;
-            }
-            Ok(found)
-        })
-        .await
+        self.writer
+            .run(move |group| {
+                let now = rows::valid_from(group.tx, &user)?;
+                let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
+                let set = seen.is_none_or(|seen| seen == now)
+                    && group.account(sql, params![user.as_str(), hash])?;
+                if !set {
+                    return Ok(None);
+                }
+                let sessions = group.end_user(&user, at, EndReason::PasswordChanged, None)?;
+                let valid_from = rows::valid_from(group.tx, &user)?;
+                Ok(Some(AllEnded {
+                    sessions,
+                    valid_from,
+                }))
+            })
+            .await
     }
 
     async fn set_disabled(

@@ -202,15 +202,17 @@ fn ending_all_sessions_moves_valid_from() {
             .block_on()
             .unwrap();
         assert_eq!(but_one.len(), 2);
-        assert_eq!(store.valid_from(&user).block_on().unwrap(), ValidFrom(0));
+        let moved = store.valid_from(&user).block_on().unwrap();
+        assert!(moved > ValidFrom(0));
         assert_eq!(
             store.sessions_of(&user).block_on().unwrap(),
             [rows[0].clone()]
         );
         let rest = store.end_user(&user, NOW, reason, None).block_on().unwrap();
         assert_eq!(rest, [rows[0].id]);
+        let before = moved;
         let moved = store.valid_from(&user).block_on().unwrap();
-        assert!(moved > ValidFrom(0));
+        assert!(moved > before);
         let late = session(env, "ada");
         assert_eq!(
             store.insert(late.clone(), ValidFrom(0)).block_on().unwrap(),
@@ -286,10 +288,10 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
 
         let row = session(env, "1");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
-        assert_eq!(
-            store.set_password(&id, "$newest", NOW).block_on().unwrap(),
-            Write::Done
-        );
+        let set = |seen, hash| store.set_password(&id, seen, hash, NOW).block_on().unwrap();
+        assert_eq!(set(Some(ValidFrom(7)), "$stale"), None);
+        let all = set(Some(ValidFrom(0)), "$newest").unwrap();
+        assert_eq!(all.sessions, [row.id]);
         let ended = store
             .load(row.id)
             .block_on()
@@ -301,6 +303,14 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
         let seen = store.account("ada").block_on().unwrap().unwrap();
         assert_eq!(seen.password_hash.as_str(), "$newest");
         assert!(seen.valid_from > ValidFrom(0));
+        assert_eq!(seen.valid_from, all.valid_from);
+        assert_eq!(set(Some(ValidFrom(0)), "$late"), None);
+        let again = set(None, "$newest").unwrap();
+        assert_eq!(
+            (again.sessions.len(), again.valid_from > all.valid_from),
+            (0, true)
+        );
+        let seen = store.account("ada").block_on().unwrap().unwrap();
 
         let row = session(env, "1");
         let _ = store

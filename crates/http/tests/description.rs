@@ -1,0 +1,129 @@
+//! The description against what is: the route table and the recorded exchanges.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod engine;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use doorward_http::openapi::describe;
+use doorward_http::testing;
+use doorward_http::{Endpoint, ROUTES, Settings};
+use serde_json::Value;
+
+use crate::engine::matching;
+
+/// Route, status, code; no code for a success.
+type Told = (String, String, String);
+
+/// Not in the exchanges: these come of load and of faults. tests/faults.rs shows the last two;
+/// the first is an answer of hosts that count failures.
+const OF_LOAD_AND_FAULTS: [&str; 3] = ["too_many_attempts", "overloaded", "store_unavailable"];
+
+fn everything() -> Settings {
+    Settings {
+        register: true,
+        verify: true,
+        ..Settings::default()
+    }
+}
+
+fn operations(described: &Value) -> Vec<(String, &Value)> {
+    let mut operations = Vec::new();
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations.push((format!("{} {path}", method.to_uppercase()), operation));
+        }
+    }
+    operations
+}
+
+fn documented() -> BTreeSet<Told> {
+    let described = describe(&everything());
+    let mut told = BTreeSet::new();
+    for (route, operation) in operations(&described) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let problem = &response["content"]["application/problem+json"]["examples"];
+            let codes = problem
+                .as_object()
+                .into_iter()
+                .flat_map(|codes| codes.keys());
+            let mut codes: Vec<_> = codes.cloned().collect();
+            if codes.is_empty() {
+                codes.push(String::new());
+            }
+            told.extend(
+                codes
+                    .into_iter()
+                    .map(|code| (route.clone(), status.clone(), code)),
+            );
+        }
+    }
+    told
+}
+
+fn recorded() -> BTreeSet<Told> {
+    let exchanges = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/exchanges"));
+    let mut told = BTreeSet::new();
+    for exchange in testing::recordings(exchanges)
+        .iter()
+        .flat_map(|file| &file.exchanges)
+    {
+        let (method, path) = &exchange.request;
+        let route = matching(method, path);
+        let Some(route) = route.filter(|route| route.endpoint != Endpoint::DocsAsset) else {
+            continue;
+        };
+        let body: Value = serde_json::from_str(&exchange.answer_body).unwrap_or_default();
+        let code = body["code"].as_str().unwrap_or_default().to_owned();
+        let route = format!("{} {}", route.method, route.path);
+        told.insert((route, exchange.status.to_string(), code));
+    }
+    told
+}
+
+#[test]
+fn what_is_recorded_is_described() {
+    let missing: Vec<_> = recorded().difference(&documented()).cloned().collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn what_is_described_is_recorded() {
+    let documented = documented();
+    let recorded = recorded();
+    let missing = documented.difference(&recorded);
+    let missing = missing.filter(|(_, _, code)| !OF_LOAD_AND_FAULTS.contains(&code.as_str()));
+    let missing: Vec<_> = missing.collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn the_description_equals_the_route_table_as_it_is_mounted() {
+    let bare = Settings {
+        change_password: false,
+        ..Settings::default()
+    };
+    for settings in [everything(), bare] {
+        let described = describe(&settings);
+        let told: BTreeSet<_> = operations(&described)
+            .into_iter()
+            .map(|(route, _)| route)
+            .collect();
+        let routes = ROUTES.iter().filter(|route| {
+            route.endpoint.is_mounted(&settings) && route.endpoint != Endpoint::DocsAsset
+        });
+        let routes = routes
+            .map(|route| format!("{} {}", route.method, route.path))
+            .collect();
+        assert_eq!(told, routes);
+    }
+}
+
+#[test]
+fn examples_are_words_of_the_api_itself() {
+    let text = describe(&everything()).to_string();
+    assert!(text.contains("the access token has expired; refresh it"));
+    assert!(text.contains(r#""reason":"logout""#));
+}

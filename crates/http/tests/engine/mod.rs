@@ -1,0 +1,118 @@
+//! The bare engine as a door: no host, and a clock that is set by hand.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorward_core::keys::{KeyConfig, KeyRing};
+use doorward_core::password::{Hashing, Params, Password, Passwords};
+use doorward_core::revocation::{Bounds, Revocations};
+use doorward_core::store::Store;
+use doorward_core::testing::TestEnv;
+use doorward_core::{Accounts, Env, Policy, Service, Timestamp};
+use doorward_http::testing::{self, Door, PASSWORD, USERS};
+use doorward_http::{Api, Client, Endpoint, Need, ROUTES, Route, Settings, settle};
+use http::{Method, Request, Response};
+
+/// The host's part: which endpoint a request is for.
+pub(crate) fn route_of(method: &Method, path: &str) -> Option<Endpoint> {
+    Some(matching(method.as_str(), path)?.endpoint)
+}
+
+pub(crate) fn matching(method: &str, path: &str) -> Option<&'static Route> {
+    let path = path.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("/api/v1")?;
+    let fits = |pattern: &str| match pattern.split_once('{') {
+        Some((before, _)) => path
+            .strip_prefix(before)
+            .is_some_and(|id| !id.contains('/')),
+        None => pattern == path,
+    };
+    let mut routes = ROUTES.iter();
+    routes.find(|route| route.method == method && fits(route.path))
+}
+
+/// The engine behind a door of nothing but function calls.
+pub(crate) struct Engine {
+    pub(crate) api: Api,
+    pub(crate) accounts: Accounts,
+    pub(crate) env: Arc<TestEnv>,
+}
+
+impl Engine {
+    pub(crate) async fn on(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
+        let test_env = Arc::new(TestEnv::new(Timestamp::from_seconds(1_800_000_000), 7));
+        let env: Arc<dyn Env> = Arc::clone(&test_env) as _;
+        let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&env)).await;
+        let service = Service::new(
+            Arc::clone(&store),
+            Arc::new(keys.unwrap()),
+            Arc::new(Revocations::new(Bounds::of(&policy), store.feed())),
+            policy,
+            Arc::clone(&env),
+        );
+        service.tick().await.unwrap();
+        let hashing = Hashing {
+            params: Params::FAST_FOR_TESTS,
+            ..Hashing::default()
+        };
+        let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
+        let accounts = Accounts::new(store, passwords, env);
+        for user in USERS {
+            let password = Password::new(PASSWORD).unwrap();
+            accounts.register(user, password).await.unwrap();
+        }
+        Engine {
+            api: Api::new(Arc::new(service), settings).unwrap(),
+            accounts,
+            env: test_env,
+        }
+    }
+
+    /// Routes of an app: one for sessions, one for fresh sessions.
+    fn guarded(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let (parts, _) = request.into_parts();
+        let need = match parts.uri.path() {
+            "/api/v1/hello" => Need::Session,
+            "/api/v1/payment" => Need::Fresh,
+            path => panic!("no route for {path}"),
+        };
+        match self.api.guard(&parts, need) {
+            Ok(claims) => Response::builder()
+                .header("content-type", "text/plain; charset=utf-8")
+                .body(format!("hello {}", claims.user()).into())
+                .unwrap(),
+            Err(refusal) => *refusal,
+        }
+    }
+}
+
+impl Door for Engine {
+    async fn send(&mut self, request: Request<Bytes>) -> Response<Bytes> {
+        self.env.advance(Duration::from_millis(1));
+        if request.method() == Method::OPTIONS {
+            return self.api.preflight(&request.into_parts().0);
+        }
+        let Some(endpoint) = route_of(request.method(), request.uri().path()) else {
+            return self.guarded(request);
+        };
+        let client = Client {
+            address: Some(Ipv4Addr::LOCALHOST.into()),
+        };
+        let reply = self.api.call(endpoint, request, client).await;
+        settle(reply, &self.accounts).await.response
+    }
+
+    async fn operate(&mut self, words: &[&str]) {
+        testing::operate(self.api.service(), &self.accounts, words).await;
+    }
+
+    async fn wait(&mut self, span: Duration) {
+        self.env.advance(span);
+        // What a host does every second.
+        self.api.service().tick().await.unwrap();
+    }
+}

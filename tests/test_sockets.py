@@ -1,0 +1,132 @@
+"""What clients send that no HTTP library would: by raw sockets, each answered within seconds."""
+
+import contextlib
+import pathlib
+import socket
+import time
+
+import pytest
+
+from conftest import Server, add_user
+
+LIMITS = ["--request-timeout", "1s", "--max-connections", "8"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    directory: pathlib.Path = tmp_path_factory.mktemp("sockets")
+    add_user(directory)
+    server = Server(directory, *LIMITS).start()
+    yield server
+    assert server.stop() == 0
+
+
+@contextlib.contextmanager
+def connected(server: Server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as stream:
+        yield stream
+
+
+def read(stream: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := stream.recv(65536):
+            answer += piece
+    return answer
+
+
+def exchange(server: Server, request: bytes) -> bytes:
+    with connected(server) as stream:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            stream.sendall(request)
+        return read(stream)
+
+
+def head(method: str, path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"{method} /api/v1{path} HTTP/1.1", "Host: api.example", *lines, "", ""]).encode()
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(piece[:3]) for piece in answer.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), [
+    (b"nonsense\r\n\r\n", 400),
+    (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n", 400),
+    (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", 400),
+    (b"POST /api/v1/login HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+    (b"POST /api/v1/login HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+    (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+    (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
+])
+def test_what_is_no_http_is_refused_and_closed(server: Server, request_bytes: bytes, status: int) -> None:
+    assert statuses(exchange(server, request_bytes)) == [status]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/login", 405)])
+def test_what_the_router_answers_has_the_headers_of_every_answer(
+    server: Server, method: str, path: str, status: int
+) -> None:
+    answer = exchange(server, head(method, path, "Connection: close")).lower()
+    assert statuses(answer.replace(b"http", b"HTTP")) == [status]
+    assert b"cache-control: no-store" in answer and b"x-content-type-options: nosniff" in answer
+    assert b"referrer-policy: no-referrer" in answer
+
+
+def test_head_is_get_without_a_body(server: Server) -> None:
+    answer = exchange(server, head("HEAD", "/jwks.json", "Connection: close"))
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    assert statuses(answer) == [200] and body == b""
+    assert b"content-type: application/json" in headers.lower()
+
+
+def test_a_body_that_is_too_large_is_not_read_as_the_next_request(server: Server) -> None:
+    inside = head("GET", "/jwks.json", "Connection: close")
+    body = b"x" * 20_000 + inside + b"x" * 2_000_000
+    for framing in (f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"):
+        sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if "chunked" in framing else body
+        start = head("POST", "/login", "Content-Type: application/json", framing)
+        assert statuses(exchange(server, start + sent)) == [413]
+
+
+def test_a_connection_goes_on_after_a_refusal(server: Server) -> None:
+    body = b'{"username": "' + b"x" * 17_000 + b'"}'
+    first = head("POST", "/login", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    last = head("GET", "/jwks.json", "Connection: close")
+    answers = statuses(exchange(server, first + body + last))
+    assert answers in ([413, 200], [413])
+    missing = head("GET", "/session")
+    assert statuses(exchange(server, missing + last)) == [401, 200]
+
+
+def test_a_slow_body_is_a_400_in_time(server: Server) -> None:
+    start = time.monotonic()
+    answer = exchange(server, head("POST", "/login", "Content-Type: application/json", "Content-Length: 100") + b"{")
+    assert statuses(answer) == [400] and b'"bad_request"' in answer
+    assert b"cache-control: no-store" in answer
+    assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /api/v1/session HTTP/1.1\r\nHos", head("GET", "/session")])
+def test_a_silent_client_is_sent_away(server: Server, sent: bytes) -> None:
+    start = time.monotonic()
+    exchange(server, sent)
+    assert time.monotonic() - start < 4
+
+
+def test_one_connection_too_many_waits_for_its_turn(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(connected(server))
+        time.sleep(0.2)
+        # The silent ones are sent away after a second; then it is this one's turn.
+        assert statuses(exchange(server, head("GET", "/jwks.json", "Connection: close"))) == [200]
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server) -> None:
+    for _ in range(20):
+        with connected(server) as stream:
+            stream.sendall(head("POST", "/login", "Content-Type: application/json", "Content-Length: 100") + b"{")
+    assert statuses(exchange(server, head("GET", "/jwks.json", "Connection: close"))) == [200]
+    assert "panic" not in server.logged()
