@@ -30,6 +30,8 @@ const GATHER: Duration = Duration::from_micros(500);
 /// How many entries of the log are folded in one transaction, while nothing else is to be done: less
 /// than a millisecond, which is what a write that comes meanwhile may have to wait.
 const FOLD: usize = 32;
+/// After this long without a write a long log is folded: whoever writes now and then meets no folding.
+const LULL: Duration = Duration::from_millis(20);
 /// After this long without a write the log is folded, however short it is.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -222,15 +224,32 @@ impl Writing {
         Some(())
     }
 
+    /// Whatever waits; an empty group when it is time to fold.
     fn next_group(&mut self) -> Option<Operations> {
         // Those that were answered together are likely to ask together.
-        let mut group = self.queue.take(self.last, GATHER)?;
-        let folds = self.folding.is_some() || self.log.len() >= MANY;
-        if group.is_empty() && !folds {
-            group = self.queue.take(1, QUIET)?;
-        }
-        self.last = group.len().max(1);
+        let gathered = if self.last > 1 {
+            self.queue.take(self.last, GATHER)?
+        } else {
+            Vec::new()
+        };
+        let group = if gathered.is_empty() {
+            self.queue.take(1, self.patience())?
+        } else {
+            gathered
+        };
+        self.last = group.len();
         Some(group)
+    }
+
+    /// How long it must be quiet before the log is folded, or folded further.
+    fn patience(&self) -> Duration {
+        if self.folding.is_some() && self.last == 0 {
+            Duration::ZERO
+        } else if self.folding.is_some() || self.log.len() >= MANY {
+            LULL
+        } else {
+            QUIET
+        }
     }
 
     fn carry_out(&mut self, mut group: Operations) {
