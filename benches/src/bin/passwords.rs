@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use argon2::{Argon2, Block};
 use doorward_benches::{clock, median, percentile};
-use doorward_core::account::Accounts;
 use doorward_core::access_token::NewClaims;
+use doorward_core::account::Accounts;
 use doorward_core::keys::{Algorithm, KeyConfig, KeyRing};
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::{Hashing, Params, Password, PasswordHash, Passwords};
@@ -73,7 +73,8 @@ fn log_in(passwords: &Passwords, count: usize) {
         for _ in 0..2 * THREADS {
             scope.spawn(|| {
                 while take_one(&left) {
-                    block_on(passwords.verify(password(), Some(hash()))).expect("room in the queue");
+                    block_on(passwords.verify(password(), Some(hash())))
+                        .expect("room in the queue");
                 }
             });
         }
@@ -93,9 +94,7 @@ fn password() -> Password {
 /// Of another password, at the default cost.
 fn hash() -> PasswordHash {
     let (salt, tag) = ("c2FsdHNhbHRzYWx0c2FsdA", "A".repeat(43));
-    PasswordHash::from_phc(&format!(
-        "$argon2id$v=19$m=19456,t=2,p=1${salt}${tag}"
-    ))
+    PasswordHash::from_phc(&format!("$argon2id$v=19$m=19456,t=2,p=1${salt}${tag}"))
 }
 
 /// How long `HASHES` hashes take, their memory at hand.
@@ -253,6 +252,7 @@ impl Verifier {
         let config = KeyConfig {
             algorithm: Algorithm::HS256,
             key: None,
+            ..KeyConfig::default()
         };
         let keys = block_on(KeyRing::open(&store, config, Arc::clone(&env)))
             .expect("a store in memory takes keys");
