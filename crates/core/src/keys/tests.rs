@@ -359,7 +359,9 @@ fn a_retired_configured_key_signs_nothing_and_never_joins_again() {
     let next = world.open(own(OTHER_SECRET));
     let token = world.sign(&next);
     assert!(world.verifies(&next, &token));
-    world.prune(&next);
+    let later = world.open(own("9a0364b9e99bb480dd25e1f0284c8555"));
+    world.env.advance(Duration::from_secs(10 * 366 * 24 * 3600));
+    world.prune(&later);
     assert!(world.refused(own(SECRET)).contains("retired"));
 }
 
@@ -451,6 +453,10 @@ fn a_configured_key_in_use_is_not_pruned_by_others() {
         assert!([&a, &b].iter().all(|token| world.verifies(&one, token)));
         assert!([&a, &b].iter().all(|token| world.verifies(&two, token)));
     }
+    // Not by its own process either, after a long sleep.
+    world.env.advance(world.policy.session_ttl * 3);
+    world.prune(&one);
+    assert!(world.verifies(&one, &world.sign(&one)));
 }
 
 #[test]
@@ -622,6 +628,23 @@ fn a_wrong_or_missing_seal_secret_refuses_to_start_and_changes_nothing() {
         }
         assert_eq!(world.store.keys().block_on().unwrap(), node.rows());
     }
+}
+
+#[test]
+fn one_sealed_key_is_enough_to_ask_for_the_seal_secret() {
+    let world = World::new();
+    let node = world.open(KeyConfig::default());
+    let seal = Seal::new(SEAL.as_bytes()).unwrap();
+    let one = StoredKey {
+        id: KeyId(1),
+        ..only(&node, Purpose::Access)
+    };
+    let one = seal.seal(&one, &*world.env).unwrap();
+    let added = world.store.add_key(one, false).block_on();
+    assert_eq!(added.unwrap(), Write::Done);
+    let error = world.refused(KeyConfig::default());
+    assert!(error.contains("seal_secret is missing"), "{error}");
+    assert!(world.reload(&node).is_err());
 }
 
 #[test]
