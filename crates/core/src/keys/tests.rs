@@ -453,7 +453,13 @@ fn a_configured_key_in_use_is_not_pruned_by_others() {
         assert!([&a, &b].iter().all(|token| world.verifies(&one, token)));
         assert!([&a, &b].iter().all(|token| world.verifies(&two, token)));
     }
-    // Not by its own process either, after a long sleep.
+}
+
+#[test]
+fn a_configured_key_is_not_pruned_by_its_own_process_after_a_long_sleep() {
+    let world = World::new();
+    let (one, _) = (world.open(own(SECRET)), world.open(own(OTHER_SECRET)));
+    world.reload(&one).unwrap();
     world.env.advance(world.policy.session_ttl * 3);
     world.prune(&one);
     assert!(world.verifies(&one, &world.sign(&one)));
