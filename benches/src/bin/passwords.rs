@@ -252,6 +252,7 @@ impl Verifier {
         let config = KeyConfig {
             algorithm: Algorithm::HS256,
             key: None,
+            ..KeyConfig::default()
         };
         let keys = block_on(KeyRing::open(&store, config, Arc::clone(&env)))
             .expect("a store in memory takes keys");

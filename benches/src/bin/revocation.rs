@@ -53,6 +53,7 @@ impl Bench {
         let config = KeyConfig {
             algorithm: Algorithm::HS256,
             key: None,
+            ..KeyConfig::default()
         };
         let keys = pollster::block_on(KeyRing::open(&store, config, Arc::clone(&env)))
             .expect("a store in memory takes keys");

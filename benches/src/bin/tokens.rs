@@ -99,6 +99,7 @@ impl Bench {
         let config = KeyConfig {
             algorithm,
             key: None,
+            ..KeyConfig::default()
         };
         let keys = pollster::block_on(KeyRing::open(&store, config, env))
             .expect("a store in memory takes keys");

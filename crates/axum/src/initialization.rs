@@ -219,7 +219,8 @@ async fn clean_up(service: &Service) {
 #[derive(Default)]
 struct Told {
     failing: bool,
-    slow: Option<Option<String>>,
+    slow: Option<String>,
+    fast: bool,
 }
 
 impl Told {
@@ -234,20 +235,22 @@ impl Told {
         }
     }
 
+    /// Which bound holds for processes that share the store.
     fn spread(&mut self, slow: Option<String>) {
-        if self.slow.as_ref() == Some(&slow) {
+        let told = self.fast || self.slow.is_some();
+        if told && self.slow == slow {
             return;
         }
-        match &slow {
-            None => {
-                tracing::info!("other processes on this machine hear of ended sessions at once")
-            }
-            Some(reason) => tracing::warn!(
+        if let Some(reason) = &slow {
+            tracing::warn!(
                 reason,
-                "other processes hear of ended sessions within a second, by polling"
-            ),
+                "other processes hear of ended sessions within a second"
+            );
+        } else {
+            tracing::info!("other processes on this machine hear of ended sessions at once");
         }
-        self.slow = Some(slow);
+        self.fast = slow.is_none();
+        self.slow = slow;
     }
 }
 

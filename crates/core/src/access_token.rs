@@ -115,21 +115,22 @@ impl NewClaims<'_> {
     }
 }
 
-/// Refuses claims that a host may not add: no object, over 1 KiB, a registered name, a name twice.
+/// Refuses claims that a host may not add: no object, over 1 KiB, a registered name, a name twice,
+/// anything that another JSON parser could stumble over (a lone surrogate, a number past all
+/// bounds, 128 levels).
 ///
 /// # Errors
 /// [`Error::BadRequest`].
 pub fn check_custom(json: &str) -> Result<()> {
-    let claims = serde_json::from_str::<Names>(json)
-        .ok()
-        .filter(|_| json.len() <= MAX_CUSTOM);
-    let names = claims.ok_or(Error::BadRequest(
+    let short = Some(json).filter(|json| json.len() <= MAX_CUSTOM);
+    let names = short.and_then(|json| serde_json::from_str::<Names>(json).ok());
+    let names = names.ok_or(Error::BadRequest(
         "claims must be a JSON object of at most 1 KiB",
     ))?;
     if names
         .0
         .iter()
-        .any(|name| REGISTERED.contains(&name.as_ref()))
+        .any(|name| REGISTERED.contains(&name.as_str()))
     {
         return Err(Error::BadRequest("claims must not use a registered name"));
     }
@@ -137,27 +138,27 @@ pub fn check_custom(json: &str) -> Result<()> {
 }
 
 /// The names of an object, each of which must stand once.
-struct Names<'a>(Vec<Cow<'a, str>>);
+struct Names(Vec<String>);
 
-impl<'de> Deserialize<'de> for Names<'de> {
+impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Names<'de>;
+            type Value = Names;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(
                 self,
                 mut map: A,
-            ) -> Result<Names<'de>, A::Error> {
-                let mut names: Vec<Cow<'de, str>> = Vec::new();
+            ) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
-                    map.next_value::<serde::de::IgnoredAny>()?;
-                    if names.iter().any(|other| *other == name) {
+                    map.next_value::<Value>()?;
+                    if names.contains(&name) {
                         return Err(serde::de::Error::custom("a name stands twice"));
                     }
-                    names.push(name.into());
+                    names.push(name);
                 }
                 Ok(Names(names))
             }
@@ -197,18 +198,38 @@ struct Payload<'a> {
     kind: &'a str,
     fresh: u64,
     auth_time: u64,
-    #[serde(borrow, default)]
-    iss: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    aud: Option<Cow<'a, str>>,
-    #[serde(rename = "csrf", borrow, default)]
-    _csrf: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    iss: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    aud: Option<Text<'a>>,
+    #[serde(rename = "csrf", borrow, default, deserialize_with = "present")]
+    _csrf: Option<Text<'a>>,
+}
+
+/// A string, borrowed where it holds no escape.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A claim that may be left out, but not be `null`.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Text<'de>>, D::Error> {
+    Text::deserialize(from).map(Some)
+}
+
+impl<'a> Payload<'a> {
+    /// On its own, serde would take an array for the object, and skip the values of unknown claims
+    /// without a look at their UTF-8 and surrogates.
+    fn read(bytes: &'a [u8]) -> Result<Payload<'a>> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Error::TokenInvalid)?;
+        let fits = text.starts_with('{')
+            && (!text.contains('\\') || serde_json::from_str::<Value>(text).is_ok());
+        let parsed = serde_json::from_str(text).ok().filter(|_| fits);
+        parsed.ok_or(Error::TokenInvalid)
+    }
 }
 
 impl Claims {
     fn parse(payload: Box<[u8]>, policy: &Policy) -> Result<Claims> {
-        let parsed: Payload<'_> =
-            serde_json::from_slice(&payload).map_err(|_| Error::TokenInvalid)?;
+        let parsed = Payload::read(&payload)?;
         let lifetime = parsed
             .exp
             .checked_sub(parsed.iat)
@@ -218,8 +239,8 @@ impl Claims {
             && policy
                 .issuer
                 .as_deref()
-                .is_none_or(|own| parsed.iss.as_deref() == Some(own))
-            && policy.audience.as_deref() == parsed.aud.as_deref();
+                .is_none_or(|own| parsed.iss.as_ref().is_some_and(|iss| iss.0 == own))
+            && policy.audience.as_deref() == parsed.aud.as_ref().map(|aud| &*aud.0);
         if !fits {
             return Err(Error::TokenInvalid);
         }
@@ -349,13 +370,16 @@ impl AccessKey {
         pkcs8.ok_or(FAILED)
     }
 
-    pub(crate) fn of(row: &StoredKey) -> Result<AccessKey, KeyError> {
+    /// The key of a row whose secret, opened, is `secret`.
+    pub(crate) fn of(row: &StoredKey, secret: &[u8]) -> Result<AccessKey, KeyError> {
         const MALFORMED: KeyError =
             KeyError("the private key is not PKCS#8 of the configured algorithm, or too short");
         let algorithm: Algorithm = row.algorithm.parse()?;
-        let secret = &row.secret;
         let pair = match algorithm {
-            Algorithm::HS256 => Some(Pair::Hmac(hmac_key(secret))),
+            Algorithm::HS256 => {
+                let long_enough = secret.len() >= 32;
+                long_enough.then(|| Pair::Hmac(hmac_key(secret)))
+            }
             Algorithm::EdDSA => Ed25519KeyPair::from_pkcs8_maybe_unchecked(secret)
                 .ok()
                 .map(Pair::Ed25519),
@@ -394,6 +418,7 @@ impl AccessKey {
     }
 
     pub(crate) fn sign(&self, claims: &NewClaims<'_>) -> Result<String> {
+        claims.custom.map_or(Ok(()), check_custom)?;
         let mut token = self.header.clone();
         token.push_str(&BASE64URL.encode_to_string(claims.json()));
         let signature = self.signature(token.as_bytes())?;
@@ -422,11 +447,8 @@ impl AccessKey {
         .map_err(|_: aws_lc_rs::error::Unspecified| Error::StoreUnavailable)
     }
 
-    /// Everything but the times. `token` starts with this key's header.
+    /// Everything but size and times. `token` starts with this key's header.
     pub(crate) fn verify(&self, token: &str, policy: &Policy) -> Result<Claims> {
-        if token.len() > MAX_BYTES {
-            return Err(Error::TokenInvalid);
-        }
         let (signed, signature) = token.rsplit_once('.').ok_or(Error::TokenInvalid)?;
         let payload = signed
             .strip_prefix(self.header.as_str())
@@ -549,3 +571,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

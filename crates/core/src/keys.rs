@@ -1,13 +1,17 @@
 //! The key ring: one key of each purpose signs, several verify; JWKS; rotation.
 //!
 //! Guarantees: a key is in the store, and so known to every node after one poll, before it signs
-//! ([`PUBLISH_DELAY`]); a superseded key goes on verifying for as long as its tokens live; a
-//! retired key verifies nothing from the next poll on, and cannot join again. Which key signs is
-//! derived from the rows and the time, so all nodes agree without asking each other.
+//! ([`PUBLISH_DELAY`]), unless there is none that could sign until then; a superseded key goes on
+//! verifying for as long as its tokens live; a retired key verifies nothing from the next poll on,
+//! and cannot join again. Which key signs is derived from the rows and the time, so all nodes agree
+//! without asking each other. With a seal secret the store gets no key in the clear, and an entry
+//! that does not authenticate is ignored; where none does, the ring does not open rather than
+//! replace the keys silently.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,11 +19,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::access_token::{AccessKey, Cache, Claims, NewClaims};
+use crate::access_token::{AccessKey, Cache, Claims, MAX_BYTES, NewClaims};
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result, StoreError};
 use crate::id::{SessionId, TokenId};
 use crate::policy::Policy;
+use crate::seal::{Seal, is_sealed, opened};
 use crate::store::{Store, Write};
 
 /// How long a new key is published before it signs: several polls of every node.
@@ -122,8 +127,8 @@ pub struct StoredKey {
     pub purpose: Purpose,
     /// An [`Algorithm`]'s name; `HS256` for refresh keys.
     pub algorithm: Box<str>,
-    /// PKCS#8 DER of a private key, or the bytes of a secret. Empty for a retired key, which is
-    /// kept to bar it from joining again.
+    /// PKCS#8 DER of a private key, or the bytes of a secret; sealed where there is a seal secret.
+    /// Empty for a retired key, which is kept to bar it from joining again.
     pub secret: Box<[u8]>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -145,7 +150,7 @@ impl fmt::Debug for StoredKey {
     }
 }
 
-/// Which key signs access tokens.
+/// Which key signs access tokens, and how the store keeps keys.
 #[derive(Clone, Default)]
 pub struct KeyConfig {
     /// How access tokens are signed.
@@ -153,6 +158,18 @@ pub struct KeyConfig {
     /// The operator's own key: a secret for HS256, else a private key in PKCS#8 DER. Without one a
     /// key is made and kept in the store.
     pub key: Option<Zeroizing<Vec<u8>>>,
+    /// Seals all keys in the store; those that lie there unsealed are sealed when it is first given.
+    pub seal_secret: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl KeyConfig {
+    fn seal(&self) -> Result<Option<Seal>, KeyError> {
+        if self.seal_secret.is_some() && self.seal_secret == self.key {
+            return Err(KeyError("seal_secret must differ from secret"));
+        }
+        let secret = self.seal_secret.as_deref();
+        secret.map(|secret| Seal::new(secret)).transpose()
+    }
 }
 
 impl fmt::Debug for KeyConfig {
@@ -204,7 +221,12 @@ pub struct KeyRing {
     cache: Cache,
     algorithm: Algorithm,
     configured: Option<KeyId>,
+    seal: Option<Seal>,
     env: Arc<dyn Env>,
+    /// Numbers the reads of the store, and the read that `ring` is from: a slow one may not undo a
+    /// later one.
+    reads: AtomicU64,
+    newest_read: Mutex<u64>,
 }
 
 #[derive(Default)]
@@ -214,50 +236,147 @@ struct Ring {
     refresh: Vec<Arc<RefreshKey>>,
 }
 
+/// How often a change of keys is tried again when other processes change them meanwhile.
+const RETRIES: usize = 4;
+
+const NOT_AUTHENTIC: KeyError = KeyError(
+    "seal_secret opens no key in the store; configure the one that the keys were sealed with",
+);
+const NO_SEAL_SECRET: KeyError =
+    KeyError("seal_secret is missing: the keys in the store are sealed; configure it");
+const RETIRED: KeyError = KeyError("the configured key was retired; configure another one");
+
 impl KeyRing {
     /// Loads the ring, and makes the first keys where there are none. Processes that race agree,
     /// since a store takes only one first key of a purpose.
     ///
     /// # Errors
-    /// The configured key is weak, malformed or was retired; or the store did not answer.
+    /// A configured key or seal secret is weak, malformed, not the store's, or was retired; or the
+    /// store did not answer.
     pub async fn open(
         store: &dyn Store,
         config: KeyConfig,
         env: Arc<dyn Env>,
     ) -> Result<Self, RingError> {
-        let now = env.now();
-        let first = new_key(Purpose::Refresh, Algorithm::HS256, now, now, &*env)?;
-        let _ = store.add_key(first, true).await?;
-        let configured = match config.key {
-            Some(secret) => Some(join(store, config.algorithm, &secret, now).await?),
+        let own = match &config.key {
+            Some(secret) => Some(own_key(config.algorithm, secret, env.now())?),
             None => None,
         };
         let ring = KeyRing {
             ring: ArcSwap::default(),
             cache: Cache::default(),
             algorithm: config.algorithm,
-            configured,
+            configured: own.as_ref().map(|key| key.id),
+            seal: config.seal()?,
             env,
+            reads: AtomicU64::new(0),
+            newest_read: Mutex::new(0),
         };
-        ring.reload(store).await?;
-        if configured.is_none() && ring.signing_key(now).is_err() {
-            let key = new_key(Purpose::Access, config.algorithm, now, now, &*ring.env)?;
-            let _ = store
-                .add_key(key, ring.ring.load().access.is_empty())
-                .await?;
-            ring.reload(store).await?;
+        ring.seal_all(store).await?;
+        ring.take_over(store).await?;
+        ring.ensure(store, Purpose::Refresh).await?;
+        match own {
+            Some(key) => ring.join(store, key).await?,
+            None => ring.ensure(store, Purpose::Access).await?,
         }
         Ok(ring)
+    }
+
+    /// Seals what lies in the store unsealed, all at once, if nothing there is sealed yet. After
+    /// that an unsealed entry is somebody else's, and is ignored.
+    async fn seal_all(&self, store: &dyn Store) -> Result<(), RingError> {
+        for _ in 0..RETRIES {
+            let mut rows = store.keys().await?;
+            rows.retain(|row| !row.retired);
+            if self.seal.is_none() || rows.is_empty() || rows.iter().any(is_sealed) {
+                return Ok(());
+            }
+            let sealed: Result<Vec<_>, _> = rows.iter().map(|row| self.sealed(row)).collect();
+            if store.update_keys(sealed?).await? == Write::Done {
+                return Ok(());
+            }
+        }
+        Err(StoreError("the keys changed while they were sealed".into()).into())
+    }
+
+    fn sealed(&self, row: &StoredKey) -> Result<StoredKey, KeyError> {
+        match &self.seal {
+            Some(seal) => seal.seal(row, &*self.env),
+            None => Ok(row.clone()),
+        }
+    }
+
+    /// Makes a key where none fits. Of a purpose's first key there is only one.
+    async fn ensure(&self, store: &dyn Store, purpose: Purpose) -> Result<(), RingError> {
+        for only_if_none in [true, false] {
+            if self.ring.load().has(purpose, self.algorithm_of(purpose)) {
+                break;
+            }
+            let key = self.new_key(purpose, self.first_signs(purpose))?;
+            let _ = store.add_key(self.sealed(&key)?, only_if_none).await?;
+            self.take_over(store).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the operator's own key, so that every process on the store verifies its tokens.
+    async fn join(&self, store: &dyn Store, mut own: StoredKey) -> Result<(), RingError> {
+        for only_if_none in [true, false] {
+            if self.ring.load().row(own.id).is_some() {
+                break;
+            }
+            own.signs_from = self.first_signs(Purpose::Access);
+            let _ = store.add_key(self.sealed(&own)?, only_if_none).await?;
+            self.take_over(store).await?;
+        }
+        match self.ring.load().row(own.id) {
+            Some(row) if row.retired => Err(RETIRED.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// From when a key signs that is new now: at once, if no other could until it is known to all.
+    fn first_signs(&self, purpose: Purpose) -> Timestamp {
+        let now = self.env.now();
+        if self.ring.load().live(purpose).next().is_some() {
+            now + PUBLISH_DELAY
+        } else {
+            now
+        }
+    }
+
+    fn algorithm_of(&self, purpose: Purpose) -> Algorithm {
+        match purpose {
+            Purpose::Access => self.algorithm,
+            Purpose::Refresh => Algorithm::HS256,
+        }
     }
 
     /// Takes over what the store has now. Rows that cannot be read are ignored.
     ///
     /// # Errors
-    /// The store did not answer; the ring stays as it was.
+    /// The store did not answer, or its keys are sealed otherwise; the ring stays as it was.
     pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
+        self.take_over(store).await.map_err(|error| match error {
+            RingError::Key(error) => StoreError(error.0.into()),
+            RingError::Store(error) => error,
+        })
+    }
+
+    async fn take_over(&self, store: &dyn Store) -> Result<(), RingError> {
+        let read = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
         let rows = store.keys().await?;
+        let mut newest = self
+            .newest_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if read < *newest {
+            return Ok(());
+        }
+        *newest = read;
         if rows != self.ring.load().rows {
-            self.ring.store(Arc::new(Ring::of(rows)));
+            self.ring
+                .store(Arc::new(Ring::of(rows, self.seal.as_ref())?));
             self.cache.flush();
         }
         Ok(())
@@ -269,10 +388,9 @@ impl KeyRing {
     /// [`Error::StoreUnavailable`]: there is none, which only a damaged store can bring about.
     pub fn current_refresh(&self, now: Timestamp) -> Result<Arc<RefreshKey>> {
         let ring = self.ring.load();
-        let id = ring
-            .signing(Purpose::Refresh, now)
-            .ok_or(Error::StoreUnavailable)?;
-        ring.refresh_key(id).ok_or(Error::StoreUnavailable)
+        let id = ring.signing(Purpose::Refresh, Algorithm::HS256, now);
+        id.and_then(|id| ring.refresh_key(id))
+            .ok_or(Error::StoreUnavailable)
     }
 
     /// A refresh key by its id.
@@ -291,15 +409,19 @@ impl KeyRing {
 
     fn signing_key(&self, now: Timestamp) -> Result<Arc<AccessKey>> {
         let ring = self.ring.load();
-        let id = self
-            .configured
-            .or_else(|| ring.signing_access(self.algorithm, now));
-        let key = id.and_then(|id| ring.access.iter().find(|key| key.id() == id));
-        key.cloned().ok_or(Error::StoreUnavailable)
+        let id = match self.configured {
+            Some(own) if ring.waits(own, now)? => {
+                ring.signing(Purpose::Access, self.algorithm, now)
+            }
+            Some(own) => Some(own),
+            None => ring.signing(Purpose::Access, self.algorithm, now),
+        };
+        id.and_then(|id| ring.access_key(id))
+            .ok_or(Error::StoreUnavailable)
     }
 
     /// Verifies an access token: form, signature, type, issuer, audience, times. Not whether its
-    /// session ended.
+    /// session ended. A ring serves one policy: what was verified once is only asked for its times.
     ///
     /// # Errors
     /// [`Error::TokenInvalid`], [`Error::TokenExpired`].
@@ -327,6 +449,9 @@ impl KeyRing {
     }
 
     fn verify_signed(&self, token: &str, policy: &Policy) -> Result<Claims> {
+        if token.len() > MAX_BYTES {
+            return Err(Error::TokenInvalid);
+        }
         let ring = self.ring.load();
         let key = ring.access.iter().find(|key| key.made(token));
         let key = key.ok_or(Error::TokenInvalid)?;
@@ -345,67 +470,87 @@ impl KeyRing {
     /// Adds a key that will sign once every node knows it.
     ///
     /// # Errors
-    /// The store did not answer.
+    /// Another key than the ring's own signs, or the store did not answer.
     pub async fn rotate(&self, store: &dyn Store, purpose: Purpose) -> Result<KeyId, RingError> {
-        let now = self.env.now();
-        let algorithm = match purpose {
-            Purpose::Access => self.algorithm,
-            Purpose::Refresh => Algorithm::HS256,
-        };
-        let key = new_key(purpose, algorithm, now, now + PUBLISH_DELAY, &*self.env)?;
-        let id = key.id;
-        let _ = store.add_key(key, false).await?;
-        self.reload(store).await?;
-        Ok(id)
+        if purpose == Purpose::Access && self.configured.is_some() {
+            return Err(KeyError(
+                "access tokens are signed by the configured key; configure another one instead",
+            )
+            .into());
+        }
+        self.take_over(store).await?;
+        let key = self.new_key(purpose, self.env.now() + PUBLISH_DELAY)?;
+        let _ = store.add_key(self.sealed(&key)?, false).await?;
+        self.take_over(store).await?;
+        Ok(key.id)
     }
 
-    /// Drops a key at once, for logout too. If it was the one that signs, another takes its place.
+    /// Drops a key at once, for logout too. If no other could sign, a new one takes its place first,
+    /// unless it is the configured one.
     ///
     /// # Errors
     /// No such key, or the store did not answer.
     pub async fn retire(&self, store: &dyn Store, id: KeyId) -> Result<(), RingError> {
-        self.reload(store).await?;
-        let row = self.rows().into_iter().find(|row| row.id == id);
+        self.take_over(store).await?;
+        let row = self.ring.load().row(id).cloned();
         let row = row.ok_or(KeyError("no key with this id; `keys list` shows them"))?;
-        let purpose = row.purpose;
-        let _ = store
-            .update_key(StoredKey {
-                secret: [].into(),
-                retired: true,
-                ..row
-            })
-            .await?;
-        self.reload(store).await?;
-        let now = self.env.now();
-        let signs = match purpose {
-            Purpose::Access => self.signing_key(now).is_ok(),
-            Purpose::Refresh => self.current_refresh(now).is_ok(),
-        };
-        if !signs && self.configured != Some(id) {
-            let algorithm = if purpose == Purpose::Access {
-                self.algorithm
-            } else {
-                Algorithm::HS256
-            };
-            let _ = store
-                .add_key(new_key(purpose, algorithm, now, now, &*self.env)?, false)
-                .await?;
-            self.reload(store).await?;
+        if row.retired {
+            return Ok(());
         }
-        Ok(())
+        let purpose = row.purpose;
+        let others = self.ring.load().live(purpose).any(|row| row.id != id);
+        if !others && self.configured != Some(id) {
+            let key = self.new_key(purpose, self.env.now())?;
+            let _ = store.add_key(self.sealed(&key)?, false).await?;
+        }
+        let retired = StoredKey {
+            secret: [].into(),
+            retired: true,
+            ..row
+        };
+        let _ = store.update_keys(vec![retired]).await?;
+        self.take_over(store).await
     }
 
-    /// Removes keys whose last token was over a longest session ago.
+    /// Removes keys whose last token was over a longest session ago. The configured one stays: long
+    /// before other processes would remove it, it counts as new again. Retired ones stay as well,
+    /// without their secret.
     ///
     /// # Errors
     /// The store did not answer.
     pub async fn prune(&self, store: &dyn Store, policy: &Policy) -> Result<(), StoreError> {
         let now = self.env.now();
+        let span = policy.session_ttl + policy.revocation_span();
         let ring = self.ring.load_full();
-        for id in ring.outlived(now - policy.session_ttl - policy.revocation_span()) {
-            let _ = store.remove_key(id).await?;
+        for row in ring.outlived(now - span) {
+            if Some(row.id) != self.configured {
+                let _ = store.remove_key(row.id).await?;
+            }
+        }
+        let mut old = ring.outlived(now - span / 2);
+        if let Some(own) = old.find(|row| Some(row.id) == self.configured) {
+            let renewed = StoredKey {
+                signs_from: now,
+                ..own.clone()
+            };
+            let _ = store.update_keys(vec![renewed]).await?;
         }
         Ok(())
+    }
+
+    fn new_key(&self, purpose: Purpose, signs_from: Timestamp) -> Result<StoredKey, KeyError> {
+        let algorithm = self.algorithm_of(purpose);
+        let mut id = [0; 8];
+        self.env.fill(&mut id);
+        Ok(StoredKey {
+            id: KeyId(u64::from_be_bytes(id)),
+            purpose,
+            algorithm: algorithm.name().into(),
+            secret: AccessKey::generate(algorithm, &*self.env)?,
+            created_at: self.env.now(),
+            signs_from,
+            retired: false,
+        })
     }
 
     /// Every key.
@@ -424,76 +569,105 @@ impl KeyRing {
 }
 
 impl Ring {
-    fn of(rows: Vec<StoredKey>) -> Ring {
-        let live = |purpose| {
-            rows.iter()
-                .filter(move |row| row.purpose == purpose && !row.retired)
-        };
-        let access = live(Purpose::Access).filter_map(|row| AccessKey::of(row).ok().map(Arc::new));
-        let refresh =
-            live(Purpose::Refresh).map(|row| Arc::new(RefreshKey::new(row.id, &row.secret)));
-        Ring {
-            access: access.collect(),
-            refresh: refresh.collect(),
-            rows,
+    fn of(rows: Vec<StoredKey>, seal: Option<&Seal>) -> Result<Ring, KeyError> {
+        let mut ring = Ring::default();
+        for purpose in [Purpose::Access, Purpose::Refresh] {
+            let live = rows.iter().filter(|row| row.purpose == purpose);
+            let live: Vec<_> = live.filter(|row| !row.retired).collect();
+            if seal.is_none() && live.iter().any(|row| is_sealed(row)) {
+                return Err(NO_SEAL_SECRET);
+            }
+            let secrets = live.iter().map(|row| (row, opened(seal, row)));
+            let opened: Vec<_> = secrets.filter_map(|(row, s)| Some((row, s?))).collect();
+            if opened.is_empty() && !live.is_empty() {
+                return Err(NOT_AUTHENTIC);
+            }
+            for (row, secret) in opened {
+                ring.take(row, &secret);
+            }
         }
+        Ok(Ring { rows, ..ring })
+    }
+
+    fn take(&mut self, row: &StoredKey, secret: &[u8]) {
+        match row.purpose {
+            Purpose::Access => {
+                let key = AccessKey::of(row, secret).ok();
+                self.access.extend(key.map(Arc::new));
+            }
+            Purpose::Refresh if secret.len() >= 32 => {
+                self.refresh.push(Arc::new(RefreshKey::new(row.id, secret)));
+            }
+            Purpose::Refresh => {}
+        }
+    }
+
+    fn row(&self, id: KeyId) -> Option<&StoredKey> {
+        self.rows.iter().find(|row| row.id == id)
+    }
+
+    fn access_key(&self, id: KeyId) -> Option<Arc<AccessKey>> {
+        self.access.iter().find(|key| key.id() == id).cloned()
     }
 
     fn refresh_key(&self, id: KeyId) -> Option<Arc<RefreshKey>> {
         self.refresh.iter().find(|key| key.id() == id).cloned()
     }
 
-    /// The newest key that may sign at `now`; before the very first one's time, that one.
-    fn signing(&self, purpose: Purpose, now: Timestamp) -> Option<KeyId> {
-        newest(
-            self.rows
-                .iter()
-                .filter(|row| row.purpose == purpose && !row.retired),
-            now,
-        )
-    }
-
-    fn signing_access(&self, algorithm: Algorithm, now: Timestamp) -> Option<KeyId> {
-        let fits = |row: &&StoredKey| {
-            row.purpose == Purpose::Access && !row.retired && *row.algorithm == *algorithm.name()
+    /// The rows behind keys that verify.
+    fn live(&self, purpose: Purpose) -> impl Iterator<Item = &StoredKey> + Clone {
+        let usable = move |row: &&StoredKey| match purpose {
+            Purpose::Access => self.access.iter().any(|key| key.id() == row.id),
+            Purpose::Refresh => self.refresh.iter().any(|key| key.id() == row.id),
         };
-        newest(self.rows.iter().filter(fits), now)
+        self.rows.iter().filter(usable)
     }
 
-    /// Keys, retired ones too, that were superseded before `long_ago`.
-    fn outlived(&self, long_ago: Timestamp) -> Vec<KeyId> {
-        let superseded = |old: &StoredKey| {
-            self.rows.iter().any(|new| {
-                new.purpose == old.purpose
-                    && new.algorithm == old.algorithm
+    fn has(&self, purpose: Purpose, algorithm: Algorithm) -> bool {
+        self.live(purpose)
+            .any(|row| *row.algorithm == *algorithm.name())
+    }
+
+    /// Whether a key that joined is too new to sign.
+    fn waits(&self, id: KeyId, now: Timestamp) -> Result<bool> {
+        let row = self.row(id).filter(|row| !row.retired);
+        let row = row.ok_or(Error::StoreUnavailable)?;
+        Ok(row.signs_from > now)
+    }
+
+    /// The newest key whose time to sign has come; one of `algorithm` if there is any. Before the
+    /// very first one's time, that one.
+    fn signing(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Option<KeyId> {
+        let order = |row: &&StoredKey| (row.signs_from, row.id);
+        let due = self.live(purpose).filter(|row| row.signs_from <= now);
+        let fitting = due
+            .clone()
+            .filter(|row| *row.algorithm == *algorithm.name());
+        let newest = fitting
+            .max_by_key(order)
+            .or_else(|| due.max_by_key(order))
+            .or_else(|| self.live(purpose).min_by_key(order));
+        newest.map(|row| row.id)
+    }
+
+    /// Keys that were superseded before `long_ago`.
+    fn outlived(&self, long_ago: Timestamp) -> impl Iterator<Item = &StoredKey> {
+        let superseded = move |old: &&StoredKey| {
+            self.live(old.purpose).any(|new| {
+                new.algorithm == old.algorithm
                     && new.signs_from > old.signs_from
                     && new.signs_from < long_ago
             })
         };
         self.rows
             .iter()
-            .filter(|row| superseded(row))
-            .map(|row| row.id)
-            .collect()
+            .filter(|row| !row.retired)
+            .filter(superseded)
     }
 }
 
-fn newest<'a>(rows: impl Iterator<Item = &'a StoredKey> + Clone, now: Timestamp) -> Option<KeyId> {
-    let order = |row: &&StoredKey| (row.signs_from, row.id);
-    let signing = rows
-        .clone()
-        .filter(|row| row.signs_from <= now)
-        .max_by_key(order);
-    signing.or_else(|| rows.min_by_key(order)).map(|row| row.id)
-}
-
-/// Publishes the operator's own key, so that every process on the store verifies its tokens.
-async fn join(
-    store: &dyn Store,
-    algorithm: Algorithm,
-    secret: &[u8],
-    now: Timestamp,
-) -> Result<KeyId, RingError> {
+/// The row of the operator's own key; its id follows from its secret.
+fn own_key(algorithm: Algorithm, secret: &[u8], now: Timestamp) -> Result<StoredKey, KeyError> {
     if algorithm == Algorithm::HS256 {
         check_secret(secret)?;
     }
@@ -503,9 +677,8 @@ async fn join(
         .finalize();
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);
-    let id = KeyId(u64::from_be_bytes(id));
     let row = StoredKey {
-        id,
+        id: KeyId(u64::from_be_bytes(id)),
         purpose: Purpose::Access,
         algorithm: algorithm.name().into(),
         secret: secret.into(),
@@ -513,37 +686,8 @@ async fn join(
         signs_from: now,
         retired: false,
     };
-    AccessKey::of(&row)?;
-    if store.add_key(row, false).await? == Write::Lost
-        && store
-            .keys()
-            .await?
-            .iter()
-            .any(|row| row.id == id && row.retired)
-    {
-        return Err(KeyError("the configured key was retired; configure another one").into());
-    }
-    Ok(id)
-}
-
-fn new_key(
-    purpose: Purpose,
-    algorithm: Algorithm,
-    now: Timestamp,
-    signs_from: Timestamp,
-    env: &dyn Env,
-) -> Result<StoredKey, KeyError> {
-    let mut id = [0; 8];
-    env.fill(&mut id);
-    Ok(StoredKey {
-        id: KeyId(u64::from_be_bytes(id)),
-        purpose,
-        algorithm: algorithm.name().into(),
-        secret: AccessKey::generate(algorithm, env)?,
-        created_at: now,
-        signs_from,
-        retired: false,
-    })
+    AccessKey::of(&row, secret)?;
+    Ok(row)
 }
 
 /// The MAC key behind refresh tokens.
@@ -600,3 +744,6 @@ impl RefreshKey {
 pub(crate) fn hmac_key(secret: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //!
 //! 1. [`session`]: the row, and its one decision, [`session::Session::refresh`].
 //! 2. [`refresh_token`] and [`access_token`]: what clients hold.
-//! 3. [`keys`]: the ring that signs and verifies them.
+//! 3. [`keys`]: the ring that signs and verifies them; `seal`: how a store may keep it.
 //! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
@@ -24,6 +24,7 @@ pub mod password;
 pub mod policy;
 pub mod refresh_token;
 pub mod revocation;
+mod seal;
 pub mod service;
 pub mod session;
 pub mod store;

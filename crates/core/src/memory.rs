@@ -309,10 +309,18 @@ impl KeyStore for MemoryStore {
         Ok(done(fits))
     }
 
-    async fn update_key(&self, key: StoredKey) -> StoreResult<Write> {
+    async fn update_keys(&self, keys: Vec<StoredKey>) -> StoreResult<Write> {
         let mut tables = self.tables();
-        let old = tables.keys.iter_mut().find(|old| old.id == key.id);
-        Ok(done(old.map(|old| *old = key).is_some()))
+        let mut updated = tables.keys.clone();
+        let all = keys.into_iter().all(|key| {
+            let old = updated.iter_mut().find(|old| old.id == key.id);
+            let old = old.filter(|old| !old.retired);
+            old.map(|old| *old = key).is_some()
+        });
+        if all {
+            tables.keys = updated;
+        }
+        Ok(done(all))
     }
 
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use argon2::{Argon2, Block};
 use base64_simd::STANDARD_NO_PAD as BASE64;
 use futures_channel::oneshot;
@@ -189,16 +190,25 @@ pub struct Verified {
 pub struct Passwords {
     hashing: Hashing,
     env: Arc<dyn Env>,
-    pool: Mutex<Option<(u32, Arc<Pool>)>>,
-    hashes: Arc<AtomicU64>,
+    /// Swapped without a lock: a child that was forked while a thread held one would wait forever.
+    pool: ArcSwapOption<Pool>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    hashes: AtomicU64,
+    memory: AtomicU64,
 }
 
 struct Pool {
+    /// Whose threads they are.
+    process: u32,
     queue: Mutex<Queue>,
     work: Condvar,
     hashing: Hashing,
     env: Arc<dyn Env>,
-    hashes: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Default)]
@@ -207,6 +217,13 @@ struct Queue {
     closed: bool,
     /// Milliseconds that the last hash took, for `Retry-After`.
     last: u64,
+}
+
+impl Queue {
+    /// What nobody waits for any more is not computed.
+    fn skip_abandoned(&mut self) {
+        self.jobs.retain(|job| !job.task.is_abandoned());
+    }
 }
 
 struct Job {
@@ -240,8 +257,8 @@ impl Passwords {
         Passwords {
             hashing,
             env,
-            pool: Mutex::default(),
-            hashes: Arc::default(),
+            pool: ArcSwapOption::empty(),
+            counts: Arc::default(),
         }
     }
 
@@ -254,7 +271,13 @@ impl Passwords {
     /// How many hashes were computed.
     #[must_use]
     pub fn hashes(&self) -> u64 {
-        self.hashes.load(Ordering::Relaxed)
+        self.counts.hashes.load(Ordering::Relaxed)
+    }
+
+    /// How much memory the threads hold now, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.counts.memory.load(Ordering::Relaxed)
     }
 
     /// Hashes a new password.
@@ -281,7 +304,7 @@ impl Passwords {
     fn submit(&self, task: Task) -> Result<()> {
         let pool = self.pool();
         let mut queue = pool.lock();
-        queue.jobs.retain(|job| !job.task.is_abandoned());
+        queue.skip_abandoned();
         if queue.jobs.len() >= self.hashing.queue {
             let millis = queue.last.max(10) * queue.jobs.len() as u64;
             let wait = Duration::from_millis(millis / self.hashing.threads.max(1) as u64);
@@ -298,24 +321,30 @@ impl Passwords {
         Ok(())
     }
 
-    /// The threads of this process: a forked child starts its own.
+    /// The threads of this process: a forked child starts its own. Of callers that start them at
+    /// once, one prevails.
     fn pool(&self) -> Arc<Pool> {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
-        match &*pool {
-            Some((of, pool)) if *of == process => Arc::clone(pool),
-            _ => {
-                let started = Pool::start(&self.hashing, &self.env, &self.hashes);
-                *pool = Some((process, Arc::clone(&started)));
-                started
-            }
+        let own = |pool: &&Arc<Pool>| pool.process == process;
+        let known = self.pool.load();
+        if let Some(pool) = known.as_ref().filter(own) {
+            return Arc::clone(pool);
         }
+        let new = Pool::new(self, process);
+        let before = self.pool.compare_and_swap(&known, Some(Arc::clone(&new)));
+        if let Some(pool) = before.as_ref().filter(own) {
+            return Arc::clone(pool);
+        }
+        new.start();
+        new
     }
 }
 
 impl Drop for Passwords {
     fn drop(&mut self) {
-        if let Some((_, pool)) = &*self.pool.lock().unwrap_or_else(PoisonError::into_inner) {
+        let pool = self.pool.load();
+        let own = |pool: &&Arc<Pool>| pool.process == std::process::id();
+        if let Some(pool) = pool.as_ref().filter(own) {
             pool.lock().closed = true;
             pool.work.notify_all();
         }
@@ -327,21 +356,24 @@ const OVERLOADED: Error = Error::Overloaded {
 };
 
 impl Pool {
-    fn start(hashing: &Hashing, env: &Arc<dyn Env>, hashes: &Arc<AtomicU64>) -> Arc<Pool> {
-        let pool = Arc::new(Pool {
+    fn new(of: &Passwords, process: u32) -> Arc<Pool> {
+        Arc::new(Pool {
+            process,
             queue: Mutex::default(),
             work: Condvar::new(),
-            hashing: hashing.clone(),
-            env: Arc::clone(env),
-            hashes: Arc::clone(hashes),
-        });
-        for number in 0..=hashing.threads.clamp(1, 64) {
-            let pool = Arc::clone(&pool);
+            hashing: of.hashing.clone(),
+            env: Arc::clone(&of.env),
+            counts: Arc::clone(&of.counts),
+        })
+    }
+
+    fn start(self: &Arc<Self>) {
+        for number in 0..=self.hashing.threads.clamp(1, 64) {
+            let pool = Arc::clone(self);
             let builder = std::thread::Builder::new().name("doorward-hash".into());
             // A thread that cannot be had is done without; with none, callers time out.
             let _ = builder.spawn(move || pool.run(number == 0));
         }
-        pool
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -355,7 +387,7 @@ impl Pool {
             // Linux gives each thread a priority of its own.
             let _ = rustix::process::setpriority_process(Some(thread), 19);
         }
-        let mut memory = Vec::new();
+        let mut memory = Memory::new(&self.counts);
         while let Some(job) = self.next(stragglers, &mut memory) {
             let from = self.env.now();
             self.carry_out(job.task, &mut memory);
@@ -365,12 +397,13 @@ impl Pool {
     }
 
     /// The next job; `None` when the pool is closed. Gives the memory back after a quiet time.
-    fn next(&self, stragglers: bool, memory: &mut Vec<Block>) -> Option<Job> {
+    fn next(&self, stragglers: bool, memory: &mut Memory) -> Option<Job> {
         let mut queue = self.lock();
         loop {
             if queue.closed {
                 return None;
             }
+            queue.skip_abandoned();
             let due = |job: &Job| {
                 !stragglers
                     || self.env.now().since(job.since) > crate::env::millis(self.hashing.patience)
@@ -389,12 +422,12 @@ impl Pool {
                 .unwrap_or_else(PoisonError::into_inner);
             queue = woken;
             if waited.timed_out() && queue.jobs.is_empty() {
-                *memory = Vec::new();
+                memory.release();
             }
         }
     }
 
-    fn carry_out(&self, task: Task, memory: &mut Vec<Block>) {
+    fn carry_out(&self, task: Task, memory: &mut Memory) {
         match task {
             Task::Hash(password, reply) => drop(reply.send(self.hash(&password, memory))),
             Task::Verify(password, hash, reply) => {
@@ -403,7 +436,7 @@ impl Pool {
         }
     }
 
-    fn hash(&self, password: &Password, memory: &mut Vec<Block>) -> Result<PasswordHash> {
+    fn hash(&self, password: &Password, memory: &mut Memory) -> Result<PasswordHash> {
         let mut salt = [0; SALT];
         self.env.fill(&mut salt);
         let params = self.hashing.params;
@@ -422,7 +455,7 @@ impl Pool {
         &self,
         password: &Password,
         hash: Option<&PasswordHash>,
-        memory: &mut Vec<Block>,
+        memory: &mut Memory,
     ) -> Result<Verified> {
         let stored = hash.and_then(Phc::parse);
         let known = stored.is_some();
@@ -446,25 +479,61 @@ impl Pool {
         params: Params,
         password: &Password,
         salt: &[u8],
-        memory: &mut Vec<Block>,
+        memory: &mut Memory,
     ) -> Option<[u8; TAG]> {
         let kernel = params.kernel()?;
-        let blocks = kernel.params().block_count();
-        if memory.len() < blocks {
-            memory.try_reserve_exact(blocks - memory.len()).ok()?;
-            memory.resize(blocks, Block::default());
-        }
+        let blocks = memory.at_least(kernel.params().block_count())?;
         let mut tag = [0; TAG];
         kernel
-            .hash_password_into_with_memory(
-                password.0.as_bytes(),
-                salt,
-                &mut tag,
-                &mut memory[..blocks],
-            )
+            .hash_password_into_with_memory(password.0.as_bytes(), salt, &mut tag, blocks)
             .ok()?;
-        self.hashes.fetch_add(1, Ordering::Relaxed);
+        self.counts.hashes.fetch_add(1, Ordering::Relaxed);
         Some(tag)
+    }
+}
+
+/// What a thread hashes in: kept from one job to the next.
+struct Memory {
+    blocks: Vec<Block>,
+    counts: Arc<Counts>,
+}
+
+impl Memory {
+    fn new(counts: &Arc<Counts>) -> Self {
+        Memory {
+            blocks: Vec::new(),
+            counts: Arc::clone(counts),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.blocks.len() * Block::SIZE) as u64
+    }
+
+    /// `None`: the machine has no more.
+    fn at_least(&mut self, blocks: usize) -> Option<&mut [Block]> {
+        let before = self.bytes();
+        if self.blocks.len() < blocks {
+            let more = blocks - self.blocks.len();
+            self.blocks.try_reserve_exact(more).ok()?;
+            self.blocks.resize(blocks, Block::default());
+        }
+        let more = self.bytes() - before;
+        self.counts.memory.fetch_add(more, Ordering::Relaxed);
+        Some(&mut self.blocks[..blocks])
+    }
+
+    fn release(&mut self) {
+        self.counts
+            .memory
+            .fetch_sub(self.bytes(), Ordering::Relaxed);
+        self.blocks = Vec::new();
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -506,130 +575,10 @@ impl Phc {
             .ok()
             .filter(|salt| salt.len() >= 8)?;
         let tag = BASE64.decode_to_vec(tag).ok()?.try_into().ok()?;
-        params.is_bearable().then_some(Phc { params, salt, tag })
+        params.kernel()?;
+        Some(Phc { params, salt, tag })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::SystemEnv;
-
-    fn passwords(params: Params) -> Passwords {
-        let hashing = Hashing {
-            params,
-            threads: 1,
-            ..Hashing::default()
-        };
-        Passwords::new(hashing, Arc::new(SystemEnv))
-    }
-
-    fn typed(text: &str) -> Password {
-        Password::new(text).unwrap()
-    }
-
-    #[test]
-    fn a_password_matches_its_own_hash_only() {
-        let passwords = passwords(Params::FAST_FOR_TESTS);
-        pollster::block_on(async {
-            let hash = passwords.hash(typed("correct horse")).await.unwrap();
-            let right = passwords
-                .verify(typed("correct horse"), Some(hash.clone()))
-                .await
-                .unwrap();
-            assert_eq!(
-                right,
-                Verified {
-                    matches: true,
-                    rehash: None
-                }
-            );
-            let wrong = passwords
-                .verify(typed("correct house"), Some(hash))
-                .await
-                .unwrap();
-            assert!(!wrong.matches);
-            assert!(!passwords.verify(typed("x"), None).await.unwrap().matches);
-        });
-        assert_eq!(passwords.hashes(), 4);
-    }
-
-    #[test]
-    fn a_hash_of_another_cost_is_replaced() {
-        let stronger = Params {
-            iterations: 2,
-            ..Params::FAST_FOR_TESTS
-        };
-        pollster::block_on(async {
-            let old = passwords(Params::FAST_FOR_TESTS)
-                .hash(typed("secret"))
-                .await
-                .unwrap();
-            let new = passwords(stronger)
-                .verify(typed("secret"), Some(old))
-                .await
-                .unwrap();
-            assert!(new.matches);
-            assert!(
-                new.rehash
-                    .unwrap()
-                    .as_str()
-                    .starts_with("$argon2id$v=19$m=8,t=2,p=1$")
-            );
-        });
-    }
-
-    #[test]
-    fn composed_and_decomposed_spellings_are_one_password() {
-        let passwords = passwords(Params::FAST_FOR_TESTS);
-        pollster::block_on(async {
-            let hash = passwords.hash(typed("caf\u{e9}")).await.unwrap();
-            assert!(
-                passwords
-                    .verify(typed("cafe\u{301}"), Some(hash))
-                    .await
-                    .unwrap()
-                    .matches
-            );
-        });
-    }
-
-    #[test]
-    fn a_hash_that_would_eat_the_machine_is_not_computed() {
-        let huge = "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$AAAA";
-        assert!(Phc::parse(&PasswordHash::from_phc(huge)).is_none());
-    }
-
-    #[test]
-    fn the_kernel_agrees_with_rfc_9106() {
-        use argon2::{AssociatedData, ParamsBuilder};
-        let mut builder = ParamsBuilder::new();
-        builder.m_cost(32).t_cost(3).p_cost(4).output_len(32);
-        builder.data(AssociatedData::new(&[4; 12]).unwrap());
-        let params = builder.build().unwrap();
-        let secret = [3; 8];
-        let kernel = Argon2::new_with_secret(
-            &secret,
-            argon2::Algorithm::Argon2id,
-            argon2::Version::V0x13,
-            params,
-        )
-        .unwrap();
-        let mut tag = [0; 32];
-        kernel
-            .hash_password_into(&[1; 32], &[2; 16], &mut tag)
-            .unwrap();
-        assert_eq!(tag[..8], [0x0d, 0x64, 0x0d, 0xf5, 0x8d, 0x78, 0x76, 0x6c]);
-    }
-
-    #[test]
-    fn a_full_queue_answers_at_once() {
-        let hashing = Hashing {
-            queue: 0,
-            ..Hashing::default()
-        };
-        let passwords = Passwords::new(hashing, Arc::new(SystemEnv));
-        let refused = pollster::block_on(passwords.hash(typed("secret")));
-        assert!(matches!(refused, Err(Error::Overloaded { .. })));
-    }
-}
+mod tests;

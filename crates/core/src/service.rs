@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::access_token::{Claims, NewClaims};
+use crate::access_token::{Claims, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
@@ -121,7 +121,8 @@ impl Service {
     /// Opens a session for somebody whose credentials were checked.
     ///
     /// # Errors
-    /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile.
+    /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile,
+    /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims.
     pub async fn login(&self, identity: Identity, terms: Terms) -> Outcome<Grant> {
         match self.open(identity, terms).await {
             Ok(grant) => {
@@ -137,6 +138,7 @@ impl Service {
     }
 
     async fn open(&self, identity: Identity, terms: Terms) -> Result<Grant> {
+        identity.claims.as_deref().map_or(Ok(()), check_custom)?;
         let seen = match identity.valid_from {
             Some(seen) => seen,
             None => {
@@ -578,8 +580,10 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes one small batch of expired rows; `true` when there may be more.
+    /// Removes one small batch of expired rows, and keys that no session needs any more; `true`
+    /// when there may be more rows.
     pub async fn purge(&self, limit: u32) -> Result<bool> {
+        self.keys.prune(&*self.store, &self.policy).await?;
         let now = self.env.now();
         let log_before = now - self.policy.revocation_span();
         Ok(self

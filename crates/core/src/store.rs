@@ -181,8 +181,9 @@ pub trait KeyStore: Send + Sync {
     /// Adds a key. Lost: the id exists, or `only_if_none` and there is a key of its purpose already.
     async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write>;
 
-    /// Replaces the key of the same id. Lost: no such key.
-    async fn update_key(&self, key: StoredKey) -> StoreResult<Write>;
+    /// Replaces the keys of the same ids, in one transaction. Lost: one is unknown or was retired;
+    /// nothing was changed.
+    async fn update_keys(&self, keys: Vec<StoredKey>) -> StoreResult<Write>;
 
     /// Removes a key for good. Lost: no such key.
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write>;

@@ -414,8 +414,8 @@ impl KeyStore for SimStore {
     async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write> {
         self.others.add_key(key, only_if_none).await
     }
-    async fn update_key(&self, key: StoredKey) -> StoreResult<Write> {
-        self.others.update_key(key).await
+    async fn update_keys(&self, keys: Vec<StoredKey>) -> StoreResult<Write> {
+        self.others.update_keys(keys).await
     }
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.others.remove_key(id).await
@@ -457,6 +457,7 @@ fn cluster(seed: u64, policy: &Policy, skews: &[i64]) -> Cluster {
         let config = KeyConfig {
             algorithm: Algorithm::HS256,
             key: Some(secret.into()),
+            ..KeyConfig::default()
         };
         let keys = KeyRing::open(&*store, config, Arc::clone(&env) as _)
             .block_on()

@@ -174,9 +174,9 @@ impl KeyStore for Faulty {
         self.enter("add_key")?;
         self.inner.add_key(key, only_if_none).await
     }
-    async fn update_key(&self, key: StoredKey) -> StoreResult<Write> {
-        self.enter("update_key")?;
-        self.inner.update_key(key).await
+    async fn update_keys(&self, keys: Vec<StoredKey>) -> StoreResult<Write> {
+        self.enter("update_keys")?;
+        self.inner.update_keys(keys).await
     }
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.enter("remove_key")?;

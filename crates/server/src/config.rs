@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 37] = [
+pub(crate) const KEYS: [Key; 38] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -62,6 +62,11 @@ pub(crate) const KEYS: [Key; 37] = [
         "private_key_file",
         "",
         "PKCS#8 key that signs access tokens, PEM or DER [default: one in the store]",
+    ),
+    (
+        "seal_secret",
+        "",
+        "seals the keys in the store, 32 bytes or more",
     ),
     ("issuer", "", "iss of access tokens"),
     ("audience", "", "aud of access tokens"),
@@ -388,7 +393,23 @@ impl Values {
             (_, None, Some(path)) => Some(private_key(&path)?),
             (_, None, None) => None,
         };
-        Ok(KeyConfig { algorithm, key })
+        Ok(KeyConfig {
+            algorithm,
+            key,
+            seal_secret: self.seal_secret()?,
+        })
+    }
+
+    fn seal_secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
+        let Some(secret) = self.maybe("seal_secret") else {
+            return Ok(None);
+        };
+        let refused = |problem: &dyn fmt::Display| Err(wrong("seal_secret", problem));
+        match check_secret(secret.as_bytes()) {
+            Err(error) => refused(&error),
+            Ok(()) if secret == self.text("secret") => refused(&"must differ from secret"),
+            Ok(()) => Ok(Some(Zeroizing::new(secret.into_bytes()))),
+        }
     }
 
     fn hashing(&self) -> Result<Hashing, ConfigError> {
@@ -548,6 +569,8 @@ mod tests {
             ("secret", "short"),
             ("secret", "changeme-changeme-changeme-changeme"),
             ("algorithm", "none"),
+            ("seal_secret", "short"),
+            ("seal_secret", "changeme-changeme-changeme-changeme"),
             ("delivery", "pigeon"),
             ("store", "mysql://x"),
             ("trusted_proxies", "everyone"),
@@ -561,6 +584,21 @@ mod tests {
                 "{key} = {value} was accepted"
             );
         }
+    }
+
+    #[test]
+    fn the_seal_secret_is_one_of_its_own() {
+        const ONE: &str = "7f0c3a9e51d24b86a1c9e3f05b7d2846";
+        const OTHER: &str = "b1946ac92492d2347c6235b4d2611184";
+        let both = |seal| checked(&[("secret", ONE), ("seal_secret", seal)]);
+        let config = both(OTHER).unwrap_or_else(|error| panic!("{error}"));
+        let sealed = config.key.seal_secret.map(|secret| secret.to_vec());
+        assert_eq!(sealed.as_deref(), Some(OTHER.as_bytes()));
+        let error = both(ONE).err().map(|error| error.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some("seal_secret: must differ from secret")
+        );
     }
 
     #[test]

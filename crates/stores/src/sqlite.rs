@@ -517,20 +517,29 @@ impl KeyStore for SqliteStore {
         .await
     }
 
-    async fn update_key(&self, key: StoredKey) -> StoreResult<Write> {
+    async fn update_keys(&self, keys: Vec<StoredKey>) -> StoreResult<Write> {
         self.write(move |group| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 AND retired = 0)";
+            for key in &keys {
+                let mut live = group.tx.prepare_cached(sql)?;
+                if !live.query_row([key.id.0.cast_signed()], |row| row.get(0))? {
+                    return Ok(false);
+                }
+            }
             let sql = "UPDATE keys SET purpose = ?2, algorithm = ?3, secret = ?4, created_at = ?5, \
                 signs_from = ?6, retired = ?7 WHERE id = ?1";
-            let changed = group.tx.prepare_cached(sql)?.execute(params![
-                key.id.0.cast_signed(),
-                rows::purpose(key.purpose),
-                key.algorithm,
-                key.secret,
-                key.created_at.0,
-                key.signs_from.0,
-                key.retired
-            ])?;
-            Ok(changed == 1)
+            for key in &keys {
+                group.tx.prepare_cached(sql)?.execute(params![
+                    key.id.0.cast_signed(),
+                    rows::purpose(key.purpose),
+                    key.algorithm,
+                    key.secret,
+                    key.created_at.0,
+                    key.signs_from.0,
+                    key.retired
+                ])?;
+            }
+            Ok(true)
         })
         .await
     }

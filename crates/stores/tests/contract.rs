@@ -368,12 +368,47 @@ fn one_first_key_of_a_purpose_wins() {
             secret: [].into(),
             ..second
         };
-        assert_eq!(
-            store.update_key(retired.clone()).block_on().unwrap(),
-            Write::Done
-        );
+        let update = |keys| store.update_keys(keys).block_on().unwrap();
+        assert_eq!(update(vec![retired.clone()]), Write::Done);
         assert_eq!(store.keys().block_on().unwrap()[1], retired);
         assert_eq!(store.remove_key(KeyId(2)).block_on().unwrap(), Write::Done);
         assert_eq!(store.remove_key(KeyId(2)).block_on().unwrap(), Write::Lost);
+    });
+}
+
+#[test]
+fn keys_are_updated_together_and_a_retired_one_never() {
+    on_every_store(|store, _| {
+        let first = store.keys().block_on().unwrap().remove(0);
+        let with_id = |id| StoredKey {
+            id,
+            ..first.clone()
+        };
+        let second = with_id(KeyId(2));
+        assert_eq!(
+            store.add_key(second.clone(), false).block_on().unwrap(),
+            Write::Done
+        );
+        let changed = |key: &StoredKey| StoredKey {
+            secret: [2; 32].into(),
+            ..key.clone()
+        };
+        let update = |keys| store.update_keys(keys).block_on().unwrap();
+        let (one, two) = (changed(&first), changed(&second));
+        let unknown = with_id(KeyId(3));
+        assert_eq!(update(vec![one.clone(), unknown]), Write::Lost);
+        assert_eq!(
+            store.keys().block_on().unwrap(),
+            [first.clone(), second.clone()]
+        );
+        assert_eq!(update(vec![one.clone(), two.clone()]), Write::Done);
+        assert_eq!(store.keys().block_on().unwrap(), [one.clone(), two.clone()]);
+        let retired = StoredKey {
+            retired: true,
+            ..two.clone()
+        };
+        assert_eq!(update(vec![retired.clone()]), Write::Done);
+        assert_eq!(update(vec![first, two]), Write::Lost);
+        assert_eq!(store.keys().block_on().unwrap(), [one, retired]);
     });
 }

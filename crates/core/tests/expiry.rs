@@ -1,0 +1,113 @@
+//! When access tokens expire: spread, so that clients do not refresh in step, and never late.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_core::keys::{Algorithm, KeyConfig, KeyRing};
+use doorward_core::memory::MemoryStore;
+use doorward_core::revocation::{Bounds, Revocations};
+use doorward_core::service::{Grant, Refreshed, Terms};
+use doorward_core::session::{Delivery, Device};
+use doorward_core::testing::TestEnv;
+use doorward_core::{Identity, Policy, Service, Session, Timestamp, UserId};
+use pollster::FutureExt as _;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_700);
+
+struct World {
+    service: Service,
+    session: Session,
+}
+
+impl World {
+    fn new(access_ttl: u64, jitter: u8) -> World {
+        let policy = Policy {
+            access_ttl: Duration::from_secs(access_ttl),
+            expiry_jitter_percent: jitter,
+            ..Policy::default()
+        };
+        policy.check().unwrap();
+        let env = Arc::new(TestEnv::new(NOW, access_ttl));
+        let store = Arc::new(MemoryStore::new(policy.clone()));
+        let config = KeyConfig {
+            algorithm: Algorithm::HS256,
+            ..KeyConfig::default()
+        };
+        let keys = KeyRing::open(&*store, config, Arc::clone(&env) as _);
+        let keys = Arc::new(keys.block_on().unwrap());
+        let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+        let service = Service::new(store, keys, revocations, policy, env);
+        service.tick().block_on().unwrap();
+        let identity = Identity {
+            user: UserId::new("ada").unwrap(),
+            username: None,
+            valid_from: None,
+            claims: None,
+        };
+        let terms = Terms {
+            started_at: NOW,
+            remember: false,
+            delivery: Delivery::Body,
+            device: Device::default(),
+        };
+        let session = service.login(identity, terms).block_on().0.unwrap().session;
+        World { service, session }
+    }
+
+    fn grant(&self, session: &Session, now: Timestamp) -> Grant {
+        let session = session.clone();
+        self.service.grant(Refreshed { session, now }).unwrap()
+    }
+
+    fn many(&self) -> impl Iterator<Item = Grant> {
+        (0..2_000).map(|i| self.grant(&self.session, NOW + Duration::from_millis(i)))
+    }
+}
+
+#[test]
+fn a_token_lives_between_95_and_100_percent_of_its_time() {
+    for ttl in [1, 2, 19, 20, 60, 900, 24 * 3600] {
+        for grant in World::new(ttl, 5).many() {
+            let expires = grant.access_expires_at.since(Timestamp::default());
+            let latest = grant.now.since(Timestamp::default()) + i64::try_from(ttl).unwrap() * 1000;
+            // Times are whole seconds, cut off.
+            let earliest = latest - i64::try_from(ttl).unwrap() * 50 - 1000;
+            assert!((earliest + 1..=latest).contains(&expires), "{ttl}");
+        }
+    }
+}
+
+#[test]
+fn expiries_are_spread_over_the_jitter() {
+    let ends = |jitter| -> BTreeSet<_> {
+        let world = World::new(900, jitter);
+        let grants = (0..2_000).map(|_| world.grant(&world.session, NOW));
+        grants.map(|grant| grant.access_expires_at).collect()
+    };
+    assert!(ends(5).len() >= 44, "{}", ends(5).len());
+    assert_eq!(ends(0).len(), 1);
+}
+
+#[test]
+fn the_shortest_lifetime_is_still_one() {
+    let world = World::new(1, 5);
+    for grant in world.many() {
+        assert!(grant.access_expires_at > grant.now);
+    }
+    let grant = world.grant(&world.session, NOW);
+    assert!(world.service.verify(grant.access.as_str()).is_ok());
+}
+
+#[test]
+fn a_token_never_outlives_its_session() {
+    let world = World::new(900, 5);
+    let end = world.session.absolute_end;
+    for before in [1, 500, 1_000, 60_000, 899_000, 901_000] {
+        let now = end - Duration::from_millis(before);
+        for _ in 0..200 {
+            assert!(world.grant(&world.session, now).access_expires_at <= end);
+        }
+    }
+}
