@@ -160,14 +160,14 @@ impl Builder {
         let service = Service::new(
             Arc::clone(&store),
             keys,
-            revocations,
+            Arc::clone(&revocations),
             self.policy,
             Arc::clone(&env),
         );
         let service = Arc::new(service);
         service.tick().await.map_err(|_| OpenError::Store)?;
         let passwords = Arc::new(Passwords::new(self.hashing, Arc::clone(&env)));
-        let accounts = Accounts::new(store, Arc::clone(&passwords), env);
+        let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
         let own_users = self.users.is_some();
         let users = self.users.unwrap_or_else(|| Arc::new(accounts.clone()));
         let settings = Settings {

@@ -34,7 +34,7 @@ use crate::policy::Policy;
 /// The longest token that is looked at, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
 /// No token of ours lives longer, in seconds: a day, as in [`Policy::check`].
-const MAX_LIFETIME: u64 = 24 * 3600;
+pub(crate) const MAX_LIFETIME: u64 = 24 * 3600;
 /// The most that a host's own claims may take, in bytes of JSON.
 pub const MAX_CUSTOM: usize = 1024;
 
@@ -258,12 +258,13 @@ impl Claims {
         Ok(Claims(Arc::new(verified)))
     }
 
-    /// Leeway for `iat` and `nbf`, none for `exp`.
+    /// Leeway for `iat` and `nbf`, none for `exp`. A token that was to live longer than the policy
+    /// says now does not: the ends of sessions are not remembered for so long.
     pub(crate) fn check_times(&self, now: Timestamp, policy: &Policy) -> Result<()> {
         let earliest = now + policy.leeway();
         if self.issued_at() > earliest || time(self.0.not_before) > earliest {
             Err(Error::TokenInvalid)
-        } else if now >= self.expires_at() {
+        } else if now >= self.expires_at().min(self.issued_at() + policy.access_ttl) {
             Err(Error::TokenExpired)
         } else {
             Ok(())

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::env::Env;
+use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
 use crate::password::{Password, PasswordHash, Passwords};
+use crate::revocation::{Ended, Revocations};
+use crate::session::EndReason;
 use crate::store::{Account, AllEnded, Store, ValidFrom, Write};
 
 /// Somebody whose credentials were checked.
@@ -53,13 +55,22 @@ impl From<Identity> for PasswordChange {
 pub fn canonical(username: &str) -> Result<Box<str>> {
     let name: String = username.nfc().flat_map(char::to_lowercase).nfc().collect();
     let fits = (1..=128).contains(&name.chars().count()) && name.trim() == name;
-    if fits && !name.chars().any(char::is_control) {
+    if fits && !name.chars().any(is_invisible) {
         Ok(name.into())
     } else {
         Err(Error::BadRequest(
-            "username must have 1 to 128 characters, no control characters, no space at an end",
+            "username must have 1 to 128 characters, none of them invisible, no space at an end",
         ))
     }
+}
+
+/// Control characters, and those that only change how others are shown: two names that differ by
+/// them look the same.
+fn is_invisible(char: char) -> bool {
+    let shows_nothing = matches!(char,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    char.is_control() || shows_nothing
 }
 
 /// The accounts of a store.
@@ -67,16 +78,23 @@ pub fn canonical(username: &str) -> Result<Box<str>> {
 pub struct Accounts {
     store: Arc<dyn Store>,
     passwords: Arc<Passwords>,
+    revocations: Arc<Revocations>,
     env: Arc<dyn Env>,
 }
 
 impl Accounts {
-    /// The accounts of `store`, whose passwords `passwords` hashes.
+    /// The accounts of `store`, whose passwords `passwords` hashes. `revocations` are the service's.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, passwords: Arc<Passwords>, env: Arc<dyn Env>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        passwords: Arc<Passwords>,
+        revocations: Arc<Revocations>,
+        env: Arc<dyn Env>,
+    ) -> Self {
         Accounts {
             store,
             passwords,
+            revocations,
             env,
         }
     }
@@ -174,7 +192,11 @@ impl Accounts {
         let set = self
             .store
             .set_password(&account.id, seen, hash.as_str(), now);
-        Ok(set.await?)
+        let set = set.await?;
+        if let Some(AllEnded { sessions, .. }) = &set {
+            self.ended(sessions, now, EndReason::PasswordChanged);
+        }
+        Ok(set)
     }
 
     /// Makes an account.
@@ -220,11 +242,10 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotFound`], [`Error::StoreUnavailable`].
     pub async fn set_disabled(&self, user: &UserId, disabled: bool) -> Result<()> {
-        found(
-            self.store
-                .set_disabled(user, disabled, self.env.now())
-                .await?,
-        )
+        let at = self.env.now();
+        let ended = self.store.set_disabled(user, disabled, at).await?;
+        self.ended(&ended.ok_or(Error::NotFound)?, at, EndReason::Disabled);
+        Ok(())
     }
 
     /// Removes the account, which ends all sessions.
@@ -232,13 +253,20 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotFound`], [`Error::StoreUnavailable`].
     pub async fn remove(&self, user: &UserId) -> Result<()> {
-        found(self.store.remove_account(user, self.env.now()).await?)
+        let at = self.env.now();
+        let ended = self.store.remove_account(user, at).await?;
+        self.ended(&ended.ok_or(Error::NotFound)?, at, EndReason::Disabled);
+        Ok(())
     }
-}
 
-fn found(write: Write) -> Result<()> {
-    match write {
-        Write::Done => Ok(()),
-        Write::Lost => Err(Error::NotFound),
+    /// The verifiers of this process hear of it at once, whatever becomes of the ways to the others.
+    fn ended(&self, sessions: &[SessionId], at: Timestamp, reason: EndReason) {
+        for session in sessions {
+            self.revocations.insert(Ended {
+                session: *session,
+                at,
+                reason,
+            });
+        }
     }
 }

@@ -268,27 +268,28 @@ impl AccountStore for MemoryStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
-    ) -> StoreResult<Write> {
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         let mut tables = self.tables();
         let Some(account) = tables.account_mut(user) else {
-            return Ok(Write::Lost);
+            return Ok(None);
         };
         account.disabled = disabled;
-        if disabled {
-            tables.end_user(user, at, EndReason::Disabled, None);
-        }
-        Ok(Write::Done)
+        let end = |mut tables: MutexGuard<'_, Tables>| {
+            tables.end_user(user, at, EndReason::Disabled, None)
+        };
+        Ok(Some(if disabled { end(tables) } else { Vec::new() }))
     }
 
-    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write> {
+    async fn remove_account(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         let mut tables = self.tables();
         let before = tables.accounts.len();
         tables.accounts.retain(|_, account| account.id != *user);
         let removed = tables.accounts.len() < before;
-        if removed {
-            tables.end_user(user, at, EndReason::Disabled, None);
-        }
-        Ok(done(removed))
+        Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None)))
     }
 }
 

@@ -72,12 +72,13 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What follows from a policy: one access lifetime of allowance, two million entries (36 MB).
+    /// What follows from a policy: one access lifetime of allowance, but some polls at least; two
+    /// million entries (36 MB).
     #[must_use]
     pub fn of(policy: &Policy) -> Bounds {
         Bounds {
             span: policy.revocation_span(),
-            allowance: policy.access_ttl,
+            allowance: policy.access_ttl.max(Duration::from_secs(10)),
             skew: policy.clock_skew,
             cap: 2_000_000,
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::access_token::{Claims, NewClaims, check_custom};
+use crate::access_token::{Claims, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
@@ -585,7 +585,9 @@ impl Service {
     pub async fn purge(&self, limit: u32) -> Result<bool> {
         self.keys.prune(&*self.store, &self.policy).await?;
         let now = self.env.now();
-        let log_before = now - self.policy.revocation_span();
+        // Others on the store may have longer lifetimes than this one: the longest there is counts.
+        let longest = Duration::from_secs(MAX_LIFETIME) + self.policy.leeway();
+        let log_before = now - longest - 2 * self.policy.clock_skew;
         Ok(self
             .store
             .purge(now - EXPIRED_KEPT, log_before, limit)

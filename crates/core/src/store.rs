@@ -160,16 +160,22 @@ pub trait AccountStore: Send + Sync {
         at: Timestamp,
     ) -> StoreResult<Option<AllEnded>>;
 
-    /// Disables (ending all sessions, in one transaction) or enables. Lost: no account.
+    /// Disables (ending all sessions, in one transaction) or enables. Returns the sessions that
+    /// ended; `None`: no account.
     async fn set_disabled(
         &self,
         user: &UserId,
         disabled: bool,
         at: Timestamp,
-    ) -> StoreResult<Write>;
+    ) -> StoreResult<Option<Vec<SessionId>>>;
 
-    /// Removes the account, ending all its sessions, in one transaction. Lost: no account.
-    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write>;
+    /// Removes the account, ending all its sessions, in one transaction. Returns the sessions that
+    /// ended; `None`: no account.
+    async fn remove_account(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>>;
 }
 
 /// The key ring's rows. See [`crate::keys`].

@@ -398,10 +398,19 @@ impl AccountStore for SimStore {
     ) -> StoreResult<Option<AllEnded>> {
         self.others.set_password(user, seen, hash, at).await
     }
-    async fn set_disabled(&self, user: &UserId, off: bool, at: Timestamp) -> StoreResult<Write> {
+    async fn set_disabled(
+        &self,
+        user: &UserId,
+        off: bool,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         self.others.set_disabled(user, off, at).await
     }
-    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write> {
+    async fn remove_account(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         self.others.remove_account(user, at).await
     }
 }

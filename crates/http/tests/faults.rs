@@ -154,11 +154,11 @@ impl AccountStore for Faulty {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
-    ) -> StoreResult<Write> {
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("set_disabled")?;
         self.inner.set_disabled(user, disabled, at).await
     }
-    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write> {
+    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("remove_account")?;
         self.inner.remove_account(user, at).await
     }
@@ -344,7 +344,8 @@ fn a_full_hashing_queue_is_a_503_that_says_when_to_come_back() {
         ..Hashing::default()
     };
     let full = Arc::new(Passwords::new(full, Arc::clone(&env)));
-    shop.engine.accounts = Accounts::new(Arc::clone(&shop.store) as _, full, env);
+    let revocations = Arc::new(Revocations::new(Bounds::of(&Policy::default()), None));
+    shop.engine.accounts = Accounts::new(Arc::clone(&shop.store) as _, full, revocations, env);
     for path in ["/login", "/reauthenticate", "/password", "/register"] {
         let route = ROUTES.iter().find(|route| route.path == path).unwrap();
         let asked = shop.request("POST", path, route.endpoint);

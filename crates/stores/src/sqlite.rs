@@ -456,30 +456,34 @@ impl AccountStore for SqliteStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
-    ) -> StoreResult<Write> {
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         let user = user.clone();
-        self.write(move |group| {
-            let sql = "UPDATE accounts SET disabled = ?2 WHERE id = ?1";
-            let found = group.account(sql, params![user.as_str(), disabled])?;
-            if found && disabled {
-                group.end_user(&user, at, EndReason::Disabled, None)?;
-            }
-            Ok(found)
-        })
-        .await
+        self.writer
+            .run(move |group| {
+                let sql = "UPDATE accounts SET disabled = ?2 WHERE id = ?1";
+                if !group.account(sql, params![user.as_str(), disabled])? {
+                    return Ok(None);
+                }
+                let end = disabled.then(|| group.end_user(&user, at, EndReason::Disabled, None));
+                Ok(Some(end.transpose()?.unwrap_or_default()))
+            })
+            .await
     }
 
-    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Write> {
+    async fn remove_account(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         let user = user.clone();
-        self.write(move |group| {
-            let sql = "DELETE FROM accounts WHERE id = ?1";
-            let found = group.account(sql, params![user.as_str()])?;
-            if found {
-                group.end_user(&user, at, EndReason::Disabled, None)?;
-            }
-            Ok(found)
-        })
-        .await
+        self.writer
+            .run(move |group| {
+                let sql = "DELETE FROM accounts WHERE id = ?1";
+                let found = group.account(sql, params![user.as_str()])?;
+                let end = found.then(|| group.end_user(&user, at, EndReason::Disabled, None));
+                end.transpose()
+            })
+            .await
     }
 }
 

@@ -319,8 +319,13 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             .unwrap();
         assert_eq!(
             store.set_disabled(&id, true, NOW).block_on().unwrap(),
-            Write::Done
+            Some(vec![row.id])
         );
+        assert_eq!(
+            store.set_disabled(&id, false, NOW).block_on().unwrap(),
+            Some(Vec::new())
+        );
+        let _ = store.set_disabled(&id, true, NOW).block_on().unwrap();
         assert!(
             store
                 .load(row.id)
@@ -331,14 +336,10 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
                 .is_some()
         );
         assert!(store.account("ada").block_on().unwrap().unwrap().disabled);
-        assert_eq!(
-            store.remove_account(&id, NOW).block_on().unwrap(),
-            Write::Done
-        );
-        assert_eq!(
-            store.remove_account(&id, NOW).block_on().unwrap(),
-            Write::Lost
-        );
+        let remove = || store.remove_account(&id, NOW).block_on().unwrap();
+        assert_eq!((remove(), remove()), (Some(Vec::new()), None));
+        let gone = store.set_disabled(&id, true, NOW).block_on().unwrap();
+        assert_eq!(gone, None);
         assert_eq!(store.account("ada").block_on().unwrap(), None);
     });
 }

@@ -163,7 +163,9 @@ fn accounts(hashing: Hashing, store: &Arc<MemoryStore>) -> (Accounts, Arc<Passwo
     let env = still();
     let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env) as _));
     let store = Arc::clone(store) as _;
-    (Accounts::new(store, Arc::clone(&passwords), env), passwords)
+    let revocations = Arc::new(Revocations::new(Bounds::of(&Policy::default()), None));
+    let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
+    (accounts, passwords)
 }
 
 #[test]

@@ -47,10 +47,11 @@ impl Engine {
         let test_env = Arc::new(TestEnv::new(Timestamp::from_seconds(1_800_000_000), 7));
         let env: Arc<dyn Env> = Arc::clone(&test_env) as _;
         let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&env)).await;
+        let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let service = Service::new(
             Arc::clone(&store),
             Arc::new(keys.unwrap()),
-            Arc::new(Revocations::new(Bounds::of(&policy), store.feed())),
+            Arc::clone(&revocations),
             policy,
             Arc::clone(&env),
         );
@@ -60,7 +61,7 @@ impl Engine {
             ..Hashing::default()
         };
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
-        let accounts = Accounts::new(store, passwords, env);
+        let accounts = Accounts::new(store, passwords, revocations, env);
         for user in USERS {
             let password = Password::new(PASSWORD).unwrap();
             accounts.register(user, password).await.unwrap();
