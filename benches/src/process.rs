@@ -45,19 +45,19 @@ impl Server {
         Server { child, address }
     }
 
-    /// Processor time of all its threads.
+    /// Processor time of all its threads, in seconds.
     ///
     /// # Panics
     /// It has ended.
     #[must_use]
-    pub fn busy(&self) -> Duration {
+    pub fn busy(&self) -> f64 {
         let tasks = format!("/proc/{}/task", self.child.id());
         let tasks = std::fs::read_dir(tasks).expect("a process that runs");
         let nanos = tasks.filter_map(|task| {
             let spent = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
             spent.split(' ').next()?.parse::<u64>().ok()
         });
-        Duration::from_nanos(nanos.sum())
+        Duration::from_nanos(nanos.sum()).as_secs_f64()
     }
 
     /// Resident memory, in KiB.

@@ -159,7 +159,7 @@ impl Side {
     async fn measure(&self, route: &mut Load<Gets>) -> (Round, f64, f64) {
         let (busy, start) = (self.server.busy(), clock());
         let round = route.round(Until::Elapsed(SPAN)).await;
-        let busy = (self.server.busy() - busy).as_secs_f64();
+        let busy = self.server.busy() - busy;
         let each = busy * 1e6 / round.answers;
         (round, each, busy / start.elapsed().as_secs_f64())
     }

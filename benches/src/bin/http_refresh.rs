@@ -6,8 +6,8 @@
 //! sizes of a refresh. This process sends from the second core, on 64 keep-alive connections to
 //! each, in a closed loop. Every refresh writes: the window is zero, and each token is used once.
 //! Durable: WAL, `synchronous = FULL`. After a warm-up, 9 rounds of 1 s for each in turn; judged is
-//! the median of the ratios of neighbouring rounds. `busy` is the share of the time in which the
-//! server computed.
+//! the median of the ratios of neighbouring rounds. `processor time` is the server's for one request,
+//! all its threads together; `busy` the share of the time in which they computed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -142,31 +142,40 @@ async fn contest(path: &Path, tokens: Vec<String>) {
     report(&ours, &floor);
 }
 
-/// A round, and the share of it in which the server computed.
-async fn measure<C: Client>(server: &Server, load: &mut Load<C>) -> (Round, f64) {
+/// A round, and the server's processor time in it: microseconds for one request, and its share.
+struct Measured {
+    round: Round,
+    each: f64,
+    busy: f64,
+}
+
+async fn measure<C: Client>(server: &Server, load: &mut Load<C>) -> Measured {
     let (busy, start) = (server.busy(), clock());
     let round = load.round(Until::Elapsed(SPAN)).await;
     let busy = server.busy() - busy;
-    (round, busy.as_secs_f64() / start.elapsed().as_secs_f64())
+    Measured {
+        each: busy * 1e6 / round.answers,
+        busy: busy / start.elapsed().as_secs_f64(),
+        round,
+    }
 }
 
-fn report(ours: &[(Round, f64)], floor: &[(Round, f64)]) {
+fn report(ours: &[Measured], floor: &[Measured]) {
+    let of = |rounds: &[Measured], figure: fn(&Measured) -> f64| -> Vec<f64> {
+        rounds.iter().map(figure).collect()
+    };
     for (name, rounds) in [("bare POST", floor), ("refresh", ours)] {
-        let of = |figure: fn(&(Round, f64)) -> f64| {
-            median(&rounds.iter().map(figure).collect::<Vec<_>>())
-        };
         println!(
-            "{name:<9} {:>7.0}/s, p50 {:.0} us, p99 {:.0} us, busy {:.2}",
-            of(|(round, _)| round.rate),
-            of(|(round, _)| round.p50),
-            of(|(round, _)| round.p99),
-            of(|(_, busy)| *busy)
+            "{name:<9} {:>7.0}/s, p50 {:.0} us, p99 {:.0} us, processor time {:.1} us, busy {:.2}",
+            median(&of(rounds, |measured| measured.round.rate)),
+            median(&of(rounds, |measured| measured.round.p50)),
+            median(&of(rounds, |measured| measured.round.p99)),
+            median(&of(rounds, |measured| measured.each)),
+            median(&of(rounds, |measured| measured.busy))
         );
     }
-    let rates = |rounds: &[(Round, f64)]| -> Vec<f64> {
-        rounds.iter().map(|(round, _)| round.rate).collect()
-    };
-    let ratio = median_ratio(&rates(ours), &rates(floor));
+    let rate = |measured: &Measured| measured.round.rate;
+    let ratio = median_ratio(&of(ours, rate), &of(floor, rate));
     let what = "refreshes over HTTP on one core, of a bare POST (aim 0.4)";
     judge(what, ratio, Limit::AtLeast(0.15));
 }
