@@ -1,4 +1,13 @@
-//! What the benchmarks share: a clock, medians and percentiles.
+//! What the benchmarks share.
+//!
+//! - here: a clock, medians and percentiles, and the line that says whether a limit holds.
+//! - [`engine`]: the engine on an `SQLite` file, its sessions and tokens.
+//! - [`load`]: HTTP requests in a closed loop.
+//! - [`process`]: servers in processes of their own, on cores of their own.
+
+pub mod engine;
+pub mod load;
+pub mod process;
 
 use std::time::Instant;
 
@@ -31,4 +40,31 @@ pub fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+/// The median of the ratios of values that were measured one right after the other.
+#[must_use]
+pub fn median_ratio(values: &[f64], bases: &[f64]) -> f64 {
+    let ratios: Vec<_> = values.iter().zip(bases).map(|(a, b)| a / b).collect();
+    median(&ratios)
+}
+
+/// A bound on what is measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// It may be more.
+    AtLeast(f64),
+    /// It may be less.
+    AtMost(f64),
+}
+
+/// Prints whether a limit holds, in a line that begins with `ok` or `MISSED`: the summary of
+/// `make bench` is made of these lines.
+pub fn judge(what: &str, measured: f64, limit: Limit) {
+    let (holds, words, bound) = match limit {
+        Limit::AtLeast(bound) => (measured >= bound, "at least", bound),
+        Limit::AtMost(bound) => (measured <= bound, "at most", bound),
+    };
+    let verdict = if holds { "ok" } else { "MISSED" };
+    println!("{verdict:<7} {what}: {measured:.3} ({words} {bound})");
 }

@@ -1,84 +1,259 @@
 //! Logins: what the hashing threads reach, what an answer's time gives away, and what a storm of
 //! logins does to verification.
 //!
-//! Method, throughput: rounds in turn of 64 hashes, by `Passwords` with two threads and by a bare
-//! loop of the same Argon2id kernel on two threads that keep their memory, at the same lowest
-//! priority. Each round warms up first. Medians of 7.
-//! Method, accounts: a wrong password for an existing, an unknown and a disabled account in turn,
-//! one login at a time, over the store in memory. Medians of 60.
-//! Method, storm: one thread hands a token to another, which verifies it and hands it back, every
-//! half millisecond: quiet, while logins keep two hashing threads busy, and while the bare loop does
-//! so at normal priority, in turn. p99 of all round trips of 5 rounds. And the same of
-//! verifications without a pause, where only the processor's sharing shows.
+//! Method, throughput: rounds in turn of 96 hashes at the default cost, by whole logins (account
+//! looked up, password verified by `Passwords` with two threads, session stored durably in `SQLite`,
+//! tokens signed) four at a time, and by a bare loop of the same Argon2id kernel on two threads that
+//! keep their memory, at the same lowest priority. Each round warms up first. The median of the
+//! ratios of 7 pairs.
+//! Method, accounts: four kinds of refused logins, one at a time, their order rotating; medians of
+//! the differences to the existing account of the same turn, 80 turns.
+//! Method, storm: a token is handed to a thread that waits for one, which verifies it and hands it
+//! back: 1,000 times with half a millisecond between, quiet, while logins keep two hashing threads
+//! busy, and while the bare loop does so at normal priority. p99 of the time from handing over to
+//! having it back; the median of the ratios of 7 such turns. And the same of a thread that verifies
+//! without a pause, in pieces of 64 verifications.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::{Argon2, Block};
-use doorward_benches::{clock, median, percentile};
-use doorward_core::access_token::NewClaims;
-use doorward_core::account::Accounts;
-use doorward_core::keys::{Algorithm, KeyConfig, KeyRing};
-use doorward_core::memory::MemoryStore;
-use doorward_core::password::{Hashing, Params, Password, PasswordHash, Passwords};
-use doorward_core::store::Store;
-use doorward_core::{Env, Policy, SessionId, SystemEnv, Timestamp, TokenId, UserId};
+use doorward_benches::engine::{Engine, user};
+use doorward_benches::{Limit, clock, judge, median, median_ratio, percentile};
+use doorward_core::keys::Algorithm;
+use doorward_core::password::{Hashing, Params, Password, Passwords};
+use doorward_core::{Accounts, Policy, SystemEnv};
 use pollster::block_on;
 
 const THREADS: usize = 2;
-const HASHES: usize = 64;
+const HASHES: usize = 96;
+const ROUNDS: usize = 7;
+const TURNS: usize = 80;
 
 fn main() {
-    let passwords = Arc::new(Passwords::new(
-        Hashing {
-            threads: THREADS,
-            ..Hashing::default()
-        },
-        Arc::new(SystemEnv),
-    ));
-    throughput(&passwords);
-    accounts(&passwords);
-    storm(&passwords);
+    let directory = tempfile::tempdir_in(".").expect("a directory");
+    let bench = Bench::open(&directory.path().join("bench.db"));
+    bench.throughput();
+    bench.refusals();
+    bench.storm();
 }
 
-fn throughput(passwords: &Arc<Passwords>) {
-    let (mut engine, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..7 {
-        log_in(passwords, 2 * THREADS);
-        let start = clock();
-        log_in(passwords, HASHES);
-        engine.push(rate(start.elapsed()));
-        bare.push(rate(bare_loop()));
+struct Bench {
+    engine: Engine,
+    accounts: Accounts,
+}
+
+impl Bench {
+    fn open(path: &Path) -> Bench {
+        let hashing = Hashing {
+            threads: THREADS,
+            ..Hashing::default()
+        };
+        let engine = Engine::open(path, Policy::default(), Algorithm::HS256);
+        let passwords = Arc::new(Passwords::new(hashing, Arc::new(SystemEnv)));
+        let store = Arc::clone(&engine.store);
+        let revocations = Arc::clone(&engine.revocations);
+        let accounts = Accounts::new(store, passwords, revocations, Arc::new(SystemEnv));
+        for name in ["existing", "disabled"] {
+            let user = block_on(accounts.register(name, right())).expect("an account");
+            block_on(accounts.set_disabled(&user, name == "disabled")).expect("an account");
+        }
+        Bench { engine, accounts }
     }
-    let (engine, bare) = (median(&engine), median(&bare));
-    println!("bare Argon2id on {THREADS} threads: {bare:.1}/s");
+
+    fn throughput(&self) {
+        let (mut logins, mut bare) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            self.log_in(2 * THREADS);
+            logins.push(rate(self.log_in(HASHES)));
+            bare.push(rate(bare_loop()));
+        }
+        println!("bare Argon2id on {THREADS} threads: {:.1}/s", median(&bare));
+        println!(
+            "logins on {THREADS} hashing threads: {:.1}/s",
+            median(&logins)
+        );
+        let ratio = median_ratio(&logins, &bare);
+        judge("logins, of a bare loop", ratio, Limit::AtLeast(0.95));
+    }
+
+    /// How long `count` logins take, twice as many at a time as there are threads.
+    fn log_in(&self, count: usize) -> Duration {
+        let (left, start) = (AtomicUsize::new(count), clock());
+        thread::scope(|scope| {
+            for _ in 0..2 * THREADS {
+                scope.spawn(|| {
+                    while take_one(&left) {
+                        let identity = block_on(self.accounts.identify("existing", right()));
+                        block_on(self.engine.log_in(identity.expect("an account")));
+                    }
+                });
+            }
+        });
+        start.elapsed()
+    }
+
+    fn refusals(&self) {
+        let kinds = [
+            ("existing, wrong password", "existing", wrong()),
+            ("unknown", "unknown", wrong()),
+            ("disabled, wrong password", "disabled", wrong()),
+            ("disabled, right password", "disabled", right()),
+        ];
+        let mut times = [const { Vec::new() }; 4];
+        for turn in 0..TURNS {
+            for at in (0..kinds.len()).map(|at| (at + turn) % kinds.len()) {
+                let (_, name, password) = &kinds[at];
+                times[at].push(self.refused(name, password));
+            }
+        }
+        let spread = percentile(&times[0], 75) - percentile(&times[0], 25);
+        for (times_of, (kind, _, _)) in times.iter().zip(&kinds) {
+            let more: Vec<_> = times_of.iter().zip(&times[0]).map(|(a, b)| a - b).collect();
+            let (time, more) = (median(times_of), median(&more));
+            println!("refused, {kind:<24}: {time:.2} ms, {more:+.3} ms");
+        }
+        println!("(half of the answers of the first kind lie within {spread:.2} ms)");
+    }
+
+    /// Milliseconds.
+    fn refused(&self, name: &str, password: &Password) -> f64 {
+        let (password, start) = (password.clone(), clock());
+        let answer = block_on(self.accounts.identify(name, password));
+        assert!(answer.is_err(), "this login is refused");
+        start.elapsed().as_secs_f64() * 1e3
+    }
+
+    fn storm(&self) {
+        let token = self.engine.access_token(&user(42));
+        let loads = [Load::Quiet, Load::Logins, Load::NormalPriority];
+        let mut handed = [const { Vec::new() }; 3];
+        let mut pieces = [const { Vec::new() }; 3];
+        for _ in 0..ROUNDS {
+            for (at, load) in loads.into_iter().enumerate() {
+                self.under(load, || {
+                    handed[at].push(percentile(&self.round_trips(&token), 99));
+                    pieces[at].push(percentile(&self.without_pause(&token), 99));
+                });
+            }
+        }
+        report("handed over", &handed);
+        report("without a pause", &pieces);
+    }
+
+    /// Runs `work` while `load` goes on.
+    fn under(&self, load: Load, work: impl FnOnce()) {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (stop, bench) = (&stop, self);
+            match load {
+                Load::Quiet => {}
+                Load::Logins => {
+                    for _ in 0..2 * THREADS {
+                        scope.spawn(move || bench.log_in_until(stop));
+                    }
+                }
+                Load::NormalPriority => {
+                    for _ in 0..THREADS {
+                        scope.spawn(move || hash_until(stop));
+                    }
+                }
+            }
+            thread::sleep(Duration::from_millis(100));
+            work();
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    fn log_in_until(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let identity = block_on(self.accounts.identify("existing", right()));
+            block_on(self.engine.log_in(identity.expect("an account")));
+        }
+    }
+
+    fn verify(&self, token: &str) {
+        let (keys, service) = (&self.engine.keys, &self.engine.service);
+        let claims = keys.verify_access(token, service.now(), service.policy());
+        std::hint::black_box(claims.expect("a good token"));
+    }
+
+    /// Microseconds from handing a token to a waiting thread until it is handed back.
+    fn round_trips(&self, token: &str) -> Vec<f64> {
+        let (ask, asked) = mpsc::channel::<&str>();
+        let (answer, answered) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for token in asked {
+                    self.verify(token);
+                    let _ = answer.send(());
+                }
+            });
+            let trip = |_| {
+                thread::sleep(Duration::from_micros(500));
+                let start = clock();
+                ask.send(token).expect("a thread that verifies");
+                answered.recv().expect("a thread that verifies");
+                micros(start)
+            };
+            let times = (0..1_000).map(trip).collect();
+            drop(ask);
+            times
+        })
+    }
+
+    /// Microseconds of pieces of 64 verifications, for half a second.
+    fn without_pause(&self, token: &str) -> Vec<f64> {
+        let (from, mut times) = (clock(), Vec::new());
+        while from.elapsed() < Duration::from_millis(500) {
+            let start = clock();
+            (0..64).for_each(|_| self.verify(token));
+            times.push(micros(start));
+        }
+        times
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Load {
+    Quiet,
+    Logins,
+    NormalPriority,
+}
+
+/// Of p99s, quiet, in a storm, and with hashing at normal priority.
+fn report(how: &str, [quiet, storm, normal]: &[Vec<f64>; 3]) {
     println!(
-        "logins on {THREADS} hashing threads: {engine:.1}/s, {:.3} of bare (limit 0.95)",
-        engine / bare
+        "verification {how}, p99: quiet {:.1} us, in a storm {:.1} us, \
+         with hashing at normal priority {:.1} us",
+        median(quiet),
+        median(storm),
+        median(normal)
     );
+    let (ratio, normal) = (median_ratio(storm, quiet), median_ratio(normal, quiet));
+    println!("  hashing at normal priority would make it {normal:.1} of quiet");
+    let what = format!("verification {how} in a storm, p99, of quiet");
+    judge(&what, ratio, Limit::AtMost(1.1));
+}
+
+fn right() -> Password {
+    Password::new("correct horse battery").expect("a password")
+}
+
+fn wrong() -> Password {
+    Password::new("wrong horse battery").expect("a password")
+}
+
+fn micros(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e6
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate to look at")]
 fn rate(took: Duration) -> f64 {
     HASHES as f64 / took.as_secs_f64()
-}
-
-/// `count` logins, twice as many at a time as there are threads.
-fn log_in(passwords: &Passwords, count: usize) {
-    let left = AtomicUsize::new(count);
-    thread::scope(|scope| {
-        for _ in 0..2 * THREADS {
-            scope.spawn(|| {
-                while take_one(&left) {
-                    block_on(passwords.verify(password(), Some(hash())))
-                        .expect("room in the queue");
-                }
-            });
-        }
-    });
 }
 
 fn take_one(left: &AtomicUsize) -> bool {
@@ -87,21 +262,10 @@ fn take_one(left: &AtomicUsize) -> bool {
         .is_ok()
 }
 
-fn password() -> Password {
-    Password::new("correct horse battery").expect("a password")
-}
-
-/// Of another password, at the default cost.
-fn hash() -> PasswordHash {
-    let (salt, tag) = ("c2FsdHNhbHRzYWx0c2FsdA", "A".repeat(43));
-    PasswordHash::from_phc(&format!("$argon2id$v=19$m=19456,t=2,p=1${salt}${tag}"))
-}
-
 /// How long `HASHES` hashes take, their memory at hand.
 fn bare_loop() -> Duration {
-    let left = AtomicUsize::new(HASHES);
-    let warm = std::sync::Barrier::new(THREADS + 1);
-    thread::scope(|scope| {
+    let (left, warm) = (AtomicUsize::new(HASHES), Barrier::new(THREADS + 1));
+    let start = thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 lowest_priority();
@@ -115,8 +279,15 @@ fn bare_loop() -> Duration {
         }
         warm.wait();
         clock()
-    })
-    .elapsed()
+    });
+    start.elapsed()
+}
+
+fn hash_until(stop: &AtomicBool) {
+    let mut kernel = Kernel::new();
+    while !stop.load(Ordering::Relaxed) {
+        kernel.hash();
+    }
 }
 
 fn lowest_priority() {
@@ -128,19 +299,14 @@ struct Kernel(Argon2<'static>, Vec<Block>);
 
 impl Kernel {
     fn new() -> Kernel {
-        let Params {
-            memory_kib,
-            iterations,
-            parallelism,
-        } = Params::default();
-        let params = argon2::Params::new(memory_kib, iterations, parallelism, Some(32))
-            .expect("the default cost");
+        let cost = Params::default();
+        let params =
+            argon2::Params::new(cost.memory_kib, cost.iterations, cost.parallelism, Some(32));
+        let params = params.expect("the default cost");
         let memory = vec![Block::default(); params.block_count()];
         let version = argon2::Version::V0x13;
-        Kernel(
-            Argon2::new(argon2::Algorithm::Argon2id, version, params),
-            memory,
-        )
+        let kernel = Argon2::new(argon2::Algorithm::Argon2id, version, params);
+        Kernel(kernel, memory)
     }
 
     fn hash(&mut self) {
@@ -149,172 +315,5 @@ impl Kernel {
             .hash_password_into_with_memory(b"correct horse battery", &[7; 16], &mut tag, memory)
             .expect("a hash");
         std::hint::black_box(tag);
-    }
-}
-
-fn accounts(passwords: &Arc<Passwords>) {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Policy::default()));
-    let accounts = Accounts::new(store, Arc::clone(passwords), Arc::new(SystemEnv));
-    for name in ["existing", "disabled"] {
-        let user = block_on(accounts.register(name, password())).expect("an account");
-        block_on(accounts.set_disabled(&user, name == "disabled")).expect("an account");
-    }
-    let names = ["existing", "unknown", "disabled"];
-    let mut times = [const { Vec::new() }; 3];
-    for _ in 0..60 {
-        for (times, name) in times.iter_mut().zip(names) {
-            let wrong = Password::new("wrong horse battery").expect("a password");
-            let start = clock();
-            let refused = block_on(accounts.identify(name, wrong));
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-            assert!(refused.is_err(), "a wrong password is refused");
-        }
-    }
-    let base = median(&times[0]);
-    let spread = percentile(&times[0], 75) - percentile(&times[0], 25);
-    for (times, name) in times.iter().zip(names) {
-        let time = median(times);
-        println!("{name:<9} account: {time:.2} ms, {:+.2} ms", time - base);
-    }
-    println!("(half of the answers for the existing one lie within {spread:.2} ms)");
-}
-
-#[derive(Clone, Copy)]
-enum Load {
-    Quiet,
-    Logins,
-    NormalPriority,
-}
-
-fn storm(passwords: &Arc<Passwords>) {
-    let verifier = Arc::new(Verifier::new());
-    let loads = [Load::Quiet, Load::Logins, Load::NormalPriority];
-    let mut trips = [const { Vec::new() }; 3];
-    let mut looks = [const { Vec::new() }; 3];
-    for _ in 0..5 {
-        for (at, load) in loads.into_iter().enumerate() {
-            under(load, passwords, || {
-                trips[at].extend(verifier.round_trips());
-                looks[at].extend(verifier.without_pause());
-            });
-        }
-    }
-    for (what, times) in [("handed over", trips), ("without a pause", looks)] {
-        let p99 = times.map(|times| percentile(&times, 99));
-        println!(
-            "verification {what}, p99: quiet {:.1} us, in a storm {:.1} us, {:.2} of quiet \
-             (aim 1.1); hashing at normal priority {:.2}",
-            p99[0],
-            p99[1],
-            p99[1] / p99[0],
-            p99[2] / p99[0]
-        );
-    }
-}
-
-/// Runs `work` while `load` goes on.
-fn under(load: Load, passwords: &Passwords, work: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 * THREADS {
-            scope.spawn(|| {
-                while matches!(load, Load::Logins) && !stop.load(Ordering::Relaxed) {
-                    let _ = block_on(passwords.verify(password(), Some(hash())));
-                }
-            });
-        }
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                let mut kernel = Kernel::new();
-                while matches!(load, Load::NormalPriority) && !stop.load(Ordering::Relaxed) {
-                    kernel.hash();
-                }
-            });
-        }
-        thread::sleep(Duration::from_millis(100));
-        work();
-        stop.store(true, Ordering::Relaxed);
-    });
-}
-
-struct Verifier {
-    keys: KeyRing,
-    policy: Policy,
-    now: Timestamp,
-    token: String,
-}
-
-impl Verifier {
-    fn new() -> Verifier {
-        let env: Arc<dyn Env> = Arc::new(SystemEnv);
-        let (policy, now) = (Policy::default(), env.now());
-        let store = MemoryStore::new(policy.clone());
-        let config = KeyConfig {
-            algorithm: Algorithm::HS256,
-            key: None,
-            ..KeyConfig::default()
-        };
-        let keys = block_on(KeyRing::open(&store, config, Arc::clone(&env)))
-            .expect("a store in memory takes keys");
-        let claims = NewClaims {
-            user: &UserId::new("u-42").expect("an id"),
-            session: SessionId::new(now, &*env),
-            token: TokenId::random(&*env),
-            issued_at: now,
-            expires_at: now + policy.access_ttl,
-            fresh_until: now + policy.fresh_ttl,
-            auth_time: now,
-            issuer: None,
-            audience: None,
-            csrf: None,
-            custom: None,
-        };
-        let token = keys.sign_access(&claims, now).expect("the ring has a key");
-        Verifier {
-            keys,
-            policy,
-            now,
-            token,
-        }
-    }
-
-    fn verify(&self, token: &str) {
-        let claims = self.keys.verify_access(token, self.now, &self.policy);
-        std::hint::black_box(claims.expect("a good token"));
-    }
-
-    /// Microseconds from handing a token to a waiting thread until it is handed back.
-    fn round_trips(&self) -> Vec<f64> {
-        let (ask, asked) = mpsc::channel::<String>();
-        let (answer, answered) = mpsc::channel();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                for token in asked {
-                    self.verify(&token);
-                    let _ = answer.send(token);
-                }
-            });
-            let mut token = self.token.clone();
-            let mut times = Vec::new();
-            for _ in 0..1_000 {
-                thread::sleep(Duration::from_micros(500));
-                let start = clock();
-                ask.send(token).expect("a thread that verifies");
-                token = answered.recv().expect("a thread that verifies");
-                times.push(start.elapsed().as_secs_f64() * 1e6);
-            }
-            drop(ask);
-            times
-        })
-    }
-
-    /// Microseconds of each of many verifications.
-    fn without_pause(&self) -> Vec<f64> {
-        let look = |_| {
-            let start = clock();
-            self.verify(&self.token);
-            start.elapsed().as_secs_f64() * 1e6
-        };
-        (0..200_000).map(look).collect()
     }
 }

@@ -61,7 +61,7 @@ impl FromStr for SessionId {
         if text.len() != 36 {
             return Err(NotAnId);
         }
-        let mut bytes = [0; 16];
+        let (mut bytes, mut seen) = ([0; 16], 0);
         let mut at = 0;
         for (i, byte) in bytes.iter_mut().enumerate() {
             if matches!(i, 4 | 6 | 8 | 10) {
@@ -70,19 +70,32 @@ impl FromStr for SessionId {
                 }
                 at += 1;
             }
-            *byte = hex(text[at])? << 4 | hex(text[at + 1])?;
+            let (high, low) = (hex(text[at]), hex(text[at + 1]));
+            seen |= high | low;
+            *byte = high << 4 | low & 15;
             at += 2;
+        }
+        // Asked once: every verified token carries an id.
+        if seen & NO_DIGIT != 0 {
+            return Err(NotAnId);
         }
         Ok(SessionId(bytes))
     }
 }
 
-fn hex(digit: u8) -> Result<u8, NotAnId> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(NotAnId),
-    }
+const NO_DIGIT: u8 = 16;
+
+/// What a digit stands for, lower case only; [`NO_DIGIT`] for anything else.
+fn hex(digit: u8) -> u8 {
+    static VALUES: [u8; 256] = {
+        let (mut values, mut digit) = ([NO_DIGIT; 256], 0);
+        while digit < 16 {
+            values[b"0123456789abcdef"[digit as usize] as usize] = digit;
+            digit += 1;
+        }
+        values
+    };
+    VALUES[usize::from(digit)]
 }
 
 /// A refresh token's own id: 128 bits, worthless without the refresh key.
@@ -147,5 +160,27 @@ impl fmt::Display for UserId {
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_has_one_spelling() {
+        let text = "01890a5d-ac96-774b-bcce-0123456789ab";
+        let id: SessionId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        for at in 0..text.len() {
+            for other in ["g", "A", "F", "/", ":", "`", "\0", "-", "0"] {
+                let mut wrong = text.to_owned();
+                wrong.replace_range(at..=at, other);
+                let digit = other == "0" && &text[at..=at] != "-";
+                let same = wrong == text;
+                assert_eq!(wrong.parse::<SessionId>().is_ok(), digit || same, "{wrong}");
+            }
+        }
+        assert_eq!(text[1..].parse::<SessionId>(), Err(NotAnId));
     }
 }

@@ -13,6 +13,7 @@ use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::{Hashing, PasswordHash, Passwords};
 use doorward_core::revocation::Ended;
+use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
     Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
 };
@@ -158,7 +159,11 @@ impl AccountStore for Faulty {
         self.enter("set_disabled")?;
         self.inner.set_disabled(user, disabled, at).await
     }
-    async fn remove_account(&self, user: &UserId, at: Timestamp) -> StoreResult<Option<Vec<SessionId>>> {
+    async fn remove_account(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("remove_account")?;
         self.inner.remove_account(user, at).await
     }

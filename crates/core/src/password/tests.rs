@@ -8,6 +8,7 @@ use super::*;
 use crate::account::Accounts;
 use crate::memory::MemoryStore;
 use crate::policy::Policy;
+use crate::revocation::{Bounds, Revocations};
 use crate::store::AccountStore as _;
 use crate::testing::TestEnv;
 
