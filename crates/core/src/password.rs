@@ -404,17 +404,13 @@ impl Pool {
                 return None;
             }
             queue.skip_abandoned();
-            let due = |job: &Job| {
-                !stragglers
-                    || self.env.now().since(job.since) > crate::env::millis(self.hashing.patience)
-            };
+            let due = |job: &Job| !stragglers || self.left(job).is_zero();
             if queue.jobs.front().is_some_and(due) {
                 return queue.jobs.pop_front();
             }
-            let wait = if stragglers && !queue.jobs.is_empty() {
-                self.hashing.patience
-            } else {
-                self.hashing.idle_release
+            let wait = match queue.jobs.front() {
+                Some(job) if stragglers => self.left(job),
+                _ => self.hashing.idle_release,
             };
             let (woken, waited) = self
                 .work
@@ -425,6 +421,14 @@ impl Pool {
                 memory.release();
             }
         }
+    }
+
+    /// How much longer a job waits for the threads of the lowest priority.
+    fn left(&self, job: &Job) -> Duration {
+        let waited = self.env.now().since(job.since).max(0).unsigned_abs();
+        self.hashing
+            .patience
+            .saturating_sub(Duration::from_millis(waited))
     }
 
     fn carry_out(&self, task: Task, memory: &mut Memory) {
@@ -498,6 +502,10 @@ struct Memory {
     counts: Arc<Counts>,
 }
 
+/// Blocks of 1 KiB. Above 32 MiB malloc always maps what it is asked for, and unmaps it when it is
+/// freed; below, it may keep it for ever. What is not used of it is addresses, not memory.
+const MAPPED: usize = 33 * 1024;
+
 impl Memory {
     fn new(counts: &Arc<Counts>) -> Self {
         Memory {
@@ -514,8 +522,9 @@ impl Memory {
     fn at_least(&mut self, blocks: usize) -> Option<&mut [Block]> {
         let before = self.bytes();
         if self.blocks.len() < blocks {
-            let more = blocks - self.blocks.len();
-            self.blocks.try_reserve_exact(more).ok()?;
+            self.blocks.clear();
+            let room = blocks.max(MAPPED);
+            self.blocks.try_reserve_exact(room).ok()?;
             self.blocks.resize(blocks, Block::default());
         }
         let more = self.bytes() - before;

@@ -9,9 +9,9 @@ use doorward_core::keys::{Algorithm, KeyConfig, KeyRing};
 use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::service::{Grant, Refreshed, Terms};
-use doorward_core::session::{Delivery, Device};
+use doorward_core::session::{Delivery, Device, EndReason};
 use doorward_core::testing::TestEnv;
-use doorward_core::{Identity, Policy, Service, Session, Timestamp, UserId};
+use doorward_core::{Error, Identity, Policy, Service, Session, Timestamp, UserId};
 use pollster::FutureExt as _;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_700);
@@ -98,6 +98,51 @@ fn the_shortest_lifetime_is_still_one() {
     }
     let grant = world.grant(&world.session, NOW);
     assert!(world.service.verify(grant.access.as_str()).is_ok());
+}
+
+#[test]
+fn a_token_lives_no_longer_than_the_policy_says_now() {
+    let world = World::new(24 * 3600, 0);
+    let long = world.grant(&world.session, NOW);
+    let env = Arc::new(TestEnv::new(NOW, 1));
+    let policy = Policy {
+        access_ttl: Duration::from_secs(900),
+        ..Policy::default()
+    };
+    // Another node on the same store, or the same one after a change of its settings.
+    let keys = Arc::clone(world.service.keys());
+    let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+    let store = Arc::clone(world.service.store());
+    let other = Service::new(store, keys, revocations, policy, Arc::clone(&env) as _);
+    other.tick().block_on().unwrap();
+    assert!(other.verify(long.access.as_str()).is_ok());
+    env.advance(Duration::from_secs(900));
+    other.tick().block_on().unwrap();
+    let expired = other.verify(long.access.as_str()).unwrap_err();
+    assert_eq!(expired, Error::TokenExpired);
+    assert!(other.verify_for_logout(long.access.as_str()).is_ok());
+}
+
+#[test]
+fn ends_stay_in_the_log_for_the_longest_lifetime_that_any_node_may_have() {
+    let world = World::new(60, 0);
+    let id = world.session.id;
+    let (ended, _) = world.service.end(id, EndReason::Logout).block_on();
+    ended.unwrap();
+    let later = Arc::new(TestEnv::new(NOW + Duration::from_secs(24 * 3600), 1));
+    let policy = world.service.policy().clone();
+    let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+    let (store, keys) = (world.service.store(), world.service.keys());
+    let purging = Service::new(
+        Arc::clone(store),
+        Arc::clone(keys),
+        revocations,
+        policy,
+        later,
+    );
+    purging.purge(100).block_on().unwrap();
+    let (log, _) = store.ended_after(0, 10).block_on().unwrap();
+    assert_eq!(log.len(), 1);
 }
 
 #[test]
