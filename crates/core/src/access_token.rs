@@ -5,11 +5,10 @@
 //! signature, then the payload: nothing unsigned is parsed. Whether the session ended is asked
 //! afterwards, of [`crate::revocation`].
 
+mod cache;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -30,6 +29,8 @@ use crate::error::{Error, Result};
 use crate::id::{SessionId, TokenId, UserId};
 use crate::keys::{Algorithm, KeyError, KeyId, StoredKey, hmac_key};
 use crate::policy::Policy;
+
+pub(crate) use self::cache::Cache;
 
 /// The longest token that is looked at, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
@@ -517,60 +518,6 @@ fn decode(text: &str) -> Result<Vec<u8>> {
     BASE64URL
         .decode_to_vec(text)
         .map_err(|_| Error::TokenInvalid)
-}
-
-/// Verified tokens, so that the second look at an asymmetric one costs no signature. Bounded;
-/// keyed by all bytes; holds only tokens that passed everything but the times.
-pub(crate) struct Cache {
-    hasher: RandomState,
-    shards: [Mutex<HashMap<Box<str>, Claims>>; SHARDS],
-}
-
-const SHARDS: usize = 16;
-const PER_SHARD: usize = 512;
-
-impl Default for Cache {
-    fn default() -> Self {
-        Cache {
-            hasher: RandomState::new(),
-            shards: Default::default(),
-        }
-    }
-}
-
-impl Cache {
-    fn shard(&self, token: &str) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Claims>> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
-        let at = self
-            .hasher
-            .hash_one(&token[token.len().saturating_sub(16)..]) as usize
-            % SHARDS;
-        self.shards[at]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn find(&self, token: &str) -> Option<Claims> {
-        if !token.is_char_boundary(token.len().saturating_sub(16)) {
-            return None;
-        }
-        self.shard(token).get(token).cloned()
-    }
-
-    /// A full shard starts anew: cheaper than an order of use, and a look-up never writes.
-    pub(crate) fn keep(&self, token: &str, claims: &Claims) {
-        let mut shard = self.shard(token);
-        if shard.len() >= PER_SHARD {
-            shard.clear();
-        }
-        shard.insert(token.into(), claims.clone());
-    }
-
-    pub(crate) fn flush(&self) {
-        for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -455,14 +455,16 @@ impl KeyRing {
         let ring = self.ring.load();
         let key = ring.access.iter().find(|key| key.made(token));
         let key = key.ok_or(Error::TokenInvalid)?;
-        // A MAC is cheaper than looking the token up.
-        let cached = key.is_asymmetric().then(|| self.cache.find(token));
-        if let Some(claims) = cached.flatten() {
+        let print = self.cache.fingerprint(token);
+        // A MAC costs little more than keeping a token does: only those that come again are kept.
+        let keeps = self.cache.seen(print) || key.is_asymmetric();
+        let kept = keeps.then(|| self.cache.find(print, token));
+        if let Some(claims) = kept.flatten() {
             return Ok(claims);
         }
         let claims = key.verify(token, policy)?;
-        if key.is_asymmetric() {
-            self.cache.keep(token, &claims);
+        if keeps {
+            self.cache.keep(print, token, &claims);
         }
         Ok(claims)
     }
