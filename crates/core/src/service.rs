@@ -18,7 +18,7 @@ use crate::keys::{KeyId, KeyRing, RefreshKey};
 use crate::policy::Policy;
 use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
-use crate::session::{Delivery, Device, EndReason, Session, Verdict};
+use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
 use crate::store::{Store, ValidFrom, Write};
 
 /// How often a lost swap is decided again before the store counts as unavailable.
@@ -282,11 +282,11 @@ impl Service {
     ) -> Result<Outcome<Refreshed>> {
         let (id, user) = (session.id, session.user.clone());
         let event = match verdict {
-            Verdict::Ended(reason) if session.ended.is_some() => {
-                return Ok((Err(Error::SessionEnded(reason)), None));
-            }
             Verdict::Ended(reason) => {
-                let (reason, event) = self.end_row(id, reason).await?;
+                let (reason, event) = match session.ended {
+                    Some(end) => (self.remember(id, end), None),
+                    None => self.end_row(id, reason).await?,
+                };
                 return Ok((Err(Error::SessionEnded(reason)), event));
             }
             Verdict::Reuse => return self.reused(id).await,
@@ -458,12 +458,8 @@ impl Service {
         let Some(row) = self.store.end(id, at, reason).await? else {
             return Ok((reason, None));
         };
-        let end = row.ended.unwrap_or(crate::session::End { at, reason });
-        self.revocations.insert(Ended {
-            session: id,
-            at: end.at,
-            reason: end.reason,
-        });
+        let end = row.ended.unwrap_or(End { at, reason });
+        self.remember(id, end);
         let ours = end.at == at && end.reason == reason;
         let event = Event::SessionEnded {
             user: row.user,
@@ -471,6 +467,16 @@ impl Service {
             reason,
         };
         Ok((end.reason, ours.then_some(event)))
+    }
+
+    /// Refuses the session's access tokens from now on, whoever ended it.
+    fn remember(&self, session: SessionId, End { at, reason }: End) -> EndReason {
+        self.revocations.insert(Ended {
+            session,
+            at,
+            reason,
+        });
+        reason
     }
 
     /// Makes a session fresh again after its user's password was checked.
@@ -551,7 +557,8 @@ impl Service {
     /// Removes one small batch of expired rows; `true` when there may be more.
     pub async fn purge(&self, limit: u32) -> Result<bool> {
         let now = self.env.now();
-        let log_before = now - self.policy.revocation_span();
+        // Once more the skew: a node that starts and whose clock is behind this one's still needs it.
+        let log_before = now - self.policy.revocation_span() - self.policy.clock_skew;
         Ok(self
             .store
             .purge(now - EXPIRED_KEPT, log_before, limit)
