@@ -507,6 +507,7 @@ impl Service {
         if let Some(reason) = row.over(now, &self.policy) {
             return Err(Error::SessionEnded(reason));
         }
+        self.known_refresh_key(row.refresh_key).await?;
         let session = Session {
             auth_time: now,
             version: row.version + 1,

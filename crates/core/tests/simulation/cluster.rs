@@ -148,7 +148,7 @@ impl Cluster {
             Ok(refreshed) => Ok(self.handed(node, asked, service.grant(refreshed)?)),
             Err(error) => {
                 if matches!(error, Error::SessionEnded(_) | Error::RefreshReused) {
-                    self.is_over(id, node);
+                    self.is_over(id, node, &service);
                 }
                 Err(error)
             }
@@ -164,10 +164,12 @@ impl Cluster {
 
     /// Asks again until it is acknowledged.
     pub(crate) async fn end(&self, node: usize, id: SessionId, reason: EndReason) {
-        while self.service(node).end(id, reason).await.0.is_err() {
+        let mut service = self.service(node);
+        while service.end(id, reason).await.0.is_err() {
             self.world.sleep(50).await;
+            service = self.service(node);
         }
-        self.is_over(id, node);
+        self.is_over(id, node, &service);
     }
 
     pub(crate) async fn end_user(&self, node: usize, except: Option<SessionId>) {
@@ -192,7 +194,11 @@ impl Cluster {
         rows.rows.keys().copied().collect()
     }
 
-    pub(crate) fn is_over(&self, id: SessionId, node: usize) {
+    /// A client was told so, by a process that may have died since.
+    fn is_over(&self, id: SessionId, node: usize, told_by: &Arc<Service>) {
+        if !Arc::ptr_eq(told_by, &self.service(node)) {
+            return self.over_elsewhere(id);
+        }
         let at = self.world.now();
         let mut ledger = self.ledger.lock().unwrap();
         ledger.over.entry(id).or_insert(Over { at, node });
@@ -246,10 +252,8 @@ impl Cluster {
         for (id, access) in &ledger.access {
             let known = |over: &Over| over.node == node || synced_from > over.at;
             if ledger.over.get(id).is_some_and(known) {
-                let claims = service.verify(access).ok();
-                if let Some(c)=&claims { let o=ledger.over[id]; eprintln!("DBG node {node} skew {} over at {} by {} now {} iat {} exp {} synced {} row {:?} skews {:?}", self.nodes[node].env.skew.lock().unwrap(), o.at-1_800_000_000_000, o.node as i64, self.world.now()-1_800_000_000_000, c.issued_at().0-1_800_000_000_000, c.expires_at().0-1_800_000_000_000, synced_from-1_800_000_000_000, self.store.rows.lock().unwrap().rows.get(id).map(|r|r.ended.map(|e|(e.at.0-1_800_000_000_000,e.reason))), self.nodes.iter().map(|n|*n.env.skew.lock().unwrap()).collect::<Vec<_>>()); }
                 assert!(
-                    claims.is_none(),
+                    service.verify(access).is_err(),
                     "an access token of an ended session verifies"
                 );
             }

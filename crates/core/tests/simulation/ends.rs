@@ -99,7 +99,11 @@ fn stays_over(cluster: &Cluster, ids: &[SessionId]) {
     cluster.store.set(Faults::default());
     for node in 0..cluster.nodes.len() {
         cluster.tick(node).block_on();
-        let live = cluster.service(node).sessions_of(&user()).block_on().unwrap();
+        let live = cluster
+            .service(node)
+            .sessions_of(&user())
+            .block_on()
+            .unwrap();
         for id in ids {
             assert!(cluster.known_over(*id));
             assert!(live.iter().all(|row| row.id != *id), "it is listed");

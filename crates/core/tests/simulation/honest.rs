@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use doorward_core::service::Grant;
 use doorward_core::{Error, Policy};
 use pollster::FutureExt as _;
 
@@ -13,17 +14,24 @@ use crate::cluster::Cluster;
 use crate::store::Faults;
 use crate::world::{Task, World};
 
-/// A browser on nodes whose clocks are apart and step, with refresh keys rotated and passwords
-/// asked for again meanwhile.
+/// A browser on nodes whose clocks are apart and step, while refresh keys rotate.
 pub(crate) fn browser(seed: u64) {
     let dice = World::new(!seed);
-    let skew = if dice.happens(50) { dice.up_to(9_000) } else { 0 };
+    let skew = if dice.happens(50) {
+        dice.up_to(9_000)
+    } else {
+        0
+    };
     let slow = if dice.happens(50) { dice.up_to(250) } else { 0 };
     let network = Network {
         delay: W / 2 - skew - 20 * slow - 1,
         lost: dice.random() % 40,
     };
-    let habit = if dice.happens(50) { Habit::Visits } else { Habit::Bursts };
+    let habit = if dice.happens(50) {
+        Habit::Visits
+    } else {
+        Habit::Bursts
+    };
     let cluster = Cluster::new(seed, &Policy::default(), &[0, skew, skew / 2]);
     let faults = Faults {
         slow,
@@ -31,33 +39,59 @@ pub(crate) fn browser(seed: u64) {
         lose_reply: dice.random() % 10,
         ..Faults::default()
     };
-    let refused = visit(&cluster, (network, habit), faults, false);
+    let first = cluster.first_login();
+    cluster.store.set(faults);
+    let meanwhile: Vec<Task<'_>> = vec![
+        Box::pin(clocks(&cluster, skew)),
+        Box::pin(key_rotations(&cluster)),
+    ];
+    let refused = visit(&cluster, &first, (network, habit), 3, meanwhile);
     assert_eq!(refused, None, "an honest client was refused");
 }
 
-/// How an honest browser was refused, if it was.
-pub(crate) fn visit(
-    cluster: &Cluster,
+/// How an honest browser was refused, if it was. Of its requests `passwords` percent make the
+/// session fresh instead.
+pub(crate) fn visit<'a>(
+    cluster: &'a Cluster,
+    login: &Grant,
     how: (Network, Habit),
-    faults: Faults,
-    crashes: bool,
+    passwords: u64,
+    mut meanwhile: Vec<Task<'a>>,
 ) -> Option<Error> {
-    let first = cluster.first_login().refresh.as_str().to_owned();
-    cluster.store.set(faults);
-    let refused = Mutex::new(None);
-    let mut tasks: Vec<Task<'_>> = vec![Box::pin(async {
-        let ask = async |token: String| answer(cluster.refresh(cluster.any(), &token).await);
-        *refused.lock().unwrap() = browse(&cluster.world, first, how, ask).await;
-    })];
-    if crashes {
-        let (flush, crash) = (|| cluster.store.flush(), || cluster.store.crash());
-        tasks.push(Box::pin(self::crashes(&cluster.world, flush, crash)));
-    }
-    cluster.world.play(tasks);
-    refused.into_inner().unwrap()
+    let (id, first) = (login.session.id, login.refresh.as_str().to_owned());
+    let ask = async move |token: String| {
+        let node = cluster.any();
+        answer(if cluster.world.happens(passwords) {
+            cluster.reauthenticate(node, id).await
+        } else {
+            cluster.refresh(node, &token).await
+        })
+    };
+    let refused = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&refused);
+    meanwhile.push(Box::pin(async move {
+        *told.lock().unwrap() = browse(&cluster.world, first, how, ask).await;
+    }));
+    cluster.world.play(meanwhile);
+    refused.lock().unwrap().take()
 }
 
-pub(crate) fn answer(result: Result<doorward_core::service::Grant, Error>) -> Answer<String, Error> {
+/// Clocks that step, and stay within `skew` of each other.
+async fn clocks(cluster: &Cluster, skew: i64) {
+    for _ in 0..60 {
+        cluster.world.sleep(cluster.world.up_to(10_000)).await;
+        cluster.step(cluster.any(), cluster.world.up_to(skew));
+    }
+}
+
+async fn key_rotations(cluster: &Cluster) {
+    for _ in 0..3 {
+        cluster.world.sleep(cluster.world.up_to(200_000)).await;
+        cluster.rotate_key().await;
+    }
+}
+
+pub(crate) fn answer(result: Result<Grant, Error>) -> Answer<String, Error> {
     match result {
         Ok(grant) => Answer::Token(grant.refresh.as_str().to_owned()),
         Err(Error::StoreUnavailable) => Answer::Unavailable,
@@ -91,7 +125,11 @@ pub(crate) fn one_at_a_time(seed: u64) {
         ..Faults::default()
     });
     for _ in 0..60 {
-        let pause = if dice.happens(50) { 3_000 } else { 2 * 3600 * 1000 };
+        let pause = if dice.happens(50) {
+            3_000
+        } else {
+            2 * 3600 * 1000
+        };
         cluster.world.pass(dice.up_to(pause));
         for node in 0..cluster.nodes.len() {
             cluster.step(node, dice.around(60_000));

@@ -75,7 +75,10 @@ async fn exact_tab(cluster: &Cluster, browser: &Mutex<Browser>, absolute_end: Ti
 pub(crate) fn stepping_clocks(seed: u64) {
     let cluster = Cluster::new(seed, &policy(), &[0, 0, 0]);
     let granted = cluster.first_login();
-    let limits = (granted.session.absolute_end, granted.now + policy().refresh_ttl);
+    let limits = (
+        granted.session.absolute_end,
+        granted.now + policy().refresh_ttl,
+    );
     let world = &cluster.world;
     cluster.store.set(Faults {
         slow: world.up_to(1_000),

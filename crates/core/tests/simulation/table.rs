@@ -9,11 +9,11 @@ use std::sync::Mutex;
 
 use doorward_core::Policy;
 
+use crate::W;
 use crate::browser::{Answer, Habit, Network, browse};
 use crate::cluster::Cluster;
 use crate::honest;
 use crate::world::{Task, World};
-use crate::{W, store::Faults};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Model {
@@ -105,7 +105,13 @@ impl Line {
         let skews = self.skews(&World::new(seed));
         let cluster = Cluster::new(seed, &Policy::default(), &skews);
         let how = (self.network, self.habit);
-        honest::visit(&cluster, how, Faults::default(), self.crashes).is_some()
+        let login = cluster.first_login();
+        let mut meanwhile: Vec<Task<'_>> = Vec::new();
+        if self.crashes {
+            let (flush, crash) = (|| cluster.store.flush(), || cluster.store.crash());
+            meanwhile.push(Box::pin(honest::crashes(&cluster.world, flush, crash)));
+        }
+        honest::visit(&cluster, &login, how, 0, meanwhile).is_some()
     }
 
     /// Runs in which the honest user was logged out, by rule set.
