@@ -326,15 +326,18 @@ fn without_a_window_only_the_confirmed_token_and_the_child_are_known() {
 
 /// Beyond the table: see ARCHITECTURE.md.
 #[test]
-fn at_a_later_attempt_each_answer_with_the_child_moves_child_at() {
+fn at_a_later_attempt_an_answer_with_the_child_moves_child_at_by_an_eighth_of_the_window() {
     let row = again(1, T + 10 * W);
     for token in [confirmed(), child(1), child(0)] {
-        let now = T + 10 * W + W / 2;
-        let moved = decide(&row, &token, now).swap.unwrap();
-        assert_eq!(moved.child_at, Timestamp(now));
-        assert_eq!((moved.attempt, moved.version), (1, 12));
-        assert_eq!(moved.confirmed_at, row.confirmed_at);
-        assert_eq!(decide(&row, &token, T + 10 * W).swap, None, "not moved");
+        let now = T + 10 * W + W / 8;
+        assert_eq!(decide(&row, &token, now).swap, None);
+        let moved = decide(&row, &token, now + 1).swap.unwrap();
+        let expected = Session {
+            child_at: Timestamp(now + 1),
+            version: 12,
+            ..row.clone()
+        };
+        assert_eq!(moved, expected);
     }
 }
 

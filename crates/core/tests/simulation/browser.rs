@@ -22,6 +22,8 @@ pub(crate) enum Habit {
     Visits,
     /// One after another, up to 4 s apart; one in twelve times up to a minute.
     Bursts,
+    /// Each tab at some moment of the same window, then nothing for up to a minute and a half.
+    Scattered,
 }
 
 /// What the server said.
@@ -96,6 +98,10 @@ fn times(world: &World, habit: Habit, tabs: usize) -> Vec<i64> {
             Habit::Visits => {
                 times.extend((0..tabs).map(|_| now + world.up_to(8_000)));
                 now += world.up_to(120_000);
+            }
+            Habit::Scattered => {
+                times.extend((0..tabs).map(|_| now + world.up_to(30_000)));
+                now += world.up_to(90_000);
             }
             Habit::Bursts => {
                 times.push(now);

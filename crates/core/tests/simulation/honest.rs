@@ -25,13 +25,9 @@ pub(crate) fn browser(seed: u64) {
     let slow = if dice.happens(50) { dice.up_to(250) } else { 0 };
     let network = Network {
         delay: W / 2 - skew - 20 * slow - 1,
-        lost: dice.random() % 40,
+        lost: [15, 30, 60][dice.pick(3)],
     };
-    let habit = if dice.happens(50) {
-        Habit::Visits
-    } else {
-        Habit::Bursts
-    };
+    let habit = [Habit::Visits, Habit::Bursts, Habit::Scattered][dice.pick(3)];
     let cluster = Cluster::new(seed, &Policy::default(), &[0, skew, skew / 2]);
     let faults = Faults {
         slow,
@@ -139,5 +135,39 @@ pub(crate) fn one_at_a_time(seed: u64) {
             Ok(grant) => token = grant.refresh.as_str().to_owned(),
             Err(error) => assert_eq!(error, Error::StoreUnavailable),
         }
+    }
+}
+
+/// The busiest moment: a page that opens 64 requests, at a second attempt, where answers are swaps.
+#[test]
+fn many_requests_at_once_are_all_answered() {
+    for seed in 0..20 {
+        let cluster = Cluster::new(seed, &Policy::default(), &[0, 0, 0]);
+        let world = &cluster.world;
+        let login = cluster.first_login();
+        let first = cluster
+            .refresh(0, login.refresh.as_str())
+            .block_on()
+            .unwrap();
+        world.pass(W + 1);
+        cluster
+            .refresh(0, login.refresh.as_str())
+            .block_on()
+            .unwrap();
+        world.pass(1_000);
+        cluster.store.set(Faults {
+            slow: 10,
+            ..Faults::default()
+        });
+        let ask = |n: usize| {
+            let held: [&Grant; 2] = [&login, &first];
+            let (cluster, held) = (&cluster, held[n % 2].refresh.as_str());
+            Box::pin(async move {
+                world.sleep(world.up_to(50)).await;
+                let answer = cluster.refresh(cluster.any(), held).await;
+                assert_eq!(answer.err(), None, "one of 64 was not answered");
+            }) as Task<'_>
+        };
+        world.play((0..64).map(ask).collect());
     }
 }
