@@ -277,7 +277,7 @@ impl Passwords {
     /// How much memory the threads hold now, in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        self.counts.memory.load(Ordering::Relaxed)
+        self.counts.memory.load(Ordering::Acquire)
     }
 
     /// Hashes a new password.
@@ -533,10 +533,9 @@ impl Memory {
     }
 
     fn release(&mut self) {
-        self.counts
-            .memory
-            .fetch_sub(self.bytes(), Ordering::Relaxed);
+        let bytes = self.bytes();
         self.blocks = Vec::new();
+        self.counts.memory.fetch_sub(bytes, Ordering::Release);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::keys::{KeyId, KeyRing, RefreshKey};
 use crate::policy::Policy;
 use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
-use crate::session::{Delivery, Device, EndReason, Session, Verdict};
+use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
 use crate::store::{Store, ValidFrom, Write};
 
 /// How often a lost swap is decided again before the store counts as unavailable.
@@ -284,11 +284,11 @@ impl Service {
     ) -> Result<Outcome<Refreshed>> {
         let (id, user) = (session.id, session.user.clone());
         let event = match verdict {
-            Verdict::Ended(reason) if session.ended.is_some() => {
-                return Ok((Err(Error::SessionEnded(reason)), None));
-            }
             Verdict::Ended(reason) => {
-                let (reason, event) = self.end_row(id, reason).await?;
+                let (reason, event) = match session.ended {
+                    Some(end) => (self.remember(id, end), None),
+                    None => self.end_row(id, reason).await?,
+                };
                 return Ok((Err(Error::SessionEnded(reason)), event));
             }
             Verdict::Reuse => return self.reused(id).await,
@@ -490,12 +490,8 @@ impl Service {
         let Some(row) = self.store.end(id, at, reason).await? else {
             return Ok((reason, None));
         };
-        let end = row.ended.unwrap_or(crate::session::End { at, reason });
-        self.revocations.insert(Ended {
-            session: id,
-            at: end.at,
-            reason: end.reason,
-        });
+        let end = row.ended.unwrap_or(End { at, reason });
+        self.remember(id, end);
         let ours = end.at == at && end.reason == reason;
         let event = Event::SessionEnded {
             user: row.user,
@@ -503,6 +499,16 @@ impl Service {
             reason,
         };
         Ok((end.reason, ours.then_some(event)))
+    }
+
+    /// Refuses the session's access tokens from now on, whoever ended it.
+    fn remember(&self, session: SessionId, End { at, reason }: End) -> EndReason {
+        self.revocations.insert(Ended {
+            session,
+            at,
+            reason,
+        });
+        reason
     }
 
     /// Makes a session fresh again after its user's password was checked.
@@ -533,6 +539,7 @@ impl Service {
         if let Some(reason) = row.over(now, &self.policy) {
             return Err(Error::SessionEnded(reason));
         }
+        self.known_refresh_key(row.refresh_key).await?;
         let session = Session {
             auth_time: now,
             version: row.version + 1,
@@ -586,6 +593,7 @@ impl Service {
         self.keys.prune(&*self.store, &self.policy).await?;
         let now = self.env.now();
         // Others on the store may have longer lifetimes than this one: the longest there is counts.
+        // Twice the skew: a node that starts and whose clock is behind still needs what is old here.
         let longest = Duration::from_secs(MAX_LIFETIME) + self.policy.leeway();
         let log_before = now - longest - 2 * self.policy.clock_skew;
         Ok(self

@@ -221,9 +221,9 @@ impl Session {
         let descends = token.parent == self.confirmed && generation == self.generation + 1;
 
         if token.id == self.confirmed {
-            self.repeat(now, child_age > window.repeat)
+            self.repeat(now, &window, child_age > window.repeat)
         } else if descends && self.settles(token, row_key, &window, age, child_age) {
-            self.hand_out(Verdict::Settle, now)
+            self.hand_out(Verdict::Settle, now, &window)
         } else if descends {
             let siblings = child_age <= window.siblings;
             let fork_suspected = !self.is_child(token, row_key, self.attempt);
@@ -293,9 +293,9 @@ impl Session {
     }
 
     /// Rule 1: the child again; after the window as a new attempt.
-    fn repeat(&self, now: Timestamp, later: bool) -> Decision {
+    fn repeat(&self, now: Timestamp, window: &Window, later: bool) -> Decision {
         if !later {
-            return self.hand_out(Verdict::Repeat, now);
+            return self.hand_out(Verdict::Repeat, now, window);
         }
         let row = Session {
             attempt: self.attempt.saturating_add(1),
@@ -308,9 +308,10 @@ impl Session {
 
     /// The child once more. Where an earlier attempt's child may be held too, `child_at` follows:
     /// the client's requests with the one may cross this answer with the other, and rule 2 must
-    /// still know them for the same client's, a window after the last answer and not the first.
-    fn hand_out(&self, verdict: Verdict, now: Timestamp) -> Decision {
-        if self.attempt == 0 || now <= self.child_at {
+    /// still know them for the same client's, a window after the last answer and not the first. Not
+    /// for each of many requests at once, whose swaps would fail each other.
+    fn hand_out(&self, verdict: Verdict, now: Timestamp, window: &Window) -> Decision {
+        if self.attempt == 0 || now <= self.child_at + window.width / 8 {
             return Decision::answer(verdict);
         }
         let row = Session {
