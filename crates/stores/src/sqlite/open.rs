@@ -15,7 +15,7 @@ const MIGRATIONS: [&str; 2] = [
     include_str!("../../migrations/0002_rotations.sql"),
 ];
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.
-const CACHE_KIB: i32 = 16 * 1024;
+const CACHE_KIB: i32 = 8 * 1024;
 /// The write-ahead log is written back at this many pages of 4 KiB: a page that changed often
 /// meanwhile is written once.
 const CHECKPOINT_PAGES: i32 = 4_000;

@@ -20,7 +20,7 @@ use super::rows;
 use super::writer::immediate;
 
 /// With this many entries the writer begins to fold them when it has nothing else to do.
-pub(super) const MANY: usize = 16 * 1024;
+pub(super) const MANY: usize = 10_000;
 /// With this many it folds some after each group, whatever waits.
 pub(super) const FULL: usize = 64 * 1024;
 
