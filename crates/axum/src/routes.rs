@@ -261,3 +261,40 @@ fn is_length_limit(error: &axum::Error) -> bool {
 pub(crate) fn as_axum(response: http::Response<Bytes>) -> Response {
     response.map(Body::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pieces(std::vec::IntoIter<std::io::Result<Bytes>>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<std::io::Result<http_body::Frame<Bytes>>>> {
+            let next = self.0.next();
+            std::task::Poll::Ready(next.map(|piece| piece.map(http_body::Frame::data)))
+        }
+    }
+
+    fn pieces(pieces: Vec<std::io::Result<Bytes>>) -> Body {
+        Body::new(Pieces(pieces.into_iter()))
+    }
+
+    #[tokio::test]
+    async fn only_a_length_makes_a_body_too_large() {
+        let large = Bytes::from(vec![b'x'; Api::MAX_BODY]);
+        let reset = || Err(std::io::ErrorKind::ConnectionReset.into());
+        assert_eq!(read(Body::from(large.clone())).await, Ok(large.clone()));
+        let announced = Body::from([&large[..], b"x"].concat());
+        assert_eq!(read(announced).await, Err(Unread::TooLarge));
+        let more = pieces(vec![Ok(large.clone()), Ok(large), reset()]);
+        assert_eq!(read(more).await, Err(Unread::TooLarge));
+        let torn = pieces(vec![Ok("{".into()), reset()]);
+        assert_eq!(read(torn).await, Err(Unread::Broken));
+    }
+}
