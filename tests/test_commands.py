@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import time
 
+import httpx
 import pytest
 
 from conftest import BINARY, CHEAP, ENVIRONMENT, PASSWORD, Server, add_user, command
@@ -84,13 +85,20 @@ def test_commands_make_no_keys(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_command_with_other_lifetimes_forgets_nothing(server: Server) -> None:
-    granted = server.login().json()
-    assert server.login().status_code == 200
+    granted, out = server.login().json(), server.login().json()
+    assert httpx.post(f"{server.url}/logout", json={"refresh_token": out["refresh_token"]}).status_code == 204
+    server.stop()
+    with contextlib.closing(sqlite3.connect(server.directory / "doorward.db")) as db:
+        # Longer ago than the command's lifetimes, not than the server's.
+        assert db.execute("UPDATE ended SET at = at - 60000").rowcount == 1
+        db.commit()
     before = [rows(server.directory, table) for table in ("sessions", "keys", "ended")]
     for arguments in LOOKS:
         looked = command(server.directory, *arguments, *SHORT)
         assert looked.returncode == 0, looked.stderr
     assert [rows(server.directory, table) for table in ("sessions", "keys", "ended")] == before
+    server.start()
+    assert server.session(out["access_token"]).json()["code"] == "session_ended"
     ended = command(server.directory, "session", "end", granted["session"]["id"], *SHORT)
     assert ended.returncode == 0, ended.stderr
     assert server.session(granted["access_token"]).json()["code"] == "session_ended"
