@@ -118,6 +118,11 @@ def test_weak_settings_are_refused_in_words(tmp_path: pathlib.Path) -> None:
     for flags, word in [
         (["--secret", "short"], "openssl rand"),
         (["--secret", "changeme" * 8], "openssl rand"),
+        (["--secret", "insecure-default-key-do-not-use-me"], "openssl rand"),
+        (["--store", "sqlite://:memory:"], "memory:"),
+        (["--url-prefix", "/:a"], "url_prefix"),
+        (["--max-connections", "18446744073709551615"], "max_connections"),
+        (["--request-timeout", "0"], "request_timeout"),
         (["--store", "sqlite:///nowhere/at/all.db"], "directory"),
         (["--access-ttl", "1m", "--refresh-window", "50s"], "half of access_ttl"),
     ]:
@@ -129,14 +134,6 @@ def test_weak_settings_are_refused_in_words(tmp_path: pathlib.Path) -> None:
         capture_output=True, text=True,
     )
     assert unknown.returncode == 1 and "typo" in unknown.stderr
-
-
-def test_a_closed_standard_output_is_no_panic(tmp_path: pathlib.Path) -> None:
-    add_user(tmp_path)
-    with open("/dev/full", "w") as full:
-        listed = subprocess.run([BINARY, "user", "list"], cwd=tmp_path, stdout=full,
-                                stderr=subprocess.PIPE, env=ENVIRONMENT)
-    assert b"panic" not in listed.stderr
 
 
 def test_a_full_disk_stops_writes_and_not_verification(tmp_path: pathlib.Path) -> None:
@@ -192,3 +189,32 @@ def test_tls_and_a_renewed_certificate(start, tmp_path: pathlib.Path) -> None:
         except httpx.ConnectError:
             time.sleep(0.2)
     raise AssertionError("the renewed certificate was not taken up")
+
+
+def test_a_hangup_ends_nothing(start) -> None:
+    server: Server = start()
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+    for _ in range(100):
+        if "SIGHUP" in server.logged():
+            break
+        time.sleep(0.02)
+    assert server.login().status_code == 200 and "SIGHUP" in server.logged()
+
+
+def test_a_server_without_its_configured_key_says_why(start) -> None:
+    secret = ["--secret", "7f0c3a9e51d24b86a1c9e3f05b7d2846"]
+    server: Server = start(*secret)
+    keys = command(server.directory, "keys", "list").stdout.splitlines()
+    access = next(line.split("\t")[0] for line in keys if "\taccess\t" in line)
+    refused = command(server.directory, "keys", "rotate", *secret)
+    assert refused.returncode == 1 and "configured key" in refused.stderr
+    assert command(server.directory, "keys", "retire", access, *secret).returncode == 0
+    for _ in range(100):
+        ready = httpx.get(f"{server.operator_url}/readyz")
+        if ready.status_code == 503:
+            break
+        time.sleep(0.05)
+    assert ready.status_code == 503 and "retired" in ready.text
+    assert server.login().status_code == 503
+    assert "the configured key was retired" in server.logged()

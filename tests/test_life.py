@@ -165,6 +165,7 @@ def test_keys_rotate_and_retire(server: Server) -> None:
 BAD = [
     (b"{", "bad_request", 400),
     (b"[]", "bad_request", 400),
+    (b'["ada", "correct horse battery", false, null, null]', "bad_request", 400),
     (b'{"username": 1, "password": "x"}', "bad_request", 400),
     (b'{"username": "ada"}', "bad_request", 400),
     (b'{"username": "ada", "username": "eve", "password": "x"}', "bad_request", 400),

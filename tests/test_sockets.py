@@ -2,9 +2,12 @@
 
 import contextlib
 import pathlib
+import re
+import signal
 import socket
 import time
 
+import httpx
 import pytest
 
 from conftest import Server, add_user
@@ -48,7 +51,7 @@ def head(method: str, path: str, *lines: str) -> bytes:
 
 
 def statuses(answer: bytes) -> list[int]:
-    return [int(piece[:3]) for piece in answer.split(b"HTTP/1.1 ")[1:]]
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", answer)]
 
 
 @pytest.mark.parametrize(("request_bytes", "status"), [
@@ -59,9 +62,44 @@ def statuses(answer: bytes) -> list[int]:
     (b"POST /api/v1/login HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
     (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431),
     (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
+    (b"GET /api/v1/session HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
 ])
 def test_what_is_no_http_is_refused_and_closed(server: Server, request_bytes: bytes, status: int) -> None:
     assert statuses(exchange(server, request_bytes)) == [status]
+
+
+@pytest.mark.parametrize(("version", "hosts", "status"), [
+    ("1.1", [], 400), ("1.1", ["a", "a"], 400), ("1.1", ["a b"], 400), ("1.0", ["a", "b"], 400),
+    ("1.1", ["a"], 401), ("1.1", [""], 401), ("1.1", ["[::1]:80"], 401), ("1.0", [], 401),
+])
+def test_a_request_names_its_host_once(server: Server, version: str, hosts: list[str], status: int) -> None:
+    lines = [f"GET /api/v1/session HTTP/{version}", *(f"Host: {host}" for host in hosts), "Connection: close"]
+    assert statuses(exchange(server, "\r\n".join([*lines, "", ""]).encode())) == [status]
+
+
+@pytest.mark.parametrize(("size", "status"), [(31_000, 401), (34_000, 431), (40_000, 431), (70_000, 431)])
+def test_a_header_has_at_most_32_kib(server: Server, size: int, status: int) -> None:
+    for pieces in (1, 4):
+        lines = ["X: " + "a" * (size // pieces)] * pieces
+        assert statuses(exchange(server, head("GET", "/session", "Connection: close", *lines))) == [status]
+
+
+@pytest.mark.parametrize("chunks", [
+    b"zz\r\n", b"-1\r\nx\r\n", b"fffffffffffffffff\r\n", b"1;" + b"e" * 40_000 + b"\r\nx\r\n0\r\n\r\n",
+    b"2\r\n{}X\r\n0\r\n\r\n",
+])
+def test_malformed_chunks_are_a_bad_request(server: Server, chunks: bytes) -> None:
+    lines = "Content-Type: application/json", "Transfer-Encoding: chunked"
+    answer = exchange(server, head("POST", "/login", *lines) + chunks)
+    assert statuses(answer) == [400] and b'"bad_request"' in answer
+
+
+def test_a_body_announced_as_too_large_is_refused_before_it_comes(server: Server) -> None:
+    start = time.monotonic()
+    lines = "Content-Type: application/json", "Content-Length: 1000000000000"
+    answer = exchange(server, head("POST", "/login", *lines))
+    assert statuses(answer) == [413] and b'"payload_too_large"' in answer
+    assert time.monotonic() - start < 0.9
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/login", 405)])
@@ -130,3 +168,76 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(server: Server) -> None
             stream.sendall(head("POST", "/login", "Content-Type: application/json", "Content-Length: 100") + b"{")
     assert statuses(exchange(server, head("GET", "/jwks.json", "Connection: close"))) == [200]
     assert "panic" not in server.logged()
+
+
+def asset(server: Server) -> str:
+    """The largest thing that the server sends."""
+    with httpx.Client(base_url=server.url) as client:
+        page = client.get("/docs").text
+        paths = re.findall(r'(?:src|href)="([^"#]+)"', page)
+        urls = {str(client.base_url.join("docs").join(path)) for path in paths}
+        sizes = {url: len(client.get(url).content) for url in urls if url.startswith(server.url)}
+    largest = max(sizes, key=sizes.__getitem__)
+    assert sizes[largest] > 1_000_000
+    return largest.removeprefix(server.url)
+
+
+def deaf(server: Server, path: str, stack: contextlib.ExitStack) -> socket.socket:
+    """A client that asks for much and reads nothing."""
+    stream = stack.enter_context(socket.socket())
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stream.connect(("127.0.0.1", server.port))
+    stream.sendall(head("GET", path) * 20)
+    return stream
+
+
+def test_clients_that_do_not_read_keep_no_place(server: Server) -> None:
+    path = asset(server)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            deaf(server, path, stack)
+        time.sleep(0.1)
+        start = time.monotonic()
+        assert statuses(exchange(server, head("GET", "/jwks.json", "Connection: close"))) == [200]
+        assert time.monotonic() - start < 4
+
+
+def stopped_within(server: Server) -> float:
+    start = time.monotonic()
+    assert server.stop() == 0
+    return time.monotonic() - start
+
+
+def test_the_end_waits_for_no_client_without_a_request(start) -> None:
+    server = start("--request-timeout", "20s")
+    with contextlib.ExitStack() as stack:
+        silent, half, idle = (stack.enter_context(connected(server)) for _ in range(3))
+        half.sendall(b"GET /api/v1/session HTTP/1.1\r\nHos")
+        idle.sendall(head("GET", "/session"))
+        assert statuses(idle.recv(65536)) == [401]
+        assert stopped_within(server) < 2
+        assert read(silent) == read(half) == b""
+
+
+def test_the_end_waits_for_a_body_that_is_under_way(start) -> None:
+    server = start("--request-timeout", "20s")
+    body = b'{"username": "ada", "password": "correct horse battery"}'
+    lines = "Content-Type: application/json", f"Content-Length: {len(body)}"
+    with connected(server) as stream:
+        # The server asks for the body once the request is under way.
+        stream.sendall(head("POST", "/login", *lines, "Expect: 100-continue"))
+        assert statuses(stream.recv(65536)) == [100]
+        server.process.send_signal(signal.SIGTERM)
+        while "stopping" not in server.logged():
+            time.sleep(0.01)
+        stream.sendall(body)
+        assert statuses(read(stream)) == [200]
+    assert server.stop() == 0
+
+
+def test_the_end_waits_for_clients_that_do_not_read_only_so_long(start) -> None:
+    server = start("--request-timeout", "1s")
+    with contextlib.ExitStack() as stack:
+        deaf(server, asset(server), stack)
+        time.sleep(0.1)
+        assert stopped_within(server) < 4

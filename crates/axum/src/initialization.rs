@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_core::keys::{KeyConfig, KeyRing, RingError};
+use doorward_core::keys::{KeyConfig, KeyError, KeyRing, RingError};
 use doorward_core::password::{Hashing, Passwords};
 use doorward_core::policy::PolicyError;
 use doorward_core::revocation::{Bounds, Revocations};
@@ -123,6 +123,20 @@ impl Doorward {
         &self.inner.accounts
     }
 
+    /// Why some requests cannot be served now, for operators; `None`: all can.
+    #[must_use]
+    pub fn unready(&self) -> Option<&'static str> {
+        let service = self.service();
+        if !service.is_ready() {
+            return Some("the session store does not answer");
+        }
+        service
+            .keys()
+            .can_sign(service.now())
+            .err()
+            .map(|why| why.0)
+    }
+
     /// The hashing threads.
     #[must_use]
     pub fn passwords(&self) -> &Arc<Passwords> {
@@ -200,6 +214,7 @@ async fn background(door: std::sync::Weak<Inner>) {
         let service = door.api.service();
         let ticked = service.tick().await;
         told.store(ticked.is_err());
+        told.keys(service.keys().can_sign(service.now()).err());
         told.spread(service.store().slow_to_spread());
         if ticked.is_ok() {
             clean_up(service).await;
@@ -219,6 +234,7 @@ async fn clean_up(service: &Service) {
 #[derive(Default)]
 struct Told {
     failing: bool,
+    keyless: Option<KeyError>,
     slow: Option<String>,
     fast: bool,
 }
@@ -233,6 +249,18 @@ impl Told {
         } else {
             tracing::info!("the session store answers again");
         }
+    }
+
+    fn keys(&mut self, keyless: Option<KeyError>) {
+        if self.keyless == keyless {
+            return;
+        }
+        if let Some(why) = &keyless {
+            tracing::error!(%why, "logins and refreshes are refused");
+        } else {
+            tracing::info!("a key signs again");
+        }
+        self.keyless = keyless;
     }
 
     /// Which bound holds for processes that share the store.

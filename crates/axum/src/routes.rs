@@ -11,13 +11,16 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
 use doorward_core::password::Password;
-use doorward_core::{Accounts, Error, Identity, PasswordChange, Result, UserId};
-use doorward_http::{Api, Ask, Client, Endpoint, ROUTES, Reply, Route, client_address, settle};
+use doorward_core::{Accounts, Error, Identity, PasswordChange, UserId};
+use doorward_http::{
+    Api, Ask, Client, Endpoint, Problem, ROUTES, Reply, Route, client_address, settle,
+};
+use http_body_util::LengthLimitError;
 
 use crate::initialization::Doorward;
 
 /// The future of an answer.
-pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+pub type Answering<'a, T> = Pin<Box<dyn Future<Output = doorward_core::Result<T>> + Send + 'a>>;
 
 /// What only the app knows about its users. Apps without a user table leave it to the built-in
 /// accounts.
@@ -142,8 +145,12 @@ impl Doorward {
             address: self.address(&request),
         };
         let (parts, body) = request.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, Api::MAX_BODY).await else {
-            return self.inner.api.too_large(&parts).map(Body::from);
+        let body = match read(body).await {
+            Ok(body) => body,
+            Err(Unread::TooLarge) => return as_axum(self.inner.api.too_large(&parts)),
+            Err(Unread::Broken) => {
+                return as_axum(self.inner.api.refusal(&parts.headers, &UNREADABLE));
+            }
         };
         let request = http::Request::from_parts(parts, body);
         let reply = self.inner.api.call(endpoint, request, client).await;
@@ -209,7 +216,85 @@ impl Doorward {
     }
 }
 
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is longer than [`Api::MAX_BODY`], or says so.
+    TooLarge,
+    /// It ended early, or its framing is malformed.
+    Broken,
+}
+
+const UNREADABLE: Problem = Problem::BadRequest("the body did not arrive whole");
+
+/// The whole body. One that is announced as too large is refused before it arrives.
+///
+/// # Errors
+/// [`Unread`].
+pub async fn read(body: Body) -> Result<Bytes, Unread> {
+    let announced = http_body::Body::size_hint(&body).lower();
+    if announced > Api::MAX_BODY as u64 {
+        return Err(Unread::TooLarge);
+    }
+    let whole = axum::body::to_bytes(body, Api::MAX_BODY).await;
+    whole.map_err(|error| {
+        if is_length_limit(&error) {
+            Unread::TooLarge
+        } else {
+            Unread::Broken
+        }
+    })
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// A refusal as the API words it.
 pub(crate) fn as_axum(response: http::Response<Bytes>) -> Response {
     response.map(Body::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pieces(std::vec::IntoIter<std::io::Result<Bytes>>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<std::io::Result<http_body::Frame<Bytes>>>> {
+            let next = self.0.next();
+            std::task::Poll::Ready(next.map(|piece| piece.map(http_body::Frame::data)))
+        }
+    }
+
+    fn pieces(pieces: Vec<std::io::Result<Bytes>>) -> Body {
+        Body::new(Pieces(pieces.into_iter()))
+    }
+
+    #[tokio::test]
+    async fn only_a_length_makes_a_body_too_large() {
+        let large = Bytes::from(vec![b'x'; Api::MAX_BODY]);
+        let reset = || Err(std::io::ErrorKind::ConnectionReset.into());
+        assert_eq!(read(Body::from(large.clone())).await, Ok(large.clone()));
+        let announced = Body::from([&large[..], b"x"].concat());
+        assert_eq!(read(announced).await, Err(Unread::TooLarge));
+        let more = pieces(vec![Ok(large.clone()), Ok(large), reset()]);
+        assert_eq!(read(more).await, Err(Unread::TooLarge));
+        let torn = pieces(vec![Ok("{".into()), reset()]);
+        assert_eq!(read(torn).await, Err(Unread::Broken));
+    }
 }

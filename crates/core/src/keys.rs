@@ -8,6 +8,8 @@
 //! that does not authenticate is ignored; where none does, the ring does not open rather than
 //! replace the keys silently.
 
+mod secret;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,8 @@ use crate::id::{SessionId, TokenId};
 use crate::policy::Policy;
 use crate::seal::{Seal, is_sealed, opened};
 use crate::store::{Store, Write};
+
+pub use self::secret::check_secret;
 
 /// How long a new key is published before it signs: several polls of every node.
 pub const PUBLISH_DELAY: Duration = Duration::from_secs(10);
@@ -163,6 +167,12 @@ pub struct KeyConfig {
 }
 
 impl KeyConfig {
+    fn own_key(&self, now: Timestamp) -> Result<Option<StoredKey>, KeyError> {
+        let secret = self.key.as_ref();
+        let own = secret.map(|secret| own_key(self.algorithm, secret, now));
+        own.transpose()
+    }
+
     fn seal(&self) -> Result<Option<Seal>, KeyError> {
         if self.seal_secret.is_some() && self.seal_secret == self.key {
             return Err(KeyError("seal_secret must differ from secret"));
@@ -178,41 +188,6 @@ impl fmt::Debug for KeyConfig {
             .field("algorithm", &self.algorithm)
             .finish_non_exhaustive()
     }
-}
-
-/// Refuses secrets that can be guessed.
-///
-/// # Errors
-/// What is wrong, and what to do.
-pub fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
-    const SAMPLES: [&str; 9] = [
-        "secret",
-        "changeme",
-        "change-me",
-        "change_me",
-        "password",
-        "example",
-        "your-256-bit",
-        "super-secret",
-        "0123456789",
-    ];
-    if secret.len() < 32 {
-        return Err(KeyError(
-            "the secret is shorter than 32 bytes; make one with: openssl rand -hex 32",
-        ));
-    }
-    let lower = String::from_utf8_lossy(secret).to_lowercase();
-    let mut seen = [false; 256];
-    for byte in secret {
-        seen[usize::from(*byte)] = true;
-    }
-    let distinct = seen.iter().filter(|seen| **seen).count();
-    if distinct < 8 || SAMPLES.iter().any(|sample| lower.contains(sample)) {
-        return Err(KeyError(
-            "the secret is a sample or can be guessed; make one with: openssl rand -hex 32",
-        ));
-    }
-    Ok(())
 }
 
 /// The keys of a store, ready to sign and verify. Cheap to read, swapped as a whole.
@@ -245,6 +220,7 @@ const NOT_AUTHENTIC: KeyError = KeyError(
 const NO_SEAL_SECRET: KeyError =
     KeyError("seal_secret is missing: the keys in the store are sealed; configure it");
 const RETIRED: KeyError = KeyError("the configured key was retired; configure another one");
+const NO_KEY: KeyError = KeyError("no key can sign tokens; a restart makes one");
 
 impl KeyRing {
     /// Loads the ring, and makes the first keys where there are none. Processes that race agree,
@@ -258,20 +234,8 @@ impl KeyRing {
         config: KeyConfig,
         env: Arc<dyn Env>,
     ) -> Result<Self, RingError> {
-        let own = match &config.key {
-            Some(secret) => Some(own_key(config.algorithm, secret, env.now())?),
-            None => None,
-        };
-        let ring = KeyRing {
-            ring: ArcSwap::default(),
-            cache: Cache::default(),
-            algorithm: config.algorithm,
-            configured: own.as_ref().map(|key| key.id),
-            seal: config.seal()?,
-            env,
-            reads: AtomicU64::new(0),
-            newest_read: Mutex::new(0),
-        };
+        let own = config.own_key(env.now())?;
+        let ring = KeyRing::empty(&config, own.as_ref(), env)?;
         ring.seal_all(store).await?;
         ring.take_over(store).await?;
         ring.ensure(store, Purpose::Refresh).await?;
@@ -282,13 +246,51 @@ impl KeyRing {
         Ok(ring)
     }
 
+    /// Loads the ring as it is, for a command of an operator: writes nothing to the store, and
+    /// refuses what [`KeyRing::open`] would. Before the first process with a seal secret has sealed
+    /// the keys, the ring is empty.
+    ///
+    /// # Errors
+    /// As [`KeyRing::open`].
+    pub async fn look(
+        store: &dyn Store,
+        config: KeyConfig,
+        env: Arc<dyn Env>,
+    ) -> Result<Self, RingError> {
+        let own = config.own_key(env.now())?;
+        let ring = KeyRing::empty(&config, own.as_ref(), env)?;
+        if ring.to_seal(store).await?.is_empty() {
+            ring.take_over(store).await?;
+        }
+        match own.and_then(|own| ring.ring.load().row(own.id).cloned()) {
+            Some(row) if row.retired => Err(RETIRED.into()),
+            _ => Ok(ring),
+        }
+    }
+
+    fn empty(
+        config: &KeyConfig,
+        own: Option<&StoredKey>,
+        env: Arc<dyn Env>,
+    ) -> Result<Self, KeyError> {
+        Ok(KeyRing {
+            ring: ArcSwap::default(),
+            cache: Cache::default(),
+            algorithm: config.algorithm,
+            configured: own.map(|key| key.id),
+            seal: config.seal()?,
+            env,
+            reads: AtomicU64::new(0),
+            newest_read: Mutex::new(0),
+        })
+    }
+
     /// Seals what lies in the store unsealed, all at once, if nothing there is sealed yet. After
     /// that an unsealed entry is somebody else's, and is ignored.
     async fn seal_all(&self, store: &dyn Store) -> Result<(), RingError> {
         for _ in 0..RETRIES {
-            let mut rows = store.keys().await?;
-            rows.retain(|row| !row.retired);
-            if self.seal.is_none() || rows.is_empty() || rows.iter().any(is_sealed) {
+            let rows = self.to_seal(store).await?;
+            if rows.is_empty() {
                 return Ok(());
             }
             let sealed: Result<Vec<_>, _> = rows.iter().map(|row| self.sealed(row)).collect();
@@ -297,6 +299,15 @@ impl KeyRing {
             }
         }
         Err(StoreError("the keys changed while they were sealed".into()).into())
+    }
+
+    async fn to_seal(&self, store: &dyn Store) -> Result<Vec<StoredKey>, StoreError> {
+        let mut rows = store.keys().await?;
+        rows.retain(|row| !row.retired);
+        if self.seal.is_none() || rows.iter().any(is_sealed) {
+            rows.clear();
+        }
+        Ok(rows)
     }
 
     fn sealed(&self, row: &StoredKey) -> Result<StoredKey, KeyError> {
@@ -312,7 +323,8 @@ impl KeyRing {
             if self.ring.load().has(purpose, self.algorithm_of(purpose)) {
                 break;
             }
-            let key = self.new_key(purpose, self.first_signs(purpose))?;
+            let algorithm = self.algorithm_of(purpose);
+            let key = self.new_key(purpose, algorithm, self.first_signs(purpose))?;
             let _ = store.add_key(self.sealed(&key)?, only_if_none).await?;
             self.take_over(store).await?;
         }
@@ -407,6 +419,22 @@ impl KeyRing {
         self.signing_key(now)?.sign(claims)
     }
 
+    /// Why nobody can log in or refresh, if no key can sign at `now`: for the operator's log.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn can_sign(&self, now: Timestamp) -> Result<(), KeyError> {
+        let ring = self.ring.load();
+        let own = self.configured.and_then(|own| ring.row(own));
+        if own.is_some_and(|own| own.retired) {
+            return Err(RETIRED);
+        }
+        match (self.signing_key(now), self.current_refresh(now)) {
+            (Ok(_), Ok(_)) => Ok(()),
+            _ => Err(NO_KEY),
+        }
+    }
+
     fn signing_key(&self, now: Timestamp) -> Result<Arc<AccessKey>> {
         let ring = self.ring.load();
         let id = match self.configured {
@@ -469,7 +497,7 @@ impl KeyRing {
         Ok(claims)
     }
 
-    /// Adds a key that will sign once every node knows it.
+    /// Adds a key that will sign once every node knows it, of the algorithm that signs now.
     ///
     /// # Errors
     /// Another key than the ring's own signs, or the store did not answer.
@@ -480,29 +508,41 @@ impl KeyRing {
             )
             .into());
         }
+        self.seal_all(store).await?;
         self.take_over(store).await?;
-        let key = self.new_key(purpose, self.env.now() + PUBLISH_DELAY)?;
+        let algorithm = self.signing_algorithm(purpose);
+        let key = self.new_key(purpose, algorithm, self.env.now() + PUBLISH_DELAY)?;
         let _ = store.add_key(self.sealed(&key)?, false).await?;
         self.take_over(store).await?;
         Ok(key.id)
     }
 
-    /// Drops a key at once, for logout too. If no other could sign, a new one takes its place first,
-    /// unless it is the configured one.
+    /// The processes that sign may be configured otherwise than this one: the rows tell.
+    fn signing_algorithm(&self, purpose: Purpose) -> Algorithm {
+        let ring = self.ring.load();
+        let configured = self.algorithm_of(purpose);
+        let id = ring.signing(purpose, configured, self.env.now());
+        let row = id.and_then(|id| ring.row(id));
+        let algorithm = row.and_then(|row| row.algorithm.parse().ok());
+        algorithm.unwrap_or(configured)
+    }
+
+    /// Drops a key at once, for logout too. If no other of its algorithm could sign, a new one takes
+    /// its place first, unless it is the configured one, or was superseded by another algorithm.
     ///
     /// # Errors
     /// No such key, or the store did not answer.
     pub async fn retire(&self, store: &dyn Store, id: KeyId) -> Result<(), RingError> {
+        self.seal_all(store).await?;
         self.take_over(store).await?;
         let row = self.ring.load().row(id).cloned();
         let row = row.ok_or(KeyError("no key with this id; `keys list` shows them"))?;
         if row.retired {
             return Ok(());
         }
-        let purpose = row.purpose;
-        let others = self.ring.load().live(purpose).any(|row| row.id != id);
-        if !others && self.configured != Some(id) {
-            let key = self.new_key(purpose, self.env.now())?;
+        if self.configured != Some(id) && self.ring.load().is_last(&row) {
+            let algorithm = row.algorithm.parse()?;
+            let key = self.new_key(row.purpose, algorithm, self.env.now())?;
             let _ = store.add_key(self.sealed(&key)?, false).await?;
         }
         let retired = StoredKey {
@@ -540,8 +580,12 @@ impl KeyRing {
         Ok(())
     }
 
-    fn new_key(&self, purpose: Purpose, signs_from: Timestamp) -> Result<StoredKey, KeyError> {
-        let algorithm = self.algorithm_of(purpose);
+    fn new_key(
+        &self,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        signs_from: Timestamp,
+    ) -> Result<StoredKey, KeyError> {
         let mut id = [0; 8];
         self.env.fill(&mut id);
         Ok(StoredKey {
@@ -628,6 +672,12 @@ impl Ring {
     fn has(&self, purpose: Purpose, algorithm: Algorithm) -> bool {
         self.live(purpose)
             .any(|row| *row.algorithm == *algorithm.name())
+    }
+
+    /// Whether a key is the only one of its algorithm, and none of another algorithm is newer.
+    fn is_last(&self, row: &StoredKey) -> bool {
+        let mut others = self.live(row.purpose).filter(|other| other.id != row.id);
+        !others.any(|other| other.algorithm == row.algorithm || other.signs_from > row.signs_from)
     }
 
     /// Whether a key that joined is too new to sign.

@@ -65,6 +65,10 @@ pub(crate) const FORM: &str = "the body must be a JSON object with the documente
 /// The body as `T`.
 pub(crate) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
     check(request)?;
+    // A derived `Deserialize` takes an array of the fields' values too.
+    if !request.body().trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::BadRequest(FORM));
+    }
     serde_json::from_slice(request.body()).map_err(|_| Problem::BadRequest(FORM))
 }
 
@@ -102,4 +106,26 @@ fn is_json(headers: &HeaderMap) -> bool {
         .next()
         .unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes<T: DeserializeOwned>(body: &'static str) -> bool {
+        let request = Request::post("/x").header(CONTENT_TYPE, "application/json");
+        let request = request.body(Bytes::from_static(body.as_bytes()));
+        json::<T>(&request.unwrap()).is_ok()
+    }
+
+    #[test]
+    fn only_an_object_is_an_object() {
+        assert!(takes::<Login>(r#" {"username": "ada", "password": "pw"}"#));
+        assert!(!takes::<Login>(r#"["ada", "pw", false, null, null]"#));
+        assert!(takes::<Refresh>("\r\n\t{}") && !takes::<Refresh>(r#"["dwr_x"]"#));
+        assert!(!takes::<Refresh>("[null]") && !takes::<Refresh>("null"));
+        assert!(!takes::<Register>(r#"["ada", "pw"]"#));
+        assert!(!takes::<ChangePassword>(r#"["old", "new"]"#));
+        assert!(!takes::<Reauthenticate>(r#"["pw"]"#));
+    }
 }

@@ -76,7 +76,11 @@ fn without_default_port<'a>(scheme: &str, host: &'a str) -> &'a str {
 }
 
 fn is_local(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    // The colons of an IPv6 address are within brackets, its port is behind them.
+    let name = match host.rsplit_once(':') {
+        Some((name, _)) if !host.ends_with(']') => name,
+        _ => host,
+    };
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
@@ -90,6 +94,27 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         check(&Method::POST, &Uri::from_static("/x"), &map, settings).is_ok()
+    }
+
+    #[test]
+    fn the_machine_itself_has_three_names_with_a_port_or_without() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert!(
+                is_local(host) && is_local(&format!("{host}:8080")),
+                "{host}"
+            );
+        }
+        for host in [
+            "",
+            "[::1",
+            "::1",
+            "[::2]",
+            "[fe80::1]:80",
+            "localhost.example",
+            "1.0.0.127",
+        ] {
+            assert!(!is_local(host), "{host}");
+        }
     }
 
     #[test]

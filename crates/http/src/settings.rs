@@ -79,9 +79,13 @@ impl Settings {
                     .bytes()
                     .all(|b| b.is_ascii_graphic() && !b";,\"\\?#{}".contains(&b))
         };
+        // Routers read `:` and `*` at the start of a segment as a pattern; clients resolve dots.
+        let plain = |segment: &str| {
+            !segment.is_empty() && !segment.starts_with([':', '*']) && !segment.starts_with('.')
+        };
         rule(
-            path(&self.url_prefix) && !self.url_prefix.ends_with('/'),
-            "url_prefix must start with a slash, must not end with one, and have no special characters",
+            path(&self.url_prefix) && self.url_prefix.split('/').skip(1).all(plain),
+            "url_prefix must look like /api/v1: a slash before each part, no special characters",
         )?;
         rule(
             !self.delivery.is_empty(),
@@ -125,4 +129,29 @@ fn is_origin(text: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_plain_path() {
+        let accepts = |prefix: &str| {
+            let settings = Settings {
+                url_prefix: prefix.into(),
+                ..Settings::default()
+            };
+            settings.check().is_ok()
+        };
+        for prefix in ["/api", "/api/v1", "/auth-2/x_y", "/a:b", "/~me"] {
+            assert!(accepts(prefix), "{prefix}");
+        }
+        for prefix in [
+            "", "/", "api", "/api/", "//api", "/a//b", "/:a", "/a/:b", "/*a", "/{x}", "/{*x}",
+            "/..", "/a/../b", "/a b", "/a?b", "/a#b",
+        ] {
+            assert!(!accepts(prefix), "{prefix}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Hashing;
 use doorward_core::{Delivery, Policy};
@@ -123,7 +124,11 @@ pub(crate) const KEYS: [Key; 38] = [
     ),
     ("tls_key_file", "", "its private key, PEM"),
     ("max_connections", "4096", "connections at once"),
-    ("request_timeout", "30s", "longest time for a request"),
+    (
+        "request_timeout",
+        "30s",
+        "longest time for a body to come, for an answer to be made, and for a client to take none of it",
+    ),
     (
         "shutdown_timeout",
         "20s",
@@ -163,7 +168,7 @@ pub(crate) struct Config {
     pub(crate) hashing: Hashing,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
-    pub(crate) max_connections: usize,
+    pub(crate) max_connections: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_level: String,
@@ -181,7 +186,7 @@ impl Config {
     /// Reads the file named by `--config` or `DOORWARD_CONFIG`, the environment, and the flags.
     pub(crate) fn read(arguments: &ArgMatches) -> Result<Config, ConfigError> {
         let mut values = Values::default();
-        if let Some(path) = arguments.get_one::<String>("config") {
+        if let Some(path) = file_named(arguments) {
             let text = std::fs::read_to_string(path).map_err(|error| wrong(path, error))?;
             values.add_file(path, &text)?;
         }
@@ -193,6 +198,13 @@ impl Config {
         }
         values.check()
     }
+}
+
+/// An empty variable counts as unset, as shells and unit files can hardly unset one.
+fn file_named(arguments: &ArgMatches) -> Option<&String> {
+    let path = arguments.get_one::<String>("config");
+    let variable = arguments.value_source("config") == Some(ValueSource::EnvVariable);
+    path.filter(|path| !(variable && path.is_empty()))
 }
 
 /// Texts by key.
@@ -302,9 +314,9 @@ impl Values {
             hashing: self.hashing()?,
             trusted_proxies: self.networks()?,
             tls: self.tls()?,
-            max_connections: self.parsed::<usize>("max_connections")?.max(1),
-            request_timeout: self.duration("request_timeout")?,
-            shutdown_timeout: self.duration("shutdown_timeout")?,
+            max_connections: self.within("max_connections", 1, 1_000_000)?,
+            request_timeout: self.at_most_an_hour("request_timeout", 1)?,
+            shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
             log_level: self.log_level()?,
             log_json: self.log_json()?,
             policy,
@@ -361,6 +373,7 @@ impl Values {
         let text = self.text("store");
         match text.strip_prefix("sqlite://") {
             Some("") => Err(wrong("store", "names no file; sqlite://doorward.db does")),
+            Some(":memory:") => Err(wrong("store", "without a file it is memory:")),
             Some(path) => Ok(StorePlace::Sqlite(path.into())),
             None if text == "memory:" => Ok(StorePlace::Memory),
             None => Err(wrong("store", "must be sqlite://PATH or memory:")),
@@ -434,6 +447,15 @@ impl Values {
             Ok(number)
         } else {
             Err(wrong(key, format!("must lie between {least} and {most}")))
+        }
+    }
+
+    fn at_most_an_hour(&self, key: &str, least: u64) -> Result<Duration, ConfigError> {
+        let time = self.duration(key)?;
+        if (least..=3600).contains(&time.as_secs()) {
+            Ok(time)
+        } else {
+            Err(wrong(key, format!("must lie between {least}s and 1h")))
         }
     }
 
@@ -578,6 +600,17 @@ mod tests {
             ("url_prefix", "api"),
             ("cookie_secure", "maybe"),
             ("allowed_origins", "https://a.example/path"),
+            ("url_prefix", "/:a"),
+            ("url_prefix", "/*a"),
+            ("url_prefix", "/{x}"),
+            ("store", "sqlite://"),
+            ("store", "sqlite://:memory:"),
+            ("max_connections", "0"),
+            ("max_connections", "18446744073709551615"),
+            ("request_timeout", "0"),
+            ("request_timeout", "2h"),
+            ("shutdown_timeout", "18446744073709551615"),
+            ("shutdown_timeout", "106751991167d"),
         ] {
             assert!(
                 checked(&[(key, value)]).is_err(),

@@ -1,10 +1,15 @@
-//! INITIALIZATION: from settings to a door.
+//! INITIALIZATION: from settings to a door, or to the store alone, which is all that commands need.
 
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use doorward_axum::{Builder, Doorward};
 use doorward_core::Event;
 use doorward_core::memory::MemoryStore;
+use doorward_core::store::Store;
+use doorward_stores::SqliteStore;
 
 use crate::Outcome;
 use crate::config::{Config, StorePlace};
@@ -14,7 +19,7 @@ pub(crate) async fn open(
     config: &Config,
     on_event: impl Fn(&Event) + Send + Sync + 'static,
 ) -> Outcome<Doorward> {
-    let mut builder = builder(config);
+    let mut builder = builder(config)?;
     builder.policy = config.policy.clone();
     builder.settings = config.settings.clone();
     builder.key = config.key.clone();
@@ -24,9 +29,59 @@ pub(crate) async fn open(
     Ok(builder.open().await?)
 }
 
-fn builder(config: &Config) -> Builder {
-    match &config.store {
-        StorePlace::Sqlite(path) => Doorward::sqlite(path),
+fn builder(config: &Config) -> Outcome<Builder> {
+    Ok(match &config.store {
+        StorePlace::Sqlite(path) => {
+            is_there(path)?;
+            Doorward::sqlite(path)
+        }
         StorePlace::Memory => Doorward::store(Arc::new(MemoryStore::new(config.policy.clone()))),
+    })
+}
+
+/// The store without the work in the background: it makes no keys, and removes nothing by a policy
+/// that need not be the server's. Makes the file where there is none.
+pub(crate) fn store(config: &Config) -> Outcome<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StorePlace::Sqlite(path) => {
+            is_there(path)?;
+            Arc::new(SqliteStore::open(path, config.policy.clone())?)
+        }
+        StorePlace::Memory => Arc::new(MemoryStore::new(config.policy.clone())),
+    })
+}
+
+/// Whether there is a file. Refuses what cannot be a database before SQLite looks at it: one that
+/// is no file may keep the opener waiting.
+pub(crate) fn is_there(path: &Path) -> Outcome<bool> {
+    let name = path.display();
+    let words = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return in_a_directory(path),
+        Err(error) => error.to_string(),
+        Ok(found) if found.is_dir() => {
+            format!("is a directory; name a file in it: sqlite://{name}/doorward.db")
+        }
+        Ok(found) if !found.is_file() => "is no regular file; name another one".into(),
+        Ok(_) => match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(_) => return Ok(true),
+            Err(error) => format!("{error}; run this as the user that the file belongs to"),
+        },
+    };
+    Err(format!("{name}: {words}").into())
+}
+
+/// That there is none, where one could be made.
+fn in_a_directory(path: &Path) -> Outcome<bool> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    match directory.map(fs::metadata) {
+        None => Ok(false),
+        Some(Ok(found)) if found.is_dir() => Ok(false),
+        Some(_) => Err(format!(
+            "{}: there is no such directory; make it first",
+            path.display()
+        )
+        .into()),
     }
 }

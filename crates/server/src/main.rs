@@ -2,16 +2,19 @@
 //!
 //! - `config`: every setting in one table; file, environment, flags.
 //! - `initialization`: from settings to a door.
-//! - `serve`: listeners, TLS, limits, graceful shutdown; `operator`: health and metrics.
+//! - `serve`: listeners, and what every request passes; `connections`, `stall`, `tls`: what carries
+//!   them, its limits and its end; `operator`: health and metrics.
 //! - `cli`: users, sessions and keys from the command line.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod config;
+mod connections;
 mod initialization;
 mod logging;
 mod operator;
 mod serve;
+mod stall;
 mod tls;
 
 use std::process::ExitCode;
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let arguments = cli::command().get_matches();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if cli::is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             cli::say_error(&error.to_string());
             ExitCode::FAILURE

@@ -44,7 +44,7 @@ impl Metrics {
             hashes: IntGauge::new("doorward_password_hashes_total", "Passwords hashed")?,
             ready: IntGauge::new(
                 "doorward_ready",
-                "1 while verification and the store answer",
+                "1 while verification and the store answer and a key signs",
             )?,
         };
         metrics
@@ -91,19 +91,15 @@ pub(crate) fn router(door: Doorward, metrics: Arc<Metrics>) -> Router {
 
 type Both = (Doorward, Arc<Metrics>);
 
-async fn ready(State((door, _)): State<Both>) -> (StatusCode, &'static str) {
-    if door.service().is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the session store does not answer\n",
-        )
+async fn ready(State((door, _)): State<Both>) -> (StatusCode, String) {
+    match door.unready() {
+        None => (StatusCode::OK, "ready\n".into()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
 async fn show(State((door, metrics)): State<Both>) -> Result<String, StatusCode> {
-    metrics.ready.set(i64::from(door.service().is_ready()));
+    metrics.ready.set(i64::from(door.unready().is_none()));
     metrics
         .hashes
         .set(i64::try_from(door.passwords().hashes()).unwrap_or(i64::MAX));

@@ -1,4 +1,4 @@
-//! `doorward serve`: listeners, limits, and an end that loses no answered request.
+//! `doorward serve`: listeners, and what every request passes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,42 +7,34 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::header::ORIGIN;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use doorward_axum::routes::{Unread, read};
 use doorward_core::Error;
 use doorward_http::routes::always;
 use doorward_http::{Api, Problem, client_address};
-use http_body_util::LengthLimitError;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::ServiceExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::Instrument;
 
 use crate::Outcome;
 use crate::config::Config;
+use crate::connections::{Connections, HEADER_BYTES, Signals};
 use crate::operator::{self, Metrics};
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 use crate::{initialization, logging};
-
-/// How long a client may take for its header, if the request has no shorter limit.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest header, in bytes.
-const HEADER_BYTES: usize = 32 * 1024;
 
 /// Serves until a signal.
 pub(crate) async fn serve(config: Config) -> Outcome {
     logging::start(&config);
+    // First, so that a signal during the start does not kill.
+    let (end, hangups) = (Signals::end()?, signal(SignalKind::hangup())?);
     let metrics = Arc::new(Metrics::new()?);
     let counted = Arc::clone(&metrics);
     let door = initialization::open(&config, move |event| {
@@ -61,29 +53,18 @@ pub(crate) async fn serve(config: Config) -> Outcome {
         let router = operator::router(door.clone(), Arc::clone(&metrics));
         tokio::spawn(async move { axum::serve(operator, router).await });
     }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let prefix = &config.settings.url_prefix;
+    tracing::info!("listening on {scheme}://{}{prefix}", listener.local_addr()?);
+    tokio::spawn(tls::watch(tls.clone(), hangups));
     let gate = Gate {
         api: door.api().clone(),
         limit: config.request_timeout,
         trusted_proxies: config.trusted_proxies.clone().into(),
         metrics: Arc::clone(&metrics),
     };
-    let router = gate.before(door.router());
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let prefix = &config.settings.url_prefix;
-    tracing::info!("listening on {scheme}://{}{prefix}", listener.local_addr()?);
-    if let Some(tls) = &tls {
-        tokio::spawn(Arc::clone(tls).watch());
-    }
-    let connections = Connections {
-        router,
-        tls,
-        metrics,
-        header_timeout: HEADER_TIMEOUT.min(config.request_timeout),
-        graceful: GracefulShutdown::new(),
-    };
-    connections
-        .accept(listener, config.max_connections, config.shutdown_timeout)
-        .await;
+    let connections = Connections::new(gate.before(door.router()), tls, metrics, &config);
+    connections.accept(listener, end).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -144,13 +125,17 @@ impl Gate {
 
     /// The answer, whatever happens to the handler: one that panics or takes too long is a 503.
     async fn answered(&self, request: Request, next: Next) -> Response {
+        if header_bytes(&request) > HEADER_BYTES {
+            return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
+        }
+        if !names_its_host(&request) {
+            return self.refused(request.headers(), &HOSTLESS);
+        }
         let (parts, body) = request.into_parts();
-        let body = match tokio::time::timeout(self.limit, to_bytes(body, Api::MAX_BODY)).await {
+        let body = match tokio::time::timeout(self.limit, read(body)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(error)) if is_too_large(&error) => {
-                return self.api.too_large(&parts).map(Body::from);
-            }
-            _ => return self.refused(&parts.headers, &UNFINISHED),
+            Ok(Err(Unread::TooLarge)) => return self.api.too_large(&parts).map(Body::from),
+            Ok(Err(Unread::Broken)) | Err(_) => return self.refused(&parts.headers, &UNFINISHED),
         };
         // All that a refusal depends on, as the rest goes to the handler.
         let origin = parts.headers.get(ORIGIN).cloned();
@@ -167,20 +152,28 @@ impl Gate {
     }
 }
 
+const HOSTLESS: Problem = Problem::BadRequest("the request must name its host, once");
 const UNFINISHED: Problem = Problem::BadRequest("the body did not arrive whole, or not in time");
 const BUSY: Error = Error::Overloaded {
     retry_after: Duration::from_secs(1),
 };
 
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
+/// What the header took on the wire, white space apart.
+fn header_bytes(request: &Request) -> usize {
+    let line = request.method().as_str().len() + request.uri().to_string().len();
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    line + " HTTP/1.1 \r\n\r\n".len() + fields.sum::<usize>()
+}
+
+/// RFC 9112, 3.2: one `Host`, which HTTP/1.0 may leave out.
+fn names_its_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
     }
-    false
 }
 
 /// The outcome of a future; `None` if it panicked. The panic hook has told of it.
@@ -207,100 +200,11 @@ fn request_id() -> String {
     format!("{:016x}", u64::from_be_bytes(id))
 }
 
-/// Connections, and how they end.
-struct Connections {
-    router: Router,
-    tls: Option<Arc<Tls>>,
-    metrics: Arc<Metrics>,
-    header_timeout: Duration,
-    graceful: GracefulShutdown,
-}
-
-impl Connections {
-    async fn accept(self, listener: TcpListener, most: usize, patience: Duration) {
-        let places = Arc::new(Semaphore::new(most));
-        let mut end = std::pin::pin!(signal());
-        loop {
-            let place = Arc::clone(&places).acquire_owned();
-            tokio::select! {
-                () = &mut end => break,
-                Ok(place) = place => tokio::select! {
-                    () = &mut end => break,
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, peer)) => self.connected(stream, peer, place),
-                        // Out of file descriptors, most likely: look again when some are free.
-                        Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    },
-                },
-            }
-        }
-        drop(listener);
-        tracing::info!("stopping");
-        let _ = tokio::time::timeout(patience, self.graceful.shutdown()).await;
-    }
-
-    fn connected(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        let _ = stream.set_nodelay(true);
-        let metrics = Arc::clone(&self.metrics);
-        metrics.connections().inc();
-        let gone = move || {
-            metrics.connections().dec();
-            drop(place);
-        };
-        let (router, watcher) = (self.router.clone(), self.graceful.watcher());
-        let patience = self.header_timeout;
-        match self.tls.as_ref().map(|tls| tls.acceptor()) {
-            None => tokio::spawn(async move {
-                speak(stream, peer, router, patience, watcher).await;
-                gone();
-            }),
-            Some(tls) => tokio::spawn(async move {
-                let stream = tokio::time::timeout(patience, tls.accept(stream)).await;
-                if let Ok(Ok(stream)) = stream {
-                    speak(stream, peer, router, patience, watcher).await;
-                }
-                gone();
-            }),
-        };
-    }
-}
-
-async fn speak(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    router: Router,
-    patience: Duration,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request.map(Body::new))
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that goes away in the middle is no error of ours.
-    let _ = watcher.watch(connection).await;
-}
-
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {},
-        _ = interrupt.recv() => {},
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::body::to_bytes;
+    use tower::ServiceExt;
+
     use std::sync::Arc;
 
     use axum::routing::get;
@@ -327,6 +231,7 @@ mod tests {
             .route("/panic", get(explode))
             .route("/hang", get(std::future::pending::<&str>));
         let request = Request::get(path).header("x-request-id", "mine");
+        let request = request.header(HOST, "api.example");
         let request = request.body(Body::empty()).unwrap();
         gate.before(router).oneshot(request).await.unwrap()
     }

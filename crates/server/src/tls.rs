@@ -1,4 +1,4 @@
-//! TLS by rustls; the certificate is read again when its file changes.
+//! TLS by rustls; the certificate is read again when its file changes, and at SIGHUP.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::signal::unix::Signal;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Outcome;
@@ -38,24 +39,14 @@ impl Tls {
             .clone()
     }
 
-    /// Reads changed files again. A pair that cannot be used leaves the old one in place.
-    pub(crate) async fn watch(self: Arc<Self>) {
-        let mut seen = self.changed_at();
-        let mut ticks = tokio::time::interval(LOOK);
-        loop {
-            ticks.tick().await;
-            let now = self.changed_at();
-            if now == seen {
-                continue;
+    /// A pair that cannot be used leaves the old one in place.
+    fn read_again(&self) {
+        match load(&self.cert, &self.key) {
+            Ok(acceptor) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                tracing::info!("the certificate was read again");
             }
-            seen = now;
-            match load(&self.cert, &self.key) {
-                Ok(acceptor) => {
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
-                    tracing::info!("the certificate was read again");
-                }
-                Err(error) => tracing::error!(%error, "the new certificate cannot be used"),
-            }
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used"),
         }
     }
 
@@ -66,6 +57,27 @@ impl Tls {
                 .ok()
         };
         [changed(&self.cert), changed(&self.key)]
+    }
+}
+
+/// Reads the certificate again when its files changed, and at each SIGHUP, which does nothing else:
+/// it must not end a server that outlives its terminal.
+pub(crate) async fn watch(tls: Option<Arc<Tls>>, mut hangups: Signal) {
+    let changed_at = || tls.as_ref().map(|tls| tls.changed_at());
+    let mut seen = changed_at();
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        let asked = tokio::select! {
+            _ = ticks.tick() => false,
+            _ = hangups.recv() => true,
+        };
+        let now = changed_at();
+        let changed = std::mem::replace(&mut seen, now) != now;
+        match &tls {
+            Some(tls) if asked || changed => tls.read_again(),
+            None if asked => tracing::info!("SIGHUP: there is nothing to read again"),
+            _ => {}
+        }
     }
 }
 

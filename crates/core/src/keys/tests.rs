@@ -45,6 +45,11 @@ impl World {
         self.try_open(config).unwrap()
     }
 
+    fn look(&self, config: KeyConfig) -> KeyRing {
+        let looked = KeyRing::look(&*self.store, config, Arc::clone(&self.env) as _);
+        looked.block_on().unwrap()
+    }
+
     fn refused(&self, config: KeyConfig) -> String {
         self.try_open(config).err().unwrap().to_string()
     }
@@ -363,6 +368,81 @@ fn a_retired_configured_key_signs_nothing_and_never_joins_again() {
     world.env.advance(Duration::from_secs(10 * 366 * 24 * 3600));
     world.prune(&later);
     assert!(world.refused(own(SECRET)).contains("retired"));
+}
+
+#[test]
+fn the_successor_of_a_retired_key_has_its_algorithm_whoever_retires_it() {
+    let world = World::new();
+    let server = world.open(of(Algorithm::ES256));
+    let command = world.look(of(Algorithm::EdDSA));
+    world.retire(&command, only(&server, Purpose::Access).id);
+    world.reload(&server).unwrap();
+    let successor = only(&server, Purpose::Access);
+    assert_eq!(&*successor.algorithm, "ES256");
+    assert_eq!(kid(&world.sign(&server)), successor.id.to_string());
+    world.rotate(&command, Purpose::Access);
+    let rows = server.rows();
+    assert!(
+        rows.iter()
+            .all(|row| row.purpose == Purpose::Refresh || &*row.algorithm == "ES256")
+    );
+}
+
+#[test]
+fn a_key_that_another_algorithm_superseded_gets_no_successor() {
+    let world = World::new();
+    let old = only(&world.open(of(Algorithm::EdDSA)), Purpose::Access).id;
+    let node = world.open(of(Algorithm::ES256));
+    world.retire(&node, old);
+    assert_eq!(&*only(&node, Purpose::Access).algorithm, "ES256");
+}
+
+#[test]
+fn a_look_at_the_ring_writes_nothing() {
+    let world = World::new();
+    let rows = || world.store.keys().block_on().unwrap();
+    for config in [
+        of(Algorithm::EdDSA),
+        own(SECRET),
+        sealed(of(Algorithm::HS256), SEAL),
+    ] {
+        world.look(config);
+        assert_eq!(rows(), []);
+    }
+    let node = world.open(of(Algorithm::EdDSA));
+    let before = rows();
+    for config in [
+        of(Algorithm::ES256),
+        own(SECRET),
+        sealed(KeyConfig::default(), SEAL),
+    ] {
+        world.look(config);
+        assert_eq!(rows(), before);
+    }
+    assert!(node.can_sign(world.now()).is_ok());
+}
+
+#[test]
+fn a_look_refuses_what_a_start_would() {
+    let world = World::new();
+    let node = world.open(sealed(own(SECRET), SEAL));
+    let looks =
+        |config| KeyRing::look(&*world.store, config, Arc::clone(&world.env) as _).block_on();
+    assert!(looks(own(SECRET)).is_err() && looks(sealed(own(SECRET), OTHER_SEAL)).is_err());
+    world.retire(&node, only(&node, Purpose::Access).id);
+    let refused = looks(sealed(own(SECRET), SEAL)).err().unwrap();
+    assert!(refused.to_string().contains("retired"), "{refused}");
+}
+
+#[test]
+fn a_ring_that_cannot_sign_says_why() {
+    let world = World::new();
+    let node = world.open(own(SECRET));
+    assert_eq!(node.can_sign(world.now()), Ok(()));
+    world.retire(&node, only(&node, Purpose::Access).id);
+    assert_eq!(node.can_sign(world.now()), Err(RETIRED));
+    let empty = World::new().look(KeyConfig::default());
+    assert_eq!(empty.can_sign(world.now()), Err(NO_KEY));
 }
 
 #[test]

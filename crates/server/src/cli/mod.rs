@@ -4,12 +4,17 @@ pub(crate) mod keys;
 pub(crate) mod session;
 pub(crate) mod user;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::Arc;
 
 use clap::{Arg, ArgAction, Command};
-use doorward_axum::Doorward;
+use doorward_core::SystemEnv;
+use doorward_core::keys::KeyRing;
+use doorward_core::memory::MemoryStore;
+use doorward_core::store::Store;
 
 use crate::config::{Config, KEYS, StorePlace};
+use crate::initialization::is_there;
 use crate::{Outcome, initialization};
 
 /// The grammar. Every setting is a flag of every command.
@@ -112,29 +117,79 @@ fn setting((key, default, help): &(&'static str, &'static str, &'static str)) ->
         .help(help)
 }
 
-/// A door for one command.
-async fn open(config: &Config) -> Outcome<Doorward> {
+/// The store of a command that looks for something: a mistyped name must not make a database.
+fn existing(config: &Config) -> Outcome<Arc<dyn Store>> {
+    match &config.store {
+        StorePlace::Sqlite(path) if !is_there(path)? => Err(format!(
+            "{}: there is no database; `doorward serve` and `doorward user add` make one",
+            path.display()
+        )
+        .into()),
+        _ => lasting(config),
+    }
+}
+
+/// The store of a command that may be the first.
+fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
     if config.store == StorePlace::Memory {
         return Err(
             "the store is memory: nothing outlives this command; name one with --store".into(),
         );
     }
-    initialization::open(config, |_| ()).await
+    initialization::store(config)
 }
 
-/// Opens everything that `serve` would, and serves nothing.
+/// Looks at everything that `serve` would open, makes nothing, and serves nothing.
 pub(crate) async fn check_config(config: Config) -> Outcome {
     if let Some((cert, key)) = config.tls.clone() {
         crate::tls::Tls::open(cert, key)?;
     }
-    initialization::open(&config, |_| ()).await?;
-    say("the settings are in order");
-    Ok(())
+    let store = match &config.store {
+        StorePlace::Sqlite(path) if !is_there(path)? => {
+            say(&format!(
+                "{}: there is no database yet; `doorward serve` makes it",
+                path.display()
+            ))?;
+            Arc::new(MemoryStore::new(config.policy.clone()))
+        }
+        _ => initialization::store(&config)?,
+    };
+    KeyRing::look(&*store, config.key, Arc::new(SystemEnv)).await?;
+    say("the settings are in order")
 }
 
-/// A line on standard output. Nobody listening is no reason to fail.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+/// A line on standard output, now. A closed pipe ends the command, and quietly: see
+/// [`is_closed_pipe`].
+fn say(line: &str) -> Outcome {
+    let mut output = io::stdout().lock();
+    match writeln!(output, "{line}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) => Err(format!("standard output cannot be written: {error}").into()),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// As [`say`], of what has been done already.
+fn report(line: &str) -> Outcome {
+    say(line).map_err(|error| {
+        if is_closed_pipe(&*error) {
+            error
+        } else {
+            format!("{line}, but {error}").into()
+        }
+    })
+}
+
+/// Whether a command ended since nobody reads on, as in `| head -1`.
+pub(crate) fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A text of users' own making, without what would act on a terminal or hide in it.
+fn shown(text: &str) -> String {
+    let escaped = text.escape_debug().to_string();
+    escaped.replace("\\'", "'").replace("\\\"", "\"")
 }
 
 /// A line on standard error.
@@ -147,4 +202,28 @@ fn date(time: doorward_core::Timestamp) -> String {
     jiff::Timestamp::from_second(time.seconds())
         .unwrap_or_default()
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_neither_hides_nor_acts() {
+        for plain in [
+            "ada",
+            "O'Brien \"x\"",
+            "Zo\u{eb}",
+            "\u{e19}\u{e49}\u{e33}",
+            "\u{674e}",
+        ] {
+            assert_eq!(shown(plain), plain);
+        }
+        for odd in [
+            "\u{202e}", "\u{200b}", "\u{1b}", "\n", "\t", "\u{feff}", "\u{2066}",
+        ] {
+            let shown = shown(&format!("a{odd}b"));
+            assert!(!shown.contains(odd) && shown.contains('\\'), "{shown}");
+        }
+    }
 }

@@ -1,42 +1,43 @@
 //! `doorward session`: look at sessions and end them.
 
 use clap::ArgMatches;
-use doorward_core::store::SessionStore;
-use doorward_core::{EndReason, Session, SessionId};
+use doorward_core::account::canonical;
+use doorward_core::store::{SessionStore, Store};
+use doorward_core::{EndReason, Env, Policy, Session, SessionId, SystemEnv};
 
-use super::{date, open, say};
+use super::{date, existing, report, say, shown};
 use crate::Outcome;
 use crate::config::Config;
 
 pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
-    let door = open(&config).await?;
+    let store = existing(&config)?;
     match arguments.subcommand() {
         Some(("list", arguments)) => match arguments.get_one::<String>("name") {
-            Some(name) => {
-                let account = door.accounts().find(name).await;
-                let account = account.map_err(|_| format!("there is no account named {name}"))?;
-                let sessions = door.service().sessions_of(&account.id).await?;
-                sessions.iter().for_each(show);
-                Ok(())
-            }
-            None => list(&**door.service().store()).await,
+            Some(name) => list_of(name, &*store, &config.policy).await,
+            None => list(&*store, &config.policy).await,
         },
         Some(("end", arguments)) => {
             let id = arguments.get_one::<String>("id").map_or("", String::as_str);
             let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
-            door.service()
-                .session(id)
-                .await
-                .map_err(|_| format!("there is no session {id}"))?;
-            door.service().end(id, EndReason::EndedByOperator).await.0?;
-            say(&format!("{id}: ended"));
-            Ok(())
+            let (at, why) = (SystemEnv.now(), EndReason::EndedByOperator);
+            let ended = store.end(id, at, why).await?;
+            ended.ok_or_else(|| format!("there is no session {id}"))?;
+            report(&format!("{id}: ended"))
         }
         _ => Ok(()),
     }
 }
 
-async fn list(store: &(impl SessionStore + ?Sized)) -> Outcome {
+async fn list_of(name: &str, store: &dyn Store, policy: &Policy) -> Outcome {
+    let account = match canonical(name) {
+        Ok(name) => store.account(&name).await?,
+        Err(_) => None,
+    };
+    let account = account.ok_or_else(|| format!("there is no account named {}", shown(name)))?;
+    show_live(&store.sessions_of(&account.id).await?, policy)
+}
+
+async fn list(store: &(impl SessionStore + ?Sized), policy: &Policy) -> Outcome {
     let mut after = None;
     loop {
         let page = store.sessions(after, 1000).await?;
@@ -44,15 +45,22 @@ async fn list(store: &(impl SessionStore + ?Sized)) -> Outcome {
             return Ok(());
         };
         after = Some(last.id);
-        page.iter().for_each(show);
+        show_live(&page, policy)?;
     }
 }
 
-fn show(session: &Session) {
-    let device = session.device.name.as_deref().unwrap_or("-");
+/// A store knows which sessions were ended; those that expired are told by time.
+fn show_live(sessions: &[Session], policy: &Policy) -> Outcome {
+    let now = SystemEnv.now();
+    let mut live = sessions
+        .iter()
+        .filter(|session| session.over(now, policy).is_none());
+    live.try_for_each(show)
+}
+
+fn show(session: &Session) -> Outcome {
+    let device = session.device.name.as_deref().map_or("-".into(), shown);
     let (created, used) = (date(session.created_at), date(session.last_used()));
-    say(&format!(
-        "{}\t{}\t{created}\t{used}\t{device}",
-        session.id, session.user
-    ));
+    let (id, owner) = (session.id, shown(session.user.as_str()));
+    say(&format!("{id}\t{owner}\t{created}\t{used}\t{device}"))
 }

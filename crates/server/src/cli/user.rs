@@ -1,53 +1,72 @@
 //! `doorward user`: built-in accounts.
 
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use clap::ArgMatches;
-use doorward_core::password::Password;
-use doorward_core::store::AccountStore;
-use doorward_core::{Env, Error, SystemEnv};
+use doorward_core::password::{Password, Passwords};
+use doorward_core::store::{Account, AccountStore, Store};
+use doorward_core::{Accounts, Env, Error, SystemEnv};
 use zeroize::Zeroizing;
 
-use super::{date, open, say};
+use super::{date, existing, lasting, report, say, shown};
 use crate::Outcome;
 use crate::config::Config;
 
 pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
-    let door = open(&config).await?;
-    let accounts = door.accounts();
-    let Some((command, arguments)) = arguments.subcommand() else {
-        return Ok(());
-    };
-    if command == "list" {
-        return list(&**door.service().store()).await;
-    }
-    let name = arguments
-        .get_one::<String>("name")
-        .map_or("", String::as_str);
-    let named = |error: Error| words(name, &error);
-    if command == "add" {
-        let (password, made) = new_password(arguments)?;
-        let id = accounts.register(name, password).await.map_err(named)?;
-        say(&format!("added {name}, id {id}"));
-        tell(made.as_deref());
-        return Ok(());
-    }
-    let user = accounts.find(name).await.map_err(named)?.id;
-    match command {
-        "disable" => accounts.set_disabled(&user, true).await.map_err(named)?,
-        "enable" => accounts.set_disabled(&user, false).await.map_err(named)?,
-        "remove" => accounts.remove(&user).await.map_err(named)?,
-        _ => {
-            let (password, made) = new_password(arguments)?;
-            accounts
-                .set_password(&user, password)
-                .await
-                .map_err(named)?;
-            tell(made.as_deref());
+    match arguments.subcommand() {
+        Some(("add", arguments)) => {
+            let accounts = accounts(&config, lasting(&config)?);
+            add(&accounts, named(arguments), arguments).await
         }
+        Some(("list", _)) => list(&*existing(&config)?).await,
+        Some((command, arguments)) => {
+            let accounts = accounts(&config, existing(&config)?);
+            change(&accounts, command, named(arguments), arguments).await
+        }
+        None => Ok(()),
     }
-    say(&format!("{name}: done"));
-    Ok(())
+}
+
+fn accounts(config: &Config, store: Arc<dyn Store>) -> Accounts {
+    let env: Arc<dyn Env> = Arc::new(SystemEnv);
+    let passwords = Passwords::new(config.hashing.clone(), Arc::clone(&env));
+    Accounts::new(store, Arc::new(passwords), env)
+}
+
+fn named(arguments: &ArgMatches) -> &str {
+    arguments
+        .get_one::<String>("name")
+        .map_or("", String::as_str)
+}
+
+async fn add(accounts: &Accounts, name: &str, arguments: &ArgMatches) -> Outcome {
+    let failed = |error| words(name, &error);
+    // Before a password is shown that would be nobody's.
+    match accounts.find(name).await {
+        Err(Error::NotFound) => {}
+        Err(error) => return Err(failed(error).into()),
+        Ok(_) => return Err(failed(Error::UsernameTaken).into()),
+    }
+    let password = new_password(arguments)?;
+    let id = accounts.register(name, password).await.map_err(failed)?;
+    report(&format!("added {}, id {id}", shown(name)))
+}
+
+async fn change(accounts: &Accounts, command: &str, name: &str, arguments: &ArgMatches) -> Outcome {
+    let failed = |error| words(name, &error);
+    let user = accounts.find(name).await.map_err(failed)?.id;
+    let changed = match command {
+        "disable" => accounts.set_disabled(&user, true).await,
+        "enable" => accounts.set_disabled(&user, false).await,
+        "remove" => accounts.remove(&user).await,
+        _ => accounts.set_password(&user, new_password(arguments)?).await,
+    };
+    changed.map_err(failed)?;
+    report(&format!("{}: done", shown(name)))
 }
 
 async fn list(store: &(impl AccountStore + ?Sized)) -> Outcome {
@@ -58,27 +77,28 @@ async fn list(store: &(impl AccountStore + ?Sized)) -> Outcome {
             return Ok(());
         };
         after = Some(last.username.clone());
-        for account in &page {
-            let state = if account.disabled {
-                "disabled"
-            } else {
-                "enabled"
-            };
-            say(&format!(
-                "{}\t{}\t{state}\t{}",
-                account.username,
-                account.id,
-                date(account.created_at)
-            ));
-        }
+        page.iter().try_for_each(show)?;
     }
 }
 
-/// The password, and its text where it was made here.
-fn new_password(arguments: &ArgMatches) -> Outcome<(Password, Option<String>)> {
+fn show(account: &Account) -> Outcome {
+    let state = if account.disabled {
+        "disabled"
+    } else {
+        "enabled"
+    };
+    let (name, created) = (shown(&account.username), date(account.created_at));
+    say(&format!("{name}\t{}\t{state}\t{created}", account.id))
+}
+
+/// The password. One that is made here is shown before anything is done with it.
+fn new_password(arguments: &ArgMatches) -> Outcome<Password> {
     if arguments.get_flag("generate-password") {
-        let text = generated();
-        return Ok((Password::new(&text)?, Some(text)));
+        let text = Zeroizing::new(generated());
+        show_password(&text).map_err(|error| {
+            format!("nobody would see the password, so nothing was changed: {error}")
+        })?;
+        return Ok(Password::new(&text)?);
     }
     if !arguments.get_flag("password-stdin") {
         return Err(
@@ -86,10 +106,25 @@ fn new_password(arguments: &ArgMatches) -> Outcome<(Password, Option<String>)> {
         );
     }
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin().take(4096).read_to_string(&mut text)?;
+    io::stdin().take(4096).read_to_string(&mut text)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
-    Ok((Password::new(text)?, None))
+    Ok(Password::new(text)?)
+}
+
+fn show_password(text: &str) -> Outcome {
+    if is_discarded().unwrap_or(false) {
+        return Err("standard output is closed, or /dev/null".into());
+    }
+    say(&format!("password: {text}"))
+}
+
+/// Whether standard output leads nowhere. One that was closed is /dev/null by now: the runtime opens
+/// that in its place.
+fn is_discarded() -> io::Result<bool> {
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let (output, null) = (output.metadata()?, fs::metadata("/dev/null")?);
+    Ok(output.rdev() != 0 && output.rdev() == null.rdev())
 }
 
 /// 100 bits in groups that can be typed: no letter looks like another.
@@ -104,14 +139,10 @@ fn generated() -> String {
     groups.collect::<Vec<_>>().join("-")
 }
 
-fn tell(made: Option<&str>) {
-    if let Some(password) = made {
-        say(&format!("password: {password}"));
-    }
-}
-
 fn words(name: &str, error: &Error) -> String {
+    let name = shown(name);
     match error {
+        Error::BadRequest(why) => (*why).into(),
         Error::NotFound => format!("there is no account named {name}"),
         Error::UsernameTaken => format!("there is an account named {name} already"),
         Error::PasswordTooWeak(why) => format!("the password is too weak: {why}"),
