@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::ArgMatches;
 use doorward_core::password::{Password, Passwords};
+use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account, AccountStore, Store};
 use doorward_core::{Accounts, Env, Error, SystemEnv};
 use zeroize::Zeroizing;
@@ -34,7 +35,9 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
 fn accounts(config: &Config, store: Arc<dyn Store>) -> Accounts {
     let env: Arc<dyn Env> = Arc::new(SystemEnv);
     let passwords = Passwords::new(config.hashing.clone(), Arc::clone(&env));
-    Accounts::new(store, Arc::new(passwords), env)
+    // Nobody verifies here; those who do hear of ended sessions from the store.
+    let revocations = Revocations::new(Bounds::of(&config.policy), None);
+    Accounts::new(store, Arc::new(passwords), Arc::new(revocations), env)
 }
 
 fn named(arguments: &ArgMatches) -> &str {
