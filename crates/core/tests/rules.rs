@@ -221,6 +221,13 @@ fn rule_3_the_child_becomes_the_confirmed_token() {
 }
 
 #[test]
+fn rule_3_attempts_are_counted_anew() {
+    let decision = decide(&again(3, T + W), &child(3), T + 3 * W);
+    assert_eq!(decision.verdict, ADVANCE);
+    assert_eq!(decision.swap.unwrap().attempt, 0);
+}
+
+#[test]
 fn rule_3_siblings_may_be_on_their_way_for_three_windows() {
     let siblings = |now| decide(&row(), &child(0), now).swap.unwrap().siblings;
     assert!(siblings(T + 3 * W));
@@ -347,4 +354,11 @@ fn a_child_is_dated_by_its_first_handing_out_and_known_by_its_attempt() {
     assert_eq!((child(0).parent, child(0).generation), (CONFIRMED, 6));
     let later = again(1, T + W).child(&key());
     assert_eq!((later.id, later.issued_at), (child(1).id, Timestamp(T + W)));
+}
+
+#[test]
+fn ends_are_remembered_for_an_access_lifetime_the_leeway_and_the_skew() {
+    let policy = Policy::default();
+    let seconds = 15 * 60 + 15 + 60;
+    assert_eq!(policy.revocation_span(), Duration::from_secs(seconds));
 }

@@ -46,6 +46,21 @@ struct Ledger {
     over: HashMap<SessionId, Over>,
 }
 
+impl Ledger {
+    /// A version counts anew what a crash lost; then the whole row tells.
+    fn one_successor(&mut self, grant: &Grant, crashes: u64) {
+        let (row, text) = (&grant.session, grant.refresh.as_str());
+        let same_version = self.children.entry((row.id, row.version)).or_default();
+        if let Some((_, first)) = same_version.iter().find(|(seen, _)| seen == row) {
+            assert_eq!(first, text, "two successors of one row version");
+        } else {
+            let allowed = same_version.is_empty() || crashes > 0;
+            assert!(allowed, "two rows of one version");
+            same_version.push((row.clone(), text.to_owned()));
+        }
+    }
+}
+
 /// A session whose end somebody was told of: when, and by which node.
 #[derive(Clone, Copy)]
 struct Over {
@@ -290,19 +305,9 @@ impl Cluster {
             let in_time = late <= quarter + slow || self.stepped.load(Ordering::Relaxed);
             assert!(in_time, "answered {late} ms after the end");
         }
-        let text = grant.refresh.as_str().to_owned();
-        let same_version = ledger.children.entry((row.id, row.version)).or_default();
-        match same_version.iter().find(|(seen, _)| seen == row) {
-            Some((_, first)) => assert_eq!(*first, text, "two successors of one row version"),
-            None => {
-                let crashed = self.store.rows.lock().unwrap().crashes > 0;
-                assert!(same_version.is_empty() || crashed, "two rows of a version");
-                same_version.push((row.clone(), text));
-            }
-        }
-        ledger
-            .access
-            .push((row.id, grant.access.as_str().to_owned()));
+        ledger.one_successor(&grant, self.store.rows.lock().unwrap().crashes);
+        let access = grant.access.as_str().to_owned();
+        ledger.access.push((row.id, access));
         drop(ledger);
         self.within_limits(&grant);
         self.verifies(node, &grant);

@@ -110,7 +110,7 @@ pub(crate) async fn crashes(world: &Arc<World>, flush: impl Fn(), crash: impl Fn
 pub(crate) fn one_at_a_time(seed: u64) {
     let dice = World::new(!seed);
     let policy = Policy {
-        refresh_window: dice.happens(50).then(|| Duration::ZERO),
+        refresh_window: dice.happens(50).then_some(Duration::ZERO),
         ..Policy::default()
     };
     let cluster = Cluster::new(seed, &policy, &[0, 0, 0]);

@@ -120,8 +120,11 @@ async fn stepping_tab(
             Err(Error::SessionEnded(EndReason::Absolute)) => assert!(latest >= absolute_end),
             // A clock that is behind may have dated the last refresh before the login.
             Err(Error::SessionEnded(EndReason::Idle)) => assert!(latest >= idle_end),
-            Err(Error::SessionEnded(EndReason::Reuse)) => {}
-            Err(Error::StoreUnavailable | Error::RefreshReused) => {}
+            Err(
+                Error::SessionEnded(EndReason::Reuse)
+                | Error::RefreshReused
+                | Error::StoreUnavailable,
+            ) => {}
             Err(error) => panic!("{error}"),
         }
     }

@@ -13,6 +13,8 @@
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
+    clippy::assigning_clones,
+    clippy::struct_field_names,
     reason = "a model, read from top to bottom"
 )]
 

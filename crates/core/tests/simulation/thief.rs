@@ -83,7 +83,7 @@ async fn use_once(cluster: &Cluster, holder: &Holder) -> bool {
             }
         }) as Task<'_>
     };
-    together((0..1 + cluster.world.pick(3)).map(tab).collect()).await;
+    together((0..=cluster.world.pick(3)).map(tab).collect()).await;
     *holder.uses.lock().unwrap() += u32::from(*brought.lock().unwrap());
     *found.lock().unwrap()
 }
