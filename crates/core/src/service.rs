@@ -427,10 +427,17 @@ impl Service {
         except: Option<SessionId>,
     ) -> Outcome<u64> {
         let at = self.env.now();
-        match self.store.end_user(user, at, reason, except).await {
-            Ok(sessions) => self.ended_together(user, &sessions, reason),
-            Err(error) => (Err(error.into()), None),
+        let sessions = match self.store.end_user(user, at, reason, except).await {
+            Ok(sessions) => sessions,
+            Err(error) => return (Err(error.into()), None),
+        };
+        // Where none was left, an earlier try may have ended them whose answer was lost.
+        if sessions.is_empty()
+            && let Err(error) = self.tick().await
+        {
+            return (Err(error), None);
         }
+        self.ended_together(user, &sessions, reason)
     }
 
     /// Opens a session for somebody whose password was changed, and ends all others of the user:
