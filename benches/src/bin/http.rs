@@ -129,18 +129,22 @@ impl Side {
         every: Option<usize>,
         tokens: &[String],
     ) -> Load<Gets> {
-        let clients = tokens.chunks(TOKENS).map(|tokens| Gets {
-            path,
-            via,
-            seen: tokens
-                .iter()
-                .map(|token| get_with(path, via, token))
-                .collect(),
-            every: every.unwrap_or(usize::MAX),
-            unseen: Vec::new(),
-            last: Vec::new(),
-            sent: 0,
-        });
+        let clients = tokens
+            .chunks(TOKENS)
+            .enumerate()
+            .map(|(client, tokens)| Gets {
+                path,
+                via,
+                seen: tokens
+                    .iter()
+                    .map(|token| get_with(path, via, token))
+                    .collect(),
+                every: every.unwrap_or(usize::MAX),
+                unseen: Vec::new(),
+                last: Vec::new(),
+                // Out of step, or all clients would send their unseen tokens at the same time.
+                sent: client,
+            });
         Load::open(self.server.address, clients).await
     }
 

@@ -15,6 +15,7 @@ use doorward_core::password::Hashing;
 use doorward_core::{Delivery, Policy};
 use doorward_http::Settings;
 use ipnet::IpNet;
+use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
 /// A line of the table: key, default ("" for none), what it is.
@@ -171,7 +172,7 @@ pub(crate) struct Config {
     pub(crate) max_connections: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
-    pub(crate) log_level: String,
+    pub(crate) log_level: LevelFilter,
     pub(crate) log_json: Option<bool>,
 }
 
@@ -477,15 +478,17 @@ impl Values {
         }
     }
 
-    fn log_level(&self) -> Result<String, ConfigError> {
-        let level = self.text("log_level");
-        if ["error", "warn", "info", "debug", "trace"].contains(&level) {
-            Ok(level.into())
-        } else {
-            Err(wrong(
+    fn log_level(&self) -> Result<LevelFilter, ConfigError> {
+        match self.text("log_level") {
+            "error" => Ok(LevelFilter::ERROR),
+            "warn" => Ok(LevelFilter::WARN),
+            "info" => Ok(LevelFilter::INFO),
+            "debug" => Ok(LevelFilter::DEBUG),
+            "trace" => Ok(LevelFilter::TRACE),
+            _ => Err(wrong(
                 "log_level",
                 "must be error, warn, info, debug or trace",
-            ))
+            )),
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::config::Config;
 
 /// Starts logging. A closed standard error loses lines and nothing else.
@@ -11,9 +9,8 @@ pub(crate) fn start(config: &Config) {
     let json = config
         .log_json
         .unwrap_or_else(|| !std::io::stderr().is_terminal());
-    let filter = EnvFilter::new(&config.log_level);
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(config.log_level)
         .with_writer(std::io::stderr)
         .with_target(false)
         .log_internal_errors(false);

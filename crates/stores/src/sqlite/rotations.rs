@@ -17,12 +17,11 @@ use doorward_core::session::Session;
 use rusqlite::{Connection, Result, Row, params};
 
 use super::rows;
-use super::writer::immediate;
 
 /// With this many entries the writer begins to fold them when it has nothing else to do.
 pub(super) const MANY: usize = 10_000;
 /// With this many it folds some after each group, whatever waits.
-pub(super) const FULL: usize = 64 * 1024;
+pub(super) const FULL: usize = 128 * 1024;
 
 /// The columns that a swap changes, as they are stored.
 #[derive(Clone, Copy)]
@@ -299,6 +298,8 @@ impl Appending {
 pub(super) struct Folding {
     entries: Vec<(SessionId, Rotation)>,
     folded: usize,
+    /// How many more a transaction folded that is not committed yet.
+    uncommitted: usize,
     up_to: i64,
 }
 
@@ -312,32 +313,37 @@ impl Folding {
         Folding {
             entries,
             folded: 0,
+            uncommitted: 0,
             up_to: all.read_to,
         }
     }
 
-    /// Folds the next entries, and at the end forgets them all; `true` when the pass is over.
-    pub(super) fn some(&mut self, db: &mut Connection, count: usize, log: &Log) -> Result<bool> {
+    /// Folds the next entries, and at the end of the pass empties the log of all of them.
+    pub(super) fn some(&mut self, db: &Connection, count: usize) -> Result<()> {
         let left = &self.entries[self.folded..];
         let some = &left[..left.len().min(count)];
-        let over = some.len() == left.len();
-        let tx = immediate(db)?;
         for (session, rotation) in some {
-            rotation.fold(&tx, *session)?;
+            rotation.fold(db, *session)?;
         }
-        if over {
+        self.uncommitted = some.len();
+        if some.len() == left.len() {
             let all = "DELETE FROM rotations WHERE seq <= ?1 \
                 AND seq < (SELECT max(seq) FROM rotations)";
-            tx.prepare_cached(all)?.execute([self.up_to])?;
+            db.prepare_cached(all)?.execute([self.up_to])?;
         }
-        tx.commit()?;
-        self.folded += some.len();
+        Ok(())
+    }
+
+    /// After the commit of [`Folding::some`]; `true` when the pass is over.
+    pub(super) fn committed(&mut self, log: &Log) -> bool {
+        self.folded += std::mem::take(&mut self.uncommitted);
+        let over = self.folded == self.entries.len();
         if over {
             log.forget(self.up_to);
         }
-        Ok(over)
+        over
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -143,6 +143,7 @@ impl Writer {
             ring,
             mute: Arc::clone(&mute),
             queue: Arc::clone(&queue),
+            full: FULL,
             folding: None,
             last: 1,
         };
@@ -204,22 +205,21 @@ struct Writing {
     ring: Option<Arc<Ring>>,
     mute: Arc<Mutex<Option<String>>>,
     queue: Arc<Queue>,
+    /// How many entries of the log are too many.
+    full: usize,
     folding: Option<Folding>,
     /// How many operations the last group had.
     last: usize,
 }
 
 impl Writing {
-    /// One group, or some folding, or both; `None` when there is nobody left to write for.
+    /// One group, or some folding; `None` when there is nobody left to write for.
     fn step(&mut self) -> Option<()> {
         let group = self.next_group()?;
         let asked = group.len();
         self.carry_out(group);
         if asked == 0 {
-            self.fold(FOLD);
-        } else if self.log.len() >= FULL {
-            // Faster than it grows.
-            self.fold(2 * asked);
+            self.fold();
         }
         Some(())
     }
@@ -275,6 +275,7 @@ impl Writing {
             rotations: Appending::begin(&self.log, &tx)?,
             ended: Vec::new(),
         };
+        let asked = operations.len();
         for operation in operations {
             let done = catch_unwind(AssertUnwindSafe(|| operation.run(&mut group)));
             done.unwrap_or(Err(rusqlite::Error::InvalidQuery))
@@ -283,8 +284,17 @@ impl Writing {
         let Group {
             rotations, ended, ..
         } = group;
+        let full = self.log.len() >= self.full;
+        if full {
+            // Faster than it grows.
+            let folding = self.folding.get_or_insert_with(|| Folding::of(&self.log));
+            folding.some(&tx, 2 * asked)?;
+        }
         tx.commit()?;
         rotations.committed();
+        if full {
+            self.folded();
+        }
         self.publish(&ended);
         Ok(())
     }
@@ -298,16 +308,29 @@ impl Writing {
         }
     }
 
-    /// Folds the next entries. Should it fail, the log stays as it is, and the next pass does the same.
-    fn fold(&mut self, count: usize) {
+    /// Folds while nothing else is to be done. Should it fail, the log stays as it is, and the next
+    /// pass does the same.
+    fn fold(&mut self) {
         if self.folding.is_none() && self.log.len() == 0 {
             return;
         }
-        let folding = self.folding.take();
-        let mut folding = folding.unwrap_or_else(|| Folding::of(&self.log));
-        if let Ok(false) = folding.some(&mut self.folder, count, &self.log) {
-            self.folding = Some(folding);
+        let folding = self.folding.get_or_insert_with(|| Folding::of(&self.log));
+        let folded = immediate(&mut self.folder).and_then(|tx| {
+            folding.some(&tx, FOLD)?;
+            tx.commit()
+        });
+        match folded {
+            Ok(()) => self.folded(),
+            Err(_) => self.folding = None,
         }
+    }
+
+    fn folded(&mut self) {
+        let folding = self.folding.take();
+        self.folding = folding.and_then(|mut folding| {
+            let over = folding.committed(&self.log);
+            (!over).then_some(folding)
+        });
     }
 }
 

@@ -10,9 +10,10 @@ use doorward_core::testing::TestEnv;
 use tempfile::TempDir;
 
 use super::super::open::File;
+use super::super::writer::immediate;
 use super::*;
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(in super::super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// What a process has of the file.
 struct Process {
@@ -71,13 +72,16 @@ impl Process {
     fn fold(&mut self, count: usize) {
         let log = &self.log;
         let mut folding = self.folding.take().unwrap_or_else(|| Folding::of(log));
-        if !folding.some(&mut self.db, count, log).unwrap() {
+        let tx = immediate(&mut self.db).unwrap();
+        folding.some(&tx, count).unwrap();
+        tx.commit().unwrap();
+        if !folding.committed(log) {
             self.folding = Some(folding);
         }
     }
 }
 
-fn session(env: &TestEnv) -> Session {
+pub(in super::super) fn session(env: &TestEnv) -> Session {
     Session {
         id: SessionId::new(NOW, env),
         user: UserId::new("ada").unwrap(),
@@ -101,7 +105,7 @@ fn session(env: &TestEnv) -> Session {
     }
 }
 
-fn rotated(row: &Session, env: &TestEnv) -> Session {
+pub(in super::super) fn rotated(row: &Session, env: &TestEnv) -> Session {
     let at = Timestamp(NOW.0 + (env.random() >> 40).cast_signed());
     Session {
         confirmed: TokenId::random(env),

@@ -3,6 +3,11 @@
 
 use pollster::FutureExt as _;
 
+use doorward_core::session::Session;
+use doorward_core::testing::TestEnv;
+
+use super::super::rotations::tests::{NOW, rotated, session};
+use super::super::rows;
 use super::*;
 
 fn writing(directory: &tempfile::TempDir) -> Writing {
@@ -15,6 +20,7 @@ fn writing(directory: &tempfile::TempDir) -> Writing {
         ring: None,
         mute: Arc::default(),
         queue: Arc::default(),
+        full: FULL,
         folding: None,
         last: 1,
     }
@@ -75,5 +81,42 @@ fn a_group_fails_once_where_the_database_does() {
     for answer in [ada_answer, bob_answer] {
         let error = answer.block_on().unwrap().unwrap_err();
         assert!(error.0.contains("replaced or removed"), "{error}");
+    }
+}
+
+#[test]
+fn a_log_that_is_full_is_folded_faster_than_it_grows() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writing = writing(&directory);
+    writing.full = 10;
+    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0)";
+    writing.db.execute_batch(key).unwrap();
+    let env = TestEnv::new(NOW, 1);
+    let mut sessions: Vec<Session> = (0..50).map(|_| session(&env)).collect();
+    for row in &sessions {
+        assert!(rows::insert(&writing.db, row).unwrap());
+    }
+    for _ in 0..20 {
+        let swaps = sessions.iter_mut().map(|row| {
+            *row = rotated(row, &env);
+            let row = row.clone();
+            asked(move |group| group.rotations.swap(group.tx, &row))
+        });
+        let (group, answers): (Vec<_>, Vec<_>) = swaps.unzip();
+        writing.carry_out(group);
+        for answer in answers {
+            assert!(answer.block_on().unwrap().unwrap());
+        }
+        assert!(writing.log.len() <= 100);
+    }
+    let folded: i64 = {
+        let folded = "SELECT count(*) FROM sessions WHERE version > 0";
+        writing.db.query_row(folded, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(folded, 50);
+    for row in &sessions {
+        let log = &writing.log;
+        let load = |db: &Connection| Ok(rows::load(db, row.id)?.map(|row| log.onto(row)));
+        assert_eq!(log.read(&writing.db, load).unwrap().as_ref(), Some(row));
     }
 }
