@@ -3,8 +3,8 @@
 //! Method: a file of `DOORWARD_ROWS` sessions (a million unless told), each of a user of its own, made
 //! through the store. Then seven rounds in turn: (a) raw, one connection, WAL, `synchronous = FULL`,
 //! `BEGIN IMMEDIATE`, 64 times the row's UPDATE on random rows, `COMMIT`; (b) the engine, 512 refreshes
-//! at once by the real `Service`, each of a session older than the window, so that each writes, EdDSA
-//! tokens included. Judged is the ratio of the medians. Short: 10,240 refreshes a round, whose log of
+//! at once by the real `Service`, each of a session older than the window, so that each writes, signed
+//! tokens (Ed25519) included. Judged is the ratio of the medians. Short: 10,240 refreshes a round, whose log of
 //! rotations is folded after the round. Sustained: 400,000 without a pause, folding counted. Before and
 //! after: one client alone, a refresh and one raw synced UPDATE in turn, medians of 400.
 #![allow(
