@@ -6,13 +6,15 @@
 //! 1. [`settings`]: what a host may configure.
 //! 2. [`routes`]: the table, then one function an endpoint.
 //! 3. [`reply`]: answers and questions, and how the built-in accounts settle them.
-//! 4. [`guard`]: how a host protects its own routes.
-//! 5. `credentials`, `cookies`, `csrf`, `cors`: where tokens are found, set, and when they count.
-//! 6. [`problem`]: every error on the wire.
-//! 7. [`openapi`]: the description, and the page that shows it.
-//! 8. [`testing`]: recorded exchanges, replayed through any door.
+//! 4. [`exchange`]: how a request goes on after its question; `answers`: the JSON it ends with.
+//! 5. [`guard`]: how a host protects its own routes.
+//! 6. `credentials`, `cookies`, `csrf`, `cors`: where tokens are found, set, and when they count.
+//! 7. [`problem`]: every error on the wire.
+//! 8. [`openapi`]: the description, and the page that shows it.
+//! 9. [`testing`]: recorded exchanges, replayed through any door.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod body;
 mod client;
 mod cookies;
@@ -20,6 +22,7 @@ mod cors;
 mod credentials;
 mod csrf;
 mod docs;
+pub mod exchange;
 pub mod guard;
 pub mod openapi;
 pub mod problem;

@@ -5,7 +5,7 @@ use doorward_core::password::Password;
 use doorward_core::{Accounts, Error, Event, Identity, Result, UserId};
 use http::Response;
 
-use crate::routes::{Confirmed, Identified, PasswordSet, Registered, Renewed};
+use crate::exchange::{Confirmed, Identified, PasswordSet, Registered, Renewed};
 
 /// A step of an exchange.
 #[derive(Debug)]

@@ -7,25 +7,24 @@ use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
-use doorward_core::service::{Grant, Refreshed, Terms};
-use doorward_core::{
-    Delivery, Device, EndReason, Error, Event, Identity, PasswordChange, Service, Session,
-    SessionId, Timestamp, UserId,
-};
+use doorward_core::service::Terms;
+use doorward_core::{Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderName, REFERRER_POLICY, USER_AGENT, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, HeaderName, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::answers::{SessionView, UserView, listed, rfc3339};
 use crate::client::Client;
 use crate::cookies::Cookies;
 use crate::credentials::{self, Found, newest_refresh};
+use crate::exchange::Handed;
+use crate::exchange::{Confirmed, Exchange, Identified, PasswordSet, Registered, Renewed, Step};
 use crate::guard::Need;
 use crate::problem::Problem;
-use crate::reply::{Answer, Ask, Reply};
+use crate::reply::{Ask, Reply};
 use crate::settings::{Settings, SettingsError};
 use crate::{body, cors, csrf, docs, openapi};
 
@@ -133,9 +132,6 @@ impl fmt::Debug for Api {
 
 /// A session, and how the credential that names it travelled.
 type Named = (SessionId, Delivery);
-
-/// Either of the ways a step ends.
-type Step = Result<Reply, Problem>;
 
 impl Api {
     /// The API over `service`.
@@ -557,266 +553,6 @@ impl Api {
     }
 }
 
-/// Continues a login.
-#[derive(Debug)]
-pub struct Identified {
-    terms: Terms,
-    replaces: Option<SessionId>,
-    exchange: Exchange,
-}
-
-impl Identified {
-    /// The host says whose credentials they are.
-    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
-        match self.open(identity).await {
-            Ok(reply) => reply,
-            Err(problem) => self.exchange.refuse(&problem),
-        }
-    }
-
-    async fn open(&mut self, identity: Decided<Identity>) -> Step {
-        if identity == Err(Error::InvalidCredentials) {
-            self.exchange.events.push(Event::LoginFailed);
-        }
-        let identity = identity?;
-        let service = Arc::clone(self.exchange.api.service());
-        let username = identity.username.clone();
-        let grant = self
-            .exchange
-            .took(service.login(identity, self.terms.clone()).await)?;
-        // Only now: a login that fails leaves the browser the session it has.
-        if let Some(old) = self.replaces {
-            self.exchange
-                .took(service.end(old, EndReason::Replaced).await)?;
-        }
-        Ok(self
-            .exchange
-            .clone()
-            .granted(&grant, username.as_deref(), Handed::Both))
-    }
-}
-
-/// Continues a reauthentication.
-#[derive(Debug)]
-pub struct Confirmed {
-    session: SessionId,
-    exchange: Exchange,
-}
-
-impl Confirmed {
-    /// The host says whether it is the user's password.
-    pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
-        if let Err(error) = confirmed {
-            return self.exchange.password_refused(error);
-        }
-        let service = Arc::clone(self.exchange.api.service());
-        let outcome = service.reauthenticate(self.session).await;
-        match self.exchange.took(outcome) {
-            Ok(grant) => self.exchange.granted(&grant, None, Handed::AccessOnly),
-            Err(error) => self.exchange.refuse(&error.into()),
-        }
-    }
-}
-
-/// Continues a change of password.
-#[derive(Debug)]
-pub struct PasswordSet {
-    terms: Terms,
-    exchange: Exchange,
-}
-
-impl PasswordSet {
-    /// The host has checked the current password and set the new one, or says why not. Whoever
-    /// logged in by the old one is out; the one who changed it gets a new session.
-    pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
-        let change = match set {
-            Ok(change) => change,
-            Err(error) => return self.exchange.password_refused(error),
-        };
-        let username = change.identity.username.clone();
-        let service = Arc::clone(self.exchange.api.service());
-        let (opened, events) = service.password_changed(change, self.terms).await;
-        self.exchange.events.extend(events);
-        match opened {
-            Ok(grant) => self
-                .exchange
-                .granted(&grant, username.as_deref(), Handed::Both),
-            Err(error) => self.exchange.password_refused(error),
-        }
-    }
-}
-
-/// Continues a registration.
-#[derive(Debug)]
-pub struct Registered {
-    exchange: Exchange,
-}
-
-impl Registered {
-    /// The host has made the account, or says why not.
-    #[must_use]
-    pub fn answer(mut self, made: Decided<Identity>) -> Reply {
-        match made {
-            Ok(Identity { user, username, .. }) => {
-                let event = Event::Registered { user: user.clone() };
-                self.exchange.events.push(event);
-                let user = UserView {
-                    id: &user,
-                    username: username.as_deref(),
-                };
-                self.exchange.json(201, &json!({ "user": user }))
-            }
-            Err(error) => self.exchange.refuse(&error.into()),
-        }
-    }
-}
-
-/// Continues a refresh.
-#[derive(Debug)]
-pub struct Renewed {
-    refreshed: Refreshed,
-    exchange: Exchange,
-}
-
-impl Renewed {
-    /// The host gives the claims that the new access token carries; `None`: those of the login. An
-    /// error other than [`Error::StoreUnavailable`] ends the session.
-    pub async fn answer(mut self, claims: Decided<Option<Box<str>>>) -> Reply {
-        let service = Arc::clone(self.exchange.api.service());
-        match claims {
-            Ok(claims) => self.refreshed.session.claims = claims.or(self.refreshed.session.claims),
-            Err(Error::StoreUnavailable) => {
-                return self.exchange.refuse(&Error::StoreUnavailable.into());
-            }
-            Err(_) => {
-                let ended = service
-                    .end(self.refreshed.session.id, EndReason::Disabled)
-                    .await;
-                let error = self.exchange.took(ended).err();
-                let error = error.unwrap_or(Error::SessionEnded(EndReason::Disabled));
-                return self.exchange.refuse(&error.into());
-            }
-        }
-        match service.grant(self.refreshed) {
-            Ok(grant) => self.exchange.granted(&grant, None, Handed::Both),
-            Err(error) => self.exchange.refuse(&error.into()),
-        }
-    }
-}
-
-/// Which tokens an answer carries.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Handed {
-    Both,
-    AccessOnly,
-}
-
-/// What an exchange needs until its end.
-#[derive(Clone, Debug)]
-struct Exchange {
-    api: Api,
-    origin: Option<HeaderValue>,
-    varies: bool,
-    events: Vec<Event>,
-}
-
-impl Exchange {
-    fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
-        let origin = cors::allowed(request.headers(), api.settings());
-        Exchange {
-            api: api.clone(),
-            origin,
-            varies: !endpoint.is_public(),
-            events: Vec::new(),
-        }
-    }
-
-    /// Keeps the event of an outcome.
-    fn took<T>(&mut self, (result, event): (Decided<T>, Option<Event>)) -> Decided<T> {
-        self.events.extend(event);
-        result
-    }
-
-    fn done(self, mut response: Response<Bytes>) -> Reply {
-        if self.varies {
-            self.api.vary(&mut response);
-        }
-        self.api.finish(&mut response, self.origin.as_ref());
-        Reply::Done(Answer {
-            response,
-            events: self.events,
-        })
-    }
-
-    fn refuse(self, problem: &Problem) -> Reply {
-        self.done(problem.response())
-    }
-
-    /// Within a session a wrong password is no lack of one.
-    fn password_refused(mut self, error: Error) -> Reply {
-        if error == Error::InvalidCredentials {
-            self.events.push(Event::LoginFailed);
-            return self.refuse(&Problem::PasswordRefused);
-        }
-        self.refuse(&error.into())
-    }
-
-    fn json(self, status: u16, value: &Value) -> Reply {
-        self.json_and(status, value, |_, _| ())
-    }
-
-    fn json_and(
-        self,
-        status: u16,
-        value: &impl Serialize,
-        and: impl FnOnce(&Api, &mut Response<Bytes>),
-    ) -> Reply {
-        let mut response = Response::new(serde_json::to_vec(value).unwrap_or_default().into());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        and(&self.api, &mut response);
-        self.done(response)
-    }
-
-    fn ended(self, clear: bool) -> Reply {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        if clear && self.api.settings().allows(Delivery::Cookie) {
-            self.api.cookies().clear(response.headers_mut());
-        }
-        self.done(response)
-    }
-
-    /// The answer to a login or a refresh, its tokens in the session's own delivery.
-    fn granted(self, grant: &Grant, username: Option<&str>, handed: Handed) -> Reply {
-        let api = self.api.clone();
-        let session = &grant.session;
-        let in_body = session.delivery == Delivery::Body;
-        let answer = Granted {
-            user: UserView {
-                id: &session.user,
-                username,
-            },
-            session: SessionView::of(session, api.service()),
-            access_expires_at: rfc3339(grant.access_expires_at),
-            refresh_expires_at: rfc3339(session.expires_at(api.service().policy())),
-            server_time: rfc3339(grant.now),
-            tokens: in_body.then(|| Tokens {
-                access_token: grant.access.as_str(),
-                refresh_token: (handed == Handed::Both).then(|| grant.refresh.as_str()),
-                token_type: "Bearer",
-                expires_in: grant.access_expires_at.since(grant.now) / 1000,
-            }),
-        };
-        self.json_and(200, &answer, |api, response| {
-            if !in_body {
-                set_cookies(api, grant, handed, response);
-            }
-        })
-    }
-}
-
 /// The headers of every answer, for hosts that answer something themselves: 404, a time-out.
 pub fn always(headers: &mut HeaderMap) {
     let no_store = HeaderValue::from_static("no-store");
@@ -827,98 +563,6 @@ pub fn always(headers: &mut HeaderMap) {
 
 /// What is said of another query to [`Endpoint::EndSessions`].
 pub(crate) const QUERY: &str = "the query may be except=current only";
-
-/// Both live as long as what remains of a remembered session, so that an expired access token
-/// still reaches logout.
-fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response<Bytes>) {
-    let remains = grant
-        .session
-        .expires_at(api.service().policy())
-        .since(grant.now)
-        / 1000;
-    let max_age = grant.session.remember.then_some(remains);
-    let headers = response.headers_mut();
-    api.cookies()
-        .access
-        .set(headers, grant.access.as_str(), max_age);
-    if handed == Handed::Both {
-        api.cookies()
-            .refresh
-            .set(headers, grant.refresh.as_str(), max_age);
-    }
-}
-
-#[derive(Serialize)]
-struct Granted<'a> {
-    user: UserView<'a>,
-    session: SessionView,
-    access_expires_at: String,
-    refresh_expires_at: String,
-    server_time: String,
-    #[serde(flatten)]
-    tokens: Option<Tokens<'a>>,
-}
-
-#[derive(Serialize)]
-struct Tokens<'a> {
-    access_token: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<&'a str>,
-    token_type: &'static str,
-    expires_in: i64,
-}
-
-#[derive(Serialize)]
-struct UserView<'a> {
-    #[serde(serialize_with = "display")]
-    id: &'a UserId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<&'a str>,
-}
-
-fn display<S: serde::Serializer>(id: &UserId, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_str(id.as_str())
-}
-
-#[derive(Serialize)]
-struct SessionView {
-    id: String,
-    created_at: String,
-    expires_at: String,
-    fresh_until: String,
-}
-
-impl SessionView {
-    fn of(session: &Session, service: &Service) -> Self {
-        SessionView {
-            id: session.id.to_string(),
-            created_at: rfc3339(session.created_at),
-            expires_at: rfc3339(session.expires_at(service.policy())),
-            fresh_until: rfc3339(session.fresh_until(service.policy())),
-        }
-    }
-}
-
-/// A line of the list of sessions.
-fn listed(session: &Session, current: SessionId, service: &Service) -> Value {
-    json!({
-        "id": session.id.to_string(),
-        "created_at": rfc3339(session.created_at),
-        "last_used_at": rfc3339(session.last_used()),
-        "expires_at": rfc3339(session.expires_at(service.policy())),
-        "device": session.device.name,
-        "address": session.device.address,
-        "agent": session.device.agent,
-        "current": session.id == current,
-    })
-}
-
-/// UTC, whole seconds (RFC 3339).
-fn rfc3339(time: Timestamp) -> String {
-    jiff::Timestamp::from_second(time.seconds())
-        .unwrap_or_default()
-        .to_string()
-}
 
 /// Names are looked up as they are typed; what no name can contain is refused before any work.
 fn typed(username: String) -> Result<String, Problem> {

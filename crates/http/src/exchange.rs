@@ -1,0 +1,302 @@
+//! An exchange from its request to its answer, and how it goes on after a question to the host.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use doorward_core::account::PasswordChange;
+use doorward_core::error::Result as Decided;
+use doorward_core::service::{Grant, Refreshed, Terms};
+use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::answers::{Granted, SessionView, Tokens, UserView, rfc3339};
+use crate::cors;
+use crate::problem::Problem;
+use crate::reply::{Answer, Reply};
+use crate::routes::{Api, Endpoint};
+
+/// Either of the ways a step ends.
+pub(crate) type Step = Result<Reply, Problem>;
+
+/// Continues a login.
+#[derive(Debug)]
+pub struct Identified {
+    pub(crate) terms: Terms,
+    pub(crate) replaces: Option<SessionId>,
+    pub(crate) exchange: Exchange,
+}
+
+impl Identified {
+    /// The host says whose credentials they are.
+    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
+        match self.open(identity).await {
+            Ok(reply) => reply,
+            Err(problem) => self.exchange.refuse(&problem),
+        }
+    }
+
+    async fn open(&mut self, identity: Decided<Identity>) -> Step {
+        if identity == Err(Error::InvalidCredentials) {
+            self.exchange.events.push(Event::LoginFailed);
+        }
+        let identity = identity?;
+        let service = Arc::clone(self.exchange.api.service());
+        let username = identity.username.clone();
+        let grant = self
+            .exchange
+            .took(service.login(identity, self.terms.clone()).await)?;
+        // Only now: a login that fails leaves the browser the session it has.
+        if let Some(old) = self.replaces {
+            self.exchange
+                .took(service.end(old, EndReason::Replaced).await)?;
+        }
+        Ok(self
+            .exchange
+            .clone()
+            .granted(&grant, username.as_deref(), Handed::Both))
+    }
+}
+
+/// Continues a reauthentication.
+#[derive(Debug)]
+pub struct Confirmed {
+    pub(crate) session: SessionId,
+    pub(crate) exchange: Exchange,
+}
+
+impl Confirmed {
+    /// The host says whether it is the user's password.
+    pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
+        if let Err(error) = confirmed {
+            return self.exchange.password_refused(error);
+        }
+        let service = Arc::clone(self.exchange.api.service());
+        let outcome = service.reauthenticate(self.session).await;
+        match self.exchange.took(outcome) {
+            Ok(grant) => self.exchange.granted(&grant, None, Handed::AccessOnly),
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Continues a change of password.
+#[derive(Debug)]
+pub struct PasswordSet {
+    pub(crate) terms: Terms,
+    pub(crate) exchange: Exchange,
+}
+
+impl PasswordSet {
+    /// The host has checked the current password and set the new one, or says why not. Whoever
+    /// logged in by the old one is out; the one who changed it gets a new session.
+    pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
+        let change = match set {
+            Ok(change) => change,
+            Err(error) => return self.exchange.password_refused(error),
+        };
+        let username = change.identity.username.clone();
+        let service = Arc::clone(self.exchange.api.service());
+        let (opened, events) = service.password_changed(change, self.terms).await;
+        self.exchange.events.extend(events);
+        match opened {
+            Ok(grant) => self
+                .exchange
+                .granted(&grant, username.as_deref(), Handed::Both),
+            Err(error) => self.exchange.password_refused(error),
+        }
+    }
+}
+
+/// Continues a registration.
+#[derive(Debug)]
+pub struct Registered {
+    pub(crate) exchange: Exchange,
+}
+
+impl Registered {
+    /// The host has made the account, or says why not.
+    #[must_use]
+    pub fn answer(mut self, made: Decided<Identity>) -> Reply {
+        match made {
+            Ok(Identity { user, username, .. }) => {
+                let event = Event::Registered { user: user.clone() };
+                self.exchange.events.push(event);
+                let user = UserView {
+                    id: &user,
+                    username: username.as_deref(),
+                };
+                self.exchange.json(201, &json!({ "user": user }))
+            }
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Continues a refresh.
+#[derive(Debug)]
+pub struct Renewed {
+    pub(crate) refreshed: Refreshed,
+    pub(crate) exchange: Exchange,
+}
+
+impl Renewed {
+    /// The host gives the claims that the new access token carries; `None`: those of the login. An
+    /// error other than [`Error::StoreUnavailable`] ends the session.
+    pub async fn answer(mut self, claims: Decided<Option<Box<str>>>) -> Reply {
+        let service = Arc::clone(self.exchange.api.service());
+        match claims {
+            Ok(claims) => self.refreshed.session.claims = claims.or(self.refreshed.session.claims),
+            Err(Error::StoreUnavailable) => {
+                return self.exchange.refuse(&Error::StoreUnavailable.into());
+            }
+            Err(_) => {
+                let ended = service
+                    .end(self.refreshed.session.id, EndReason::Disabled)
+                    .await;
+                let error = self.exchange.took(ended).err();
+                let error = error.unwrap_or(Error::SessionEnded(EndReason::Disabled));
+                return self.exchange.refuse(&error.into());
+            }
+        }
+        match service.grant(self.refreshed) {
+            Ok(grant) => self.exchange.granted(&grant, None, Handed::Both),
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Which tokens an answer carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handed {
+    Both,
+    AccessOnly,
+}
+
+/// What an exchange needs until its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) api: Api,
+    pub(crate) origin: Option<HeaderValue>,
+    pub(crate) varies: bool,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Exchange {
+    pub(crate) fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
+        let origin = cors::allowed(request.headers(), api.settings());
+        Exchange {
+            api: api.clone(),
+            origin,
+            varies: !endpoint.is_public(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Keeps the event of an outcome.
+    pub(crate) fn took<T>(&mut self, (result, event): (Decided<T>, Option<Event>)) -> Decided<T> {
+        self.events.extend(event);
+        result
+    }
+
+    pub(crate) fn done(self, mut response: Response<Bytes>) -> Reply {
+        if self.varies {
+            self.api.vary(&mut response);
+        }
+        self.api.finish(&mut response, self.origin.as_ref());
+        Reply::Done(Answer {
+            response,
+            events: self.events,
+        })
+    }
+
+    pub(crate) fn refuse(self, problem: &Problem) -> Reply {
+        self.done(problem.response())
+    }
+
+    /// Within a session a wrong password is no lack of one.
+    pub(crate) fn password_refused(mut self, error: Error) -> Reply {
+        if error == Error::InvalidCredentials {
+            self.events.push(Event::LoginFailed);
+            return self.refuse(&Problem::PasswordRefused);
+        }
+        self.refuse(&error.into())
+    }
+
+    pub(crate) fn json(self, status: u16, value: &Value) -> Reply {
+        self.json_and(status, value, |_, _| ())
+    }
+
+    pub(crate) fn json_and(
+        self,
+        status: u16,
+        value: &impl Serialize,
+        and: impl FnOnce(&Api, &mut Response<Bytes>),
+    ) -> Reply {
+        let mut response = Response::new(serde_json::to_vec(value).unwrap_or_default().into());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        and(&self.api, &mut response);
+        self.done(response)
+    }
+
+    pub(crate) fn ended(self, clear: bool) -> Reply {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        if clear && self.api.settings().allows(Delivery::Cookie) {
+            self.api.cookies().clear(response.headers_mut());
+        }
+        self.done(response)
+    }
+
+    /// The answer to a login or a refresh, its tokens in the session's own delivery.
+    pub(crate) fn granted(self, grant: &Grant, username: Option<&str>, handed: Handed) -> Reply {
+        let api = self.api.clone();
+        let session = &grant.session;
+        let in_body = session.delivery == Delivery::Body;
+        let answer = Granted {
+            user: UserView {
+                id: &session.user,
+                username,
+            },
+            session: SessionView::of(session, api.service()),
+            access_expires_at: rfc3339(grant.access_expires_at),
+            refresh_expires_at: rfc3339(session.expires_at(api.service().policy())),
+            server_time: rfc3339(grant.now),
+            tokens: in_body.then(|| Tokens {
+                access_token: grant.access.as_str(),
+                refresh_token: (handed == Handed::Both).then(|| grant.refresh.as_str()),
+                token_type: "Bearer",
+                expires_in: grant.access_expires_at.since(grant.now) / 1000,
+            }),
+        };
+        self.json_and(200, &answer, |api, response| {
+            if !in_body {
+                set_cookies(api, grant, handed, response);
+            }
+        })
+    }
+}
+
+/// Both live as long as what remains of a remembered session, so that an expired access token
+/// still reaches logout.
+fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response<Bytes>) {
+    let remains = grant
+        .session
+        .expires_at(api.service().policy())
+        .since(grant.now)
+        / 1000;
+    let max_age = grant.session.remember.then_some(remains);
+    let headers = response.headers_mut();
+    api.cookies()
+        .access
+        .set(headers, grant.access.as_str(), max_age);
+    if handed == Handed::Both {
+        api.cookies()
+            .refresh
+            .set(headers, grant.refresh.as_str(), max_age);
+    }
+}
