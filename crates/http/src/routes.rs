@@ -13,7 +13,6 @@ use http::header::{
     CACHE_CONTROL, HeaderName, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::answers::{SessionView, UserView, listed, rfc3339};
