@@ -10,7 +10,7 @@ run: ## Build and serve on embedded SQLite; prints how to log in
 	@scripts/run
 
 test: ## Install what the tests need, and pass every test
-	@scripts/need cargo cc python3
+	@scripts/need cargo python3
 	@scripts/install
 	cargo test --workspace --locked
 	cargo build --locked -p doorward-server
@@ -28,7 +28,7 @@ bench: ## Print the ratios that docs/benchmarks.md explains
 	@scripts/bench
 
 soak: ## The long forms of the tests
-	@scripts/need cargo cc python3
+	@scripts/need cargo python3
 	@scripts/install
 	cargo build --locked -p doorward-server
 	cargo test --workspace --locked -- --include-ignored

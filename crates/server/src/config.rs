@@ -575,6 +575,19 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_this_table() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let lines = page.lines().filter(|line| line.starts_with("| `"));
+        let rows: Vec<&str> = lines.collect();
+        let wanted = KEYS.map(|(key, default, help)| match default {
+            "" => format!("| `{key}` | none | {help} |"),
+            default => format!("| `{key}` | `{default}` | {help} |"),
+        });
+        assert_eq!(rows, wanted);
+    }
+
+    #[test]
     fn the_defaults_are_in_order() {
         let config = checked(&[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.policy, Policy::default());

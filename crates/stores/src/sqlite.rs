@@ -334,14 +334,18 @@ impl SessionStore for SqliteStore {
             now: now.0,
         };
         let looked = self.read_sessions(|db| rows::look(db, from, limit, over))?;
+        let log_is_old = self.read(|db| rows::log_is_old(db, log_before))?;
         // What was refreshed since is not as old as its row says.
         let gone: Vec<_> = looked
             .over
             .into_iter()
             .filter(|id| !self.log.has(*id))
             .collect();
-        let old = move |group: &mut Group<'_>| rows::purge_log(group.tx, log_before, limit);
-        self.writer.run(old).await?;
+        // A second without anything to remove is one without a write.
+        if log_is_old {
+            let old = move |group: &mut Group<'_>| rows::purge_log(group.tx, log_before, limit);
+            self.writer.run(old).await?;
+        }
         for some in gone.chunks(PURGED_AT_ONCE) {
             let some = some.to_vec();
             let purge = move |group: &mut Group<'_>| {

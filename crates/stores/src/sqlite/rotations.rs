@@ -146,6 +146,8 @@ struct Entries {
     newest: HashMap<SessionId, Entry>,
     /// All entries up to here were taken in.
     read_to: i64,
+    /// All entries up to here are in their rows; unknown before the first entry.
+    folded_to: Option<i64>,
     /// How often entries were forgotten.
     forgotten: u64,
 }
@@ -159,6 +161,7 @@ struct Entry {
 impl Entries {
     fn take(&mut self, seq: i64, session: SessionId, rotation: Rotation) {
         self.read_to = self.read_to.max(seq);
+        self.folded_to.get_or_insert(seq - 1);
         let entry = Entry { seq, rotation };
         let kept = self.newest.entry(session).or_insert(entry);
         if kept.rotation.version < rotation.version {
@@ -223,6 +226,7 @@ impl Log {
     fn forget(&self, seq: i64) {
         let mut entries = self.entries();
         entries.forgotten += 1;
+        entries.folded_to = entries.folded_to.max(Some(seq));
         entries.newest.retain(|_, entry| entry.seq > seq);
         entries.newest.shrink_to_fit();
     }
@@ -231,8 +235,22 @@ impl Log {
         self.version(session).is_some()
     }
 
+    /// How many entries the log has that are not in their rows, as far as this process knows.
     pub(super) fn len(&self) -> usize {
-        self.entries().newest.len()
+        let entries = self.entries();
+        let folded_to = entries.folded_to.unwrap_or(entries.read_to);
+        usize::try_from(entries.read_to - folded_to).unwrap_or(0)
+    }
+
+    /// Forgets what other processes have folded.
+    pub(super) fn trim(&self, db: &Connection) -> Result<()> {
+        let first = db
+            .prepare_cached("SELECT min(seq) FROM rotations")?
+            .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+        if let Some(first) = first.filter(|first| Some(first - 1) > self.entries().folded_to) {
+            self.forget(first - 1);
+        }
+        Ok(())
     }
 }
 

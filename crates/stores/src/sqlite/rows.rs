@@ -196,6 +196,16 @@ pub(super) fn purge(db: &Connection, id: SessionId, over: Over) -> Result<()> {
     Ok(())
 }
 
+/// Whether the log of ends begins with one from before.
+pub(super) fn log_is_old(db: &Connection, before: Timestamp) -> Result<bool> {
+    let first = "SELECT at < ?1 FROM ended ORDER BY seq LIMIT 1";
+    let old = db
+        .prepare_cached(first)?
+        .query_row([before.0], |row| row.get(0))
+        .optional()?;
+    Ok(old.unwrap_or(false))
+}
+
 /// Drops entries of the log of ends, the oldest first.
 pub(super) fn purge_log(db: &Connection, before: Timestamp, limit: u32) -> Result<()> {
     // The log is nearly in order of time: what is not among its first entries can wait.

@@ -143,6 +143,7 @@ impl Writer {
             ring,
             mute: Arc::clone(&mute),
             queue: Arc::clone(&queue),
+            many: MANY,
             full: FULL,
             folding: None,
             last: 1,
@@ -205,7 +206,8 @@ struct Writing {
     ring: Option<Arc<Ring>>,
     mute: Arc<Mutex<Option<String>>>,
     queue: Arc<Queue>,
-    /// How many entries of the log are too many.
+    /// How many entries of the log are folded in a lull, and how many are too many.
+    many: usize,
     full: usize,
     folding: Option<Folding>,
     /// How many operations the last group had.
@@ -245,7 +247,7 @@ impl Writing {
     fn patience(&self) -> Duration {
         if self.folding.is_some() && self.last == 0 {
             Duration::ZERO
-        } else if self.folding.is_some() || self.log.len() >= MANY {
+        } else if self.folding.is_some() || self.log.len() >= self.many {
             LULL
         } else {
             QUIET
@@ -311,7 +313,7 @@ impl Writing {
     /// Folds while nothing else is to be done. Should it fail, the log stays as it is, and the next
     /// pass does the same.
     fn fold(&mut self) {
-        if self.folding.is_none() && self.log.len() == 0 {
+        if self.folding.is_none() && !self.is_worth_folding() {
             return;
         }
         let folding = self.folding.get_or_insert_with(|| Folding::of(&self.log));
@@ -323,6 +325,10 @@ impl Writing {
             Ok(()) => self.folded(),
             Err(_) => self.folding = None,
         }
+    }
+
+    fn is_worth_folding(&self) -> bool {
+        self.log.len() > 0 && self.log.trim(&self.folder).is_ok() && self.log.len() > 0
     }
 
     fn folded(&mut self) {

@@ -20,6 +20,7 @@ fn writing(directory: &tempfile::TempDir) -> Writing {
         ring: None,
         mute: Arc::default(),
         queue: Arc::default(),
+        many: MANY,
         full: FULL,
         folding: None,
         last: 1,
@@ -119,4 +120,34 @@ fn a_log_that_is_full_is_folded_faster_than_it_grows() {
         let load = |db: &Connection| Ok(rows::load(db, row.id)?.map(|row| log.onto(row)));
         assert_eq!(log.read(&writing.db, load).unwrap().as_ref(), Some(row));
     }
+}
+
+#[test]
+fn a_single_session_that_rotates_on_and_on_does_not_make_the_log_grow() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writing = writing(&directory);
+    writing.many = 10;
+    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0)";
+    writing.db.execute_batch(key).unwrap();
+    let env = TestEnv::new(NOW, 1);
+    let mut row = session(&env);
+    assert!(rows::insert(&writing.db, &row).unwrap());
+    for _ in 0..20 {
+        assert_eq!(writing.patience() == LULL, writing.log.len() >= 10);
+        row = rotated(&row, &env);
+        let next = row.clone();
+        let (swap, answer) = asked(move |group| group.rotations.swap(group.tx, &next));
+        writing.carry_out(vec![swap]);
+        assert!(answer.block_on().unwrap().unwrap());
+    }
+    while writing.log.len() > 0 {
+        writing.fold();
+    }
+    let count = "SELECT count(*) FROM rotations";
+    let count: i64 = writing.db.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        count, 1,
+        "the last one stays, so that numbers never go back"
+    );
+    assert_eq!(rows::load(&writing.db, row.id).unwrap(), Some(row));
 }
