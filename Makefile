@@ -13,7 +13,7 @@ test: ## Install what the tests need, and pass every test
 	@scripts/need cargo python3
 	@scripts/install
 	cargo test --workspace --locked
-	cargo build --locked -p doorward-server
+	cargo build --locked --workspace --bin doorward
 	.venv/bin/python -m pytest tests
 
 check: ## Formatting and lints
@@ -30,7 +30,7 @@ bench: ## Print the ratios that docs/benchmarks.md explains
 soak: ## The long forms of the tests
 	@scripts/need cargo python3
 	@scripts/install
-	cargo build --locked -p doorward-server
+	cargo build --locked --workspace --bin doorward
 	cargo test --workspace --locked -- --include-ignored
 	TEST_KILLS=500 .venv/bin/python -m pytest tests -k kill
 

@@ -625,12 +625,18 @@ impl Ring {
             }
             let secrets = live.iter().map(|row| (row, opened(seal, row)));
             let opened: Vec<_> = secrets.filter_map(|(row, s)| Some((row, s?))).collect();
-            if opened.is_empty() && !live.is_empty() {
+            // A purpose whose keys were never sealed, beside another's that are, is one without keys: a
+            // process without the secret began on a new store at the same moment.
+            if opened.is_empty() && live.iter().any(|row| is_sealed(row)) {
                 return Err(NOT_AUTHENTIC);
             }
             for (row, secret) in opened {
                 ring.take(row, &secret);
             }
+        }
+        let has_none = ring.access.is_empty() && ring.refresh.is_empty();
+        if seal.is_some() && has_none && rows.iter().any(|row| !row.retired) {
+            return Err(NOT_AUTHENTIC);
         }
         Ok(Ring { rows, ..ring })
     }

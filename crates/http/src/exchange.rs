@@ -105,7 +105,12 @@ impl PasswordSet {
             Ok(grant) => self
                 .exchange
                 .granted(&grant, username.as_deref(), Handed::Both),
-            Err(error) => self.exchange.password_refused(error),
+            // The password is the new one; only the session that was to go with it ended at once.
+            Err(Error::InvalidCredentials) => {
+                let ended = Error::SessionEnded(EndReason::PasswordChanged);
+                self.exchange.refuse(&ended.into())
+            }
+            Err(error) => self.exchange.refuse(&error.into()),
         }
     }
 }

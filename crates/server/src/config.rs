@@ -382,7 +382,7 @@ impl Values {
     }
 
     fn key(&self) -> Result<KeyConfig, ConfigError> {
-        let secret = self.maybe("secret");
+        let secret = self.0.get("secret").cloned();
         let default = if secret.is_some() {
             Algorithm::HS256
         } else {
@@ -415,10 +415,11 @@ impl Values {
     }
 
     fn seal_secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
-        let Some(secret) = self.maybe("seal_secret") else {
+        let refused = |problem: &dyn fmt::Display| Err(wrong("seal_secret", problem));
+        // A secret that was to be there, and was not put in: no reason to go on without one.
+        let Some(secret) = self.0.get("seal_secret").cloned() else {
             return Ok(None);
         };
-        let refused = |problem: &dyn fmt::Display| Err(wrong("seal_secret", problem));
         match check_secret(secret.as_bytes()) {
             Err(error) => refused(&error),
             Ok(()) if secret == self.text("secret") => refused(&"must differ from secret"),
@@ -608,6 +609,8 @@ mod tests {
             ("secret", "changeme-changeme-changeme-changeme"),
             ("algorithm", "none"),
             ("seal_secret", "short"),
+            ("seal_secret", ""),
+            ("secret", ""),
             ("seal_secret", "changeme-changeme-changeme-changeme"),
             ("delivery", "pigeon"),
             ("store", "mysql://x"),

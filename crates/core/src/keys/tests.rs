@@ -747,6 +747,28 @@ fn one_purpose_whose_keys_do_not_authenticate_is_enough_to_refuse() {
 }
 
 #[test]
+fn a_key_that_raced_the_sealing_is_no_key_and_stops_nobody() {
+    let world = World::new();
+    let node = world.open(KeyConfig::default());
+    let plain = only(&node, Purpose::Access);
+    let seal = Seal::new(SEAL.as_bytes()).unwrap();
+    let refresh = seal
+        .seal(&only(&node, Purpose::Refresh), &*world.env)
+        .unwrap();
+    let update = world.store.update_keys(vec![refresh]);
+    assert_eq!(update.block_on().unwrap(), Write::Done);
+    let raced = world.sign(&node);
+    let sealed = world.open(sealed(KeyConfig::default(), SEAL));
+    let token = world.sign(&sealed);
+    assert!(world.verifies(&sealed, &token));
+    assert_ne!(kid(&token), plain.id.to_string());
+    assert!(
+        !world.verifies(&sealed, &raced),
+        "whoever wrote it, it was not sealed"
+    );
+}
+
+#[test]
 fn a_new_seal_secret_seals_what_lies_there_and_loses_nothing() {
     let world = World::new();
     let node = world.open(own(SECRET));
