@@ -213,15 +213,6 @@ impl Log {
         }
     }
 
-    /// The session's newest version in the log.
-    fn version(&self, session: SessionId) -> Option<i64> {
-        let entries = self.entries();
-        entries
-            .newest
-            .get(&session)
-            .map(|entry| entry.rotation.version)
-    }
-
     /// Drops the entries up to `seq`, which are in their rows.
     fn forget(&self, seq: i64) {
         let mut entries = self.entries();
@@ -231,8 +222,9 @@ impl Log {
         entries.newest.shrink_to_fit();
     }
 
+    /// Whether a session has an entry that may not be in its row.
     pub(super) fn has(&self, session: SessionId) -> bool {
-        self.version(session).is_some()
+        self.entries().newest.contains_key(&session)
     }
 
     /// How many entries the log has that are not in their rows, as far as this process knows.
