@@ -99,6 +99,16 @@ impl Places {
         one_or_none_valid(tokens.filter(|token| !token.is_empty()))
     }
 
+    /// A query string less its token.
+    pub(crate) fn rest_of(&self, query: &str) -> String {
+        let is_token = |pair: &&str| {
+            let mut pairs = form_urlencoded::parse(pair.as_bytes());
+            self.include(Location::QueryString) && pairs.any(|(name, _)| *name == self.query)
+        };
+        let rest: Vec<_> = query.split('&').filter(|pair| !is_token(pair)).collect();
+        rest.join("&")
+    }
+
     fn without_prefix<'a>(&self, value: Cow<'a, str>) -> Option<Cow<'a, str>> {
         match value {
             Cow::Borrowed(value) => value.strip_prefix(&*self.prefix).map(Cow::Borrowed),

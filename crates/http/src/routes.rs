@@ -479,10 +479,11 @@ impl Api {
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
-        let except = match request.uri().query() {
-            None | Some("") => None,
-            Some("except=current") => Some(claims.session()),
-            Some(_) => return Err(Problem::BadRequest(QUERY)),
+        let query = request.uri().query().unwrap_or_default();
+        let except = match self.places().rest_of(query).as_str() {
+            "" => None,
+            "except=current" => Some(claims.session()),
+            _ => return Err(Problem::BadRequest(QUERY)),
         };
         let ended = self
             .service()
@@ -576,17 +577,15 @@ impl Api {
     /// The methods that a proxy reports decide about CSRF; without one the request counts as
     /// unsafe.
     fn verify_for_proxy(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let asked = Asked::of_request(request);
         let told = ["x-original-method", "x-forwarded-method"];
-        let mut methods = told
-            .iter()
-            .flat_map(|name| request.headers().get_all(*name))
-            .peekable();
-        let safe = methods.peek().is_some()
-            && methods.all(|m| matches!(m.as_bytes(), b"GET" | b"HEAD" | b"OPTIONS"));
-        let asked = Asked {
-            method: if safe { "GET" } else { "POST" },
-            ..Asked::of_request(request)
-        };
+        let told = told.iter().flat_map(|name| asked.headers.all(name));
+        let told: Vec<_> = told
+            .map(|method| std::str::from_utf8(method).unwrap_or("POST"))
+            .collect();
+        let unsafe_one = told.iter().find(|method| !csrf::is_safe(method));
+        let method = unsafe_one.or(told.first()).copied().unwrap_or("POST");
+        let asked = Asked { method, ..asked };
         let claims = self.verify(&asked, Need::Session)?.claims;
         let mut response = Response::new(Bytes::new());
         let session = claims.session().to_string();

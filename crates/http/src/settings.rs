@@ -109,7 +109,7 @@ pub enum Location {
     Cookie,
     /// In the header of [`Settings::header_name`].
     Header,
-    /// In the query string, as [`Settings::query_name`].
+    /// In the query string, as [`Settings::query_name`], from where it gets into logs and histories.
     QueryString,
     /// In a JSON body, as [`Settings::json_key`].
     Json,
