@@ -1,0 +1,1 @@
+"""User sessions for Flask APIs."""
