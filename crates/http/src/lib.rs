@@ -35,5 +35,5 @@ pub use client::{Client, client_address};
 pub use guard::Need;
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};
-pub use routes::{Api, Endpoint, ROUTES, Route};
+pub use routes::{Api, Endpoint, ROUTES, Route, device, unavailable};
 pub use settings::{Settings, SettingsError};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
-use doorward_core::service::Terms;
+use doorward_core::service::{Grant, Terms};
 use doorward_core::{Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
     CACHE_CONTROL, HeaderName, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -219,6 +219,19 @@ impl Api {
         response
     }
 
+    /// The answer to a login that a host's own view has made.
+    #[must_use]
+    pub fn granted(&self, grant: &Grant, username: Option<&str>) -> Response<Bytes> {
+        let exchange = Exchange::of_host(self);
+        exchange.granted(grant, username, Handed::Both).finished()
+    }
+
+    /// The answer to a logout by a host's own view: it clears the cookies.
+    #[must_use]
+    pub fn logged_out(&self) -> Response<Bytes> {
+        Exchange::of_host(self).ended(true).finished()
+    }
+
     /// The largest body that is read, in bytes.
     pub const MAX_BODY: usize = body::MAX_BYTES;
 
@@ -277,7 +290,7 @@ impl Api {
                 started_at: self.service().now(),
                 remember: asked.remember,
                 delivery,
-                device: device(asked.device, request, client)?,
+                device: device(asked.device, request.headers(), client)?,
             },
             replaces: self.replaced_by_login(request, delivery),
             exchange,
@@ -497,7 +510,7 @@ impl Api {
             delivery: row.delivery,
             device: Device {
                 name: row.device.name,
-                ..device(None, request, client)?
+                ..device(None, request.headers(), client)?
             },
         };
         Ok(Reply::Ask(Ask::SetPassword {
@@ -560,6 +573,14 @@ pub fn always(headers: &mut HeaderMap) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
+/// The answer of a door whose engine does not open.
+#[must_use]
+pub fn unavailable() -> Response<Bytes> {
+    let mut response = Problem::Engine(Error::StoreUnavailable).response();
+    always(response.headers_mut());
+    response
+}
+
 /// What is said of another query to [`Endpoint::EndSessions`].
 pub(crate) const QUERY: &str = "the query may be except=current only";
 
@@ -573,9 +594,13 @@ fn typed(username: String) -> Result<String, Problem> {
     Ok(username)
 }
 
-fn device(
+/// What is kept of a client.
+///
+/// # Errors
+/// [`Problem::BadRequest`] for a name that it cannot have.
+pub fn device(
     name: Option<String>,
-    request: &Request<Bytes>,
+    headers: &HeaderMap,
     client: Client,
 ) -> Result<Device, Problem> {
     let fits = |name: &String| {
@@ -585,7 +610,7 @@ fn device(
         let detail = "device must have 1 to 100 characters and no control characters";
         return Err(Problem::BadRequest(detail));
     }
-    let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
     let agent = agent.map(|agent: String| agent.into());
     Ok(Device {
