@@ -16,16 +16,6 @@ pub enum Reply {
     Ask(Ask),
 }
 
-impl Reply {
-    /// The answer of an exchange that asks nothing.
-    pub(crate) fn finished(self) -> Response<Bytes> {
-        match self {
-            Reply::Done(answer) => answer.response,
-            Reply::Ask(_) => crate::unavailable(),
-        }
-    }
-}
-
 /// A finished answer, and what happened on the way.
 #[derive(Debug)]
 pub struct Answer {

@@ -1,21 +1,25 @@
 //! The calls that `flask_doorward` makes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_core::account::Identity as Who;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Outcome, Terms};
 use doorward_core::{Device, EndReason, Error, SessionId};
-use doorward_http::{Answer as Finished, Client, Endpoint, Need, Problem, ROUTES, Reply, settle};
+use doorward_http::{
+    Answer as Finished, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
+};
 use http::{HeaderMap, Response};
 use pollster::FutureExt;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyDict, PyMapping};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyAny, PyBool, PyDict, PyMapping};
 
 use crate::answer::{Answer, Event};
-use crate::environ;
+use crate::environ::{self, Reads};
 use crate::operator::Operator;
 use crate::options::{Options, Place, delivery, endpoint};
 use crate::process::{Engine, Home, NotOpen};
@@ -54,6 +58,7 @@ pub(crate) fn routes() -> Vec<(String, String, &'static str)> {
 pub(crate) struct Door {
     home: Home,
     refused: Py<PyAny>,
+    reads: PyOnceLock<Reads>,
 }
 
 #[pymethods]
@@ -62,7 +67,11 @@ impl Door {
     #[new]
     fn new(options: &Bound<'_, PyMapping>, refused: Py<PyAny>) -> PyResult<Self> {
         let home = Home::new(Options::read(options)?);
-        Ok(Door { home, refused })
+        Ok(Door {
+            home,
+            refused,
+            reads: PyOnceLock::new(),
+        })
     }
 
     #[getter]
@@ -156,18 +165,16 @@ impl Door {
         token: Option<&str>,
         csrf: Option<&str>,
     ) -> PyResult<Option<Session>> {
-        let _ = (token, csrf, fresh);
         let py = environ.py();
         let engine = self.open(py)?;
-        let (parts, _) = environ::request(environ, Bytes::new())?.into_parts();
-        let claims = if optional {
-            engine.api.guard_optional(&parts)
-        } else {
-            engine.api.guard(&parts, Need::Session).map(Some)
-        };
-        match claims {
-            Ok(claims) => Ok(claims.map(|claims| Session::new(claims, ""))),
-            Err(response) => Err(self.refused(py, *response)),
+        let need = fresh.map_or(Ok(Need::Session), need)?;
+        let read = self.reads(py, &engine).of(environ)?;
+        let headers = read.headers();
+        let asked = read.asked(&headers).with(InBody { token, csrf });
+        match engine.api.verify(&asked, need) {
+            Ok(verified) => Ok(Some(Session::new(verified.claims, &verified.token))),
+            Err(Problem::Engine(Error::TokenMissing)) if optional => Ok(None),
+            Err(problem) => Err(self.refused(py, engine.api.refuse(&asked, &problem))),
         }
     }
 
@@ -198,7 +205,7 @@ impl Door {
             user: self::user_id(user_id)?,
             username: username.map(Into::into),
             valid_from: None,
-            claims: checked(claims)?,
+            claims: checked(claims, &self.home.options.policy)?,
         };
         let engine = self.open(py)?;
         let allowed = &engine.api.settings().delivery;
@@ -232,6 +239,21 @@ impl Door {
         let grant = service.grant(refreshed);
         let grant = grant.map_err(|error| self.error(py, &engine, error))?;
         Ok((tokens(&engine, grant, None), events))
+    }
+
+    /// Decides as `refresh` does, without rotating.
+    fn check_refresh(
+        &self,
+        py: Python<'_>,
+        refresh_token: &str,
+        delivery: &str,
+    ) -> PyResult<(SessionRow, Vec<Event>)> {
+        let via = self::delivery(delivery)?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let outcome = py.detach(|| service.check_refresh(refresh_token, via).block_on());
+        let (row, events) = self.outcome(py, &engine, outcome)?;
+        Ok((SessionRow::new(row, service.policy()), events))
     }
 
     fn sessions_of(&self, py: Python<'_>, user_id: &str) -> PyResult<Vec<SessionRow>> {
@@ -341,10 +363,15 @@ impl Door {
     /// The engine; where it does not open, a 503 whose cause is the operator's reason.
     fn open(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
         self.engine(py).map_err(|why| {
-            let refused = self.refused(py, doorward_http::unavailable());
+            let refused = self.refused(py, doorward_http::unavailable(&self.home.options.settings));
             refused.set_cause(py, Some(PyRuntimeError::new_err(why.to_string())));
             refused
         })
+    }
+
+    fn reads(&self, py: Python<'_>, engine: &Engine) -> &Reads {
+        let reads = || Reads::new(py, engine.api.reads());
+        self.reads.get_or_init(py, reads)
     }
 
     fn refusal_of(&self, environ: &Bound<'_, PyDict>, problem: &Problem) -> PyResult<Answer> {
@@ -401,6 +428,17 @@ impl Door {
             Err(error) => error,
         }
     }
+}
+
+/// `True`: within `fresh_ttl`; a number: at most so many seconds ago.
+fn need(fresh: &Bound<'_, PyAny>) -> PyResult<Need> {
+    if let Ok(fresh) = fresh.cast::<PyBool>() {
+        let needs = [Need::Session, Need::Fresh];
+        return Ok(needs[usize::from(fresh.is_true())]);
+    }
+    let span = Duration::try_from_secs_f64(fresh.extract()?);
+    let span = span.map_err(|_| PyValueError::new_err("fresh must not be negative"))?;
+    Ok(Need::FreshWithin(span))
 }
 
 fn answer(response: Response<Bytes>) -> Answer {

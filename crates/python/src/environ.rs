@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use doorward_http::{Client, client_address};
+use doorward_http::{Asked, Client, Headers, InBody, client_address};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use ipnet::IpNet;
@@ -105,6 +105,58 @@ fn latin_1(text: &str) -> Vec<u8> {
     }
     let byte = |char| u8::try_from(u32::from(char)).unwrap_or(b'?');
     text.chars().map(byte).collect()
+}
+
+/// The keys that a guard reads: a map of all headers would cost more than the guard does.
+pub(crate) struct Reads(Vec<(Py<PyString>, String)>);
+
+/// What they have.
+pub(crate) struct Read<'a> {
+    method: String,
+    query: Option<String>,
+    headers: Vec<(&'a str, Vec<u8>)>,
+}
+
+impl Reads {
+    /// For the headers of [`doorward_http::Api::reads`].
+    pub(crate) fn new(py: Python<'_>, names: Vec<String>) -> Self {
+        let key = |name: &str| format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
+        let read = |name: String| (PyString::intern(py, &key(&name)).unbind(), name);
+        Reads(names.into_iter().map(read).collect())
+    }
+
+    pub(crate) fn of(&self, environ: &Bound<'_, PyDict>) -> PyResult<Read<'_>> {
+        let py = environ.py();
+        let mut headers = Vec::with_capacity(self.0.len());
+        for (key, name) in &self.0 {
+            if let Some(value) = environ.get_item(key)? {
+                headers.push((name.as_str(), latin_1(value.cast::<PyString>()?.to_str()?)));
+            }
+        }
+        let method = text(environ, intern!(py, "REQUEST_METHOD"))?;
+        Ok(Read {
+            method: method.unwrap_or_default(),
+            query: text(environ, intern!(py, "QUERY_STRING"))?,
+            headers,
+        })
+    }
+}
+
+impl Read<'_> {
+    pub(crate) fn headers(&self) -> Vec<(&str, &[u8])> {
+        let headers = self.headers.iter();
+        headers.map(|(name, value)| (*name, &value[..])).collect()
+    }
+
+    pub(crate) fn asked<'a>(&'a self, headers: &'a [(&'a str, &'a [u8])]) -> Asked<'a> {
+        Asked {
+            method: &self.method,
+            query: self.query.as_deref(),
+            authority: None,
+            headers: Headers::Pairs(headers),
+            body: InBody::default(),
+        }
+    }
 }
 
 fn text<'py>(environ: &Bound<'py, PyDict>, key: &Bound<'py, PyString>) -> PyResult<Option<String>> {

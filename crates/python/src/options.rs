@@ -7,7 +7,8 @@ use std::time::Duration;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Hashing;
 use doorward_core::{Delivery, Policy};
-use doorward_http::{Endpoint, Settings};
+use doorward_http::{CsrfNames, DoubleSubmit, Endpoint, Location, SameSite, Settings};
+use http::Method;
 use ipnet::IpNet;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -113,6 +114,27 @@ impl Reading {
             "csrf_strict" => settings.csrf_strict = value.extract()?,
             "register" => settings.register = value.extract()?,
             "change_password" => settings.change_password = value.extract()?,
+            "unmounted" => settings.unmounted = each(value, endpoint)?,
+            "same_site" => settings.same_site = Some(same_site(&value.extract::<String>()?)?),
+            "access_cookie_name" => settings.access_cookie_name = Some(value.extract()?),
+            "refresh_cookie_name" => settings.refresh_cookie_name = Some(value.extract()?),
+            "refresh_cookie_path" => settings.refresh_cookie_path = Some(value.extract()?),
+            "session_cookie" => settings.session_cookie = Some(value.extract()?),
+            "locations" => settings.locations = Some(each(value, location)?),
+            "header_name" => settings.header_name = value.extract()?,
+            "header_type" => settings.header_type = value.extract()?,
+            "query_name" => settings.query_name = value.extract()?,
+            "query_value_prefix" => settings.query_value_prefix = value.extract()?,
+            "json_key" => settings.json_key = value.extract()?,
+            "refresh_json_key" => settings.refresh_json_key = value.extract()?,
+            "message_key" => settings.message_key = value.extract()?,
+            "double_submit" => {
+                policy.csrf = true;
+                settings.double_submit = Some(double_submit(value.cast()?)?);
+            }
+            "exp_leeway" => policy.exp_leeway = seconds(value)?,
+            "nbf" => policy.nbf = value.extract()?,
+            "identity_claim" => policy.identity_claim = Some(value.extract()?),
             "renew" => settings.renew = value.extract()?,
             "settles" => self.options.settles = value.extract()?,
             "trusted_proxies" => self.options.trusted_proxies = each(value, network)?,
@@ -126,7 +148,7 @@ impl Reading {
             "password_threads" => hashing.threads = within(value, 1, 64)? as usize,
             "password_queue" => hashing.queue = within(value, 1, 100_000)? as usize,
             "password_min_length" => hashing.min_length = within(value, 8, 128)? as usize,
-            _ => return Err(PyValueError::new_err("there is no such option")),
+            _ => return Err(no_such_option()),
         }
         Ok(())
     }
@@ -223,6 +245,61 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<
 fn each<T>(value: &Bound<'_, PyAny>, of: impl Fn(&str) -> PyResult<T>) -> PyResult<Vec<T>> {
     let texts: Vec<String> = value.extract()?;
     texts.iter().map(|text| of(text)).collect()
+}
+
+fn same_site(name: &str) -> PyResult<SameSite> {
+    match name.to_ascii_lowercase().as_str() {
+        "strict" => Ok(SameSite::Strict),
+        "lax" => Ok(SameSite::Lax),
+        "none" => Ok(SameSite::None),
+        _ => Err(PyValueError::new_err("must be Strict, Lax or None")),
+    }
+}
+
+fn location(name: &str) -> PyResult<Location> {
+    match name {
+        "cookies" => Ok(Location::Cookie),
+        "headers" => Ok(Location::Header),
+        "query_string" => Ok(Location::QueryString),
+        "json" => Ok(Location::Json),
+        _ => Err(PyValueError::new_err(
+            "a location must be cookies, headers, query_string or json",
+        )),
+    }
+}
+
+fn double_submit(value: &Bound<'_, PyMapping>) -> PyResult<DoubleSubmit> {
+    let mut asked = DoubleSubmit::default();
+    for item in value.items()?.iter() {
+        let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;
+        match name.as_str() {
+            "methods" => asked.methods = each(&value, parsed::<Method>)?,
+            "in_cookies" => asked.in_cookies = value.extract()?,
+            "check_form" => asked.check_form = value.extract()?,
+            "access" => csrf_names(&mut asked.access, value.cast()?)?,
+            "refresh" => csrf_names(&mut asked.refresh, value.cast()?)?,
+            _ => return Err(no_such_option()),
+        }
+    }
+    Ok(asked)
+}
+
+fn csrf_names(names: &mut CsrfNames, value: &Bound<'_, PyMapping>) -> PyResult<()> {
+    for item in value.items()?.iter() {
+        let (name, value): (String, String) = item.extract()?;
+        match name.as_str() {
+            "header_name" => names.header_name = value,
+            "field_name" => names.field_name = value,
+            "cookie_name" => names.cookie_name = value,
+            "cookie_path" => names.cookie_path = value,
+            _ => return Err(no_such_option()),
+        }
+    }
+    Ok(())
+}
+
+fn no_such_option() -> PyErr {
+    PyValueError::new_err("there is no such option")
 }
 
 pub(crate) fn delivery(name: &str) -> PyResult<Delivery> {

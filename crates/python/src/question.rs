@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use doorward_core::access_token::check_custom;
 use doorward_core::account::canonical;
 use doorward_core::password::{Password, PasswordHash};
-use doorward_core::{Error, Identity as Who, PasswordChange, UserId};
+use doorward_core::{Error, Identity as Who, PasswordChange, Policy, UserId};
 use doorward_http::{Ask, Reply, settle};
 use pollster::FutureExt;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -110,6 +111,10 @@ impl Question {
     fn not_of_this_kind<T>(&self) -> PyResult<T> {
         let text = format!("this is no answer to a question of kind {}", self.kind);
         Err(PyRuntimeError::new_err(text))
+    }
+
+    fn policy(&self) -> &Policy {
+        self.engine.api.service().policy()
     }
 
     fn password(&self) -> PyResult<Password> {
@@ -238,7 +243,7 @@ impl Question {
         username: Option<&str>,
         claims: Option<&str>,
     ) -> PyResult<Answer> {
-        let identity = who(identity, username, claims)?;
+        let identity = who(identity, username, claims, self.policy())?;
         match self.take()? {
             Ask::Identify { next, .. } => {
                 finished(py.detach(|| next.answer(Ok(identity)).block_on()))
@@ -288,7 +293,7 @@ impl Question {
 
     #[pyo3(signature = (claims=None))]
     fn renewed(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
-        let claims = checked(claims)?;
+        let claims = checked(claims, self.policy())?;
         match self.take()? {
             Ask::Renew { next, .. } => finished(py.detach(|| next.answer(Ok(claims)).block_on())),
             _ => self.not_of_this_kind(),
@@ -305,8 +310,13 @@ impl Question {
 }
 
 /// An identity from the built-in accounts, or the id of a user of the host's own.
-fn who(identity: &Bound<'_, PyAny>, username: Option<&str>, claims: Option<&str>) -> PyResult<Who> {
-    let claims = checked(claims)?;
+fn who(
+    identity: &Bound<'_, PyAny>,
+    username: Option<&str>,
+    claims: Option<&str>,
+    policy: &Policy,
+) -> PyResult<Who> {
+    let claims = checked(claims, policy)?;
     if let Ok(Identity(known)) = identity.cast::<Identity>().map(Bound::get) {
         return Ok(Who {
             claims,
@@ -327,11 +337,11 @@ fn host_identity(user: UserId, username: Option<&str>, claims: Option<&str>) -> 
 }
 
 /// The host's claims; what is wrong with them is the host's to mend.
-pub(crate) fn checked(claims: Option<&str>) -> PyResult<Option<Box<str>>> {
+pub(crate) fn checked(claims: Option<&str>, policy: &Policy) -> PyResult<Option<Box<str>>> {
     let Some(claims) = claims else {
         return Ok(None);
     };
-    match doorward_core::access_token::check_custom(claims) {
+    match check_custom(claims, policy.identity_claim.as_deref()) {
         Ok(()) => Ok(Some(claims.into())),
         Err(error) => Err(PyValueError::new_err(error.to_string())),
     }
