@@ -41,7 +41,7 @@ def counted_while(work: Any) -> int:
 
 
 def test_other_threads_go_on_while_a_password_is_hashed() -> None:
-    slow = door(password_memory_kib=64 * 1024, password_iterations=6)
+    slow = door(password_memory_kib=8 * 1024, password_iterations=4)
     slow.hash_password("to start the threads")
     # Were the interpreter held, nobody could count at all.
     assert counted_while(lambda: slow.hash_password("correct horse battery")) > 10_000
