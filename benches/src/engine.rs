@@ -112,6 +112,8 @@ impl Engine {
             issuer: None,
             audience: None,
             csrf: None,
+            nbf: true,
+            identity_claim: None,
             custom: None,
         };
         self.keys.sign_access(&claims, now).expect("a key")

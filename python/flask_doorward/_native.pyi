@@ -254,9 +254,14 @@ class Operator:
     def enable_user(self, username: str) -> None: ...
     def remove_user(self, username: str) -> None: ...
     def set_password(self, username: str, password: str) -> None: ...
-    def sessions(self, after: str | None = None, limit: int = 1000) -> list[SessionRow]:
-        """Live sessions in order of id, after one."""
-    def sessions_of(self, username: str) -> list[SessionRow]: ...
+    def sessions(
+        self, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[SessionRow], str | None]:
+        """Of the next `limit` sessions after one the live ones, and where to go on; None: done."""
+    def sessions_of(
+        self, username: str | None = None, user_id: str | None = None
+    ) -> list[SessionRow]:
+        """Of an account by its name, or of a user of the app's own by its id."""
     def end_session(self, session_id: str) -> None: ...
     def purge(self) -> int:
         """Removes everything that has expired; returns how many batches that took."""

@@ -137,6 +137,8 @@ impl Bench {
                 issuer: None,
                 audience: None,
                 csrf: None,
+                nbf: true,
+                identity_claim: None,
                 custom: None,
             };
             let token = self.keys.sign_access(&claims, self.now);

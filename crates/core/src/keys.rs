@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::access_token::{AccessKey, Cache, Claims, MAX_BYTES, NewClaims};
+use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result, StoreError};
 use crate::id::{SessionId, TokenId};
@@ -753,10 +754,11 @@ pub struct RefreshKey {
     id: KeyId,
     ids: Hmac<Sha256>,
     tokens: Hmac<Sha256>,
+    csrf: Hmac<Sha256>,
 }
 
 impl RefreshKey {
-    /// Derives the two labelled keys.
+    /// Derives the three labelled keys.
     #[must_use]
     pub fn new(id: KeyId, secret: &[u8]) -> Self {
         let derive = |label: &[u8]| {
@@ -768,6 +770,7 @@ impl RefreshKey {
             id,
             ids: derive(b"doorward refresh id"),
             tokens: derive(b"doorward refresh token"),
+            csrf: derive(b"doorward csrf"),
         }
     }
 
@@ -787,6 +790,18 @@ impl RefreshKey {
         let mut id = [0; 16];
         id.copy_from_slice(&mac.finalize().into_bytes()[..16]);
         TokenId(id)
+    }
+
+    /// What a session's requests repeat where the double submit is on.
+    #[must_use]
+    pub fn csrf(&self, session: SessionId, kind: CsrfKind) -> CsrfValue {
+        let mut mac = self.csrf.clone();
+        mac.update(match kind {
+            CsrfKind::Access => b"access",
+            CsrfKind::Refresh => b"refresh",
+        });
+        mac.update(&session.0);
+        CsrfValue::of(&mac.finalize().into_bytes()[..16])
     }
 
     /// The MAC over a refresh token's fixed-length fields.

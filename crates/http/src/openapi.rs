@@ -361,7 +361,7 @@ fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
 fn refusal(status: u16, problems: &[Problem]) -> Value {
     let codes: Vec<_> = problems.iter().map(Problem::code).collect();
     let examples = problems.iter().map(|problem| {
-        let document = serde_json::to_value(problem.document());
+        let document = serde_json::to_value(problem.document("msg"));
         (problem.code(), document.unwrap_or_default())
     });
     let schema = json!({ "allOf": [

@@ -84,6 +84,8 @@ impl World {
             issuer: self.policy.issuer.as_deref(),
             audience: self.policy.audience.as_deref(),
             csrf: None,
+            nbf: self.policy.nbf,
+            identity_claim: self.policy.identity_claim.as_deref(),
             custom,
         };
         self.ring.sign_access(&claims, NOW)
@@ -706,7 +708,7 @@ fn custom_claims_are_carried_and_dangerous_ones_refused() {
     ];
     refused.extend(texts.map(String::from));
     for custom in refused {
-        assert!(check_custom(&custom).is_err(), "{custom}");
+        assert!(check_custom(&custom, None).is_err(), "{custom}");
         assert!(world.token_with(Some(&custom)).is_err(), "{custom}");
     }
 }

@@ -75,6 +75,8 @@ impl World {
             issuer: None,
             audience: None,
             csrf: None,
+            nbf: true,
+            identity_claim: None,
             custom: None,
         }
     }
