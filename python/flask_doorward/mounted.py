@@ -6,7 +6,7 @@ from functools import partial
 
 from flask import Flask, Response, current_app
 
-from ._native import Answer, Door, Event
+from ._native import ROUTES, Answer, Door, Event
 from .config import ConfigError, Settings, covers
 from .errors import refusal, response_of
 from .processes import mounted_here
@@ -38,12 +38,17 @@ class Mounted:
 
     def make(self, flags: Flags) -> Door:
         """Checks the settings; opens nothing."""
-        options = self.settings.options | flags.options(self.settings)
+        options = self.settings.options | flags.options()
+        options["unmounted"] = [name for _, _, name in ROUTES if not self.serves(name, flags)]
         refused = partial(refusal, response_class=self.app.response_class)
         try:
             return Door(options, refused)
         except ValueError as error:
             raise ConfigError(self.settings.in_own_words(str(error))) from None
+
+    def serves(self, endpoint: str, flags: Flags) -> bool:
+        """Whether an endpoint has a route, and somebody who answers."""
+        return self.mounts(endpoint) and flags.answers(endpoint)
 
     def mounts(self, endpoint: str) -> bool:
         """Whether an endpoint has a route."""
