@@ -39,6 +39,8 @@ class Mounted:
     def make(self, flags: Flags) -> Door:
         """Checks the settings; opens nothing."""
         options = self.settings.options | flags.options()
+        # As browsers see it.
+        options["url_prefix"] = self.settings.root + self.settings.url_prefix
         options["unmounted"] = [name for _, _, name in ROUTES if not self.serves(name, flags)]
         refused = partial(refusal, response_class=self.app.response_class)
         try:
