@@ -169,7 +169,8 @@ impl Builder {
             Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.policy.clone())?),
             Place::Store(store) => store,
         };
-        let keys = Arc::new(KeyRing::open(&*store, self.key, Arc::clone(&env)).await?);
+        let keys =
+            Arc::new(KeyRing::open(&*store, self.key, &self.policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&self.policy), store.feed()));
         let service = Service::new(
             Arc::clone(&store),

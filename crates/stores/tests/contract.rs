@@ -31,6 +31,8 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
             secret: [1; 32].into(),
             created_at: NOW,
             signs_from: NOW,
+            verifies_until: NOW + Duration::from_secs(1),
+            scopes: r#"[null,"app"]"#.into(),
             retired: false,
         };
         assert_eq!(store.add_key(key, true).block_on().unwrap(), Write::Done);

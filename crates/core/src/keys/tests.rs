@@ -38,7 +38,13 @@ impl World {
     }
 
     fn try_open(&self, config: KeyConfig) -> Result<KeyRing, RingError> {
-        KeyRing::open(&*self.store, config, Arc::clone(&self.env) as _).block_on()
+        KeyRing::open(
+            &*self.store,
+            config,
+            &self.policy,
+            Arc::clone(&self.env) as _,
+        )
+        .block_on()
     }
 
     fn open(&self, config: KeyConfig) -> KeyRing {
@@ -46,7 +52,12 @@ impl World {
     }
 
     fn look(&self, config: KeyConfig) -> KeyRing {
-        let looked = KeyRing::look(&*self.store, config, Arc::clone(&self.env) as _);
+        let looked = KeyRing::look(
+            &*self.store,
+            config,
+            &self.policy,
+            Arc::clone(&self.env) as _,
+        );
         looked.block_on().unwrap()
     }
 
@@ -101,7 +112,7 @@ impl World {
     }
 
     fn prune(&self, ring: &KeyRing) {
-        ring.prune(&*self.store, &self.policy).block_on().unwrap();
+        ring.prune(&*self.store).block_on().unwrap();
         self.reload(ring).unwrap();
     }
 
@@ -426,8 +437,10 @@ fn a_look_at_the_ring_writes_nothing() {
 fn a_look_refuses_what_a_start_would() {
     let world = World::new();
     let node = world.open(sealed(own(SECRET), SEAL));
-    let looks =
-        |config| KeyRing::look(&*world.store, config, Arc::clone(&world.env) as _).block_on();
+    let looks = |config| {
+        let env = Arc::clone(&world.env) as _;
+        KeyRing::look(&*world.store, config, &world.policy, env).block_on()
+    };
     assert!(looks(own(SECRET)).is_err() && looks(sealed(own(SECRET), OTHER_SEAL)).is_err());
     world.retire(&node, only(&node, Purpose::Access).id);
     let refused = looks(sealed(own(SECRET), SEAL)).err().unwrap();
@@ -667,7 +680,7 @@ fn a_sealed_store_gets_no_secret_in_the_clear() {
                 env: TestEnv::new(NOW, 5),
                 drawn: Mutex::default(),
             });
-            let ring = KeyRing::open(&*world.store, config, Arc::clone(&env) as _);
+            let ring = KeyRing::open(&*world.store, config, &world.policy, Arc::clone(&env) as _);
             let ring = ring.block_on().unwrap();
             if !configured {
                 world.rotate(&ring, Purpose::Access);
