@@ -28,6 +28,11 @@ impl World {
         ring.signer.configured.as_ref().unwrap().id
     }
 
+    fn signs(ring: &KeyRing) -> KeyId {
+        let own = ring.ring.load();
+        own.own(&ring.signer, ring.env.now()).unwrap().row.id
+    }
+
     fn access_rows(&self) -> Vec<StoredKey> {
         let mut rows = self.store.keys().block_on().unwrap();
         rows.retain(|row| row.purpose == Purpose::Access);
@@ -271,6 +276,21 @@ fn keys_do_not_run_out_while_the_store_does_not_answer() {
     world.tick(&one);
     world.run(&one, world.now() + PUBLISH_DELAY);
     assert!(!world.verifies(&one, &world.sign_by(&one, kid(&tokens[1]).parse().unwrap())));
+}
+
+#[test]
+fn a_process_that_cannot_renew_its_key_goes_on_by_itself() {
+    let world = World::new();
+    for config in [KeyConfig::default(), own(SECRET)] {
+        let (node, other) = (world.open(config), world.fresh());
+        for _ in 0..1_500 {
+            world.env.advance(SECOND);
+            world.reload(&node).unwrap();
+            world.tick(&other);
+        }
+        let own = world.sign_by(&node, World::signs(&node));
+        assert!(world.verifies(&node, &own) && !world.verifies(&other, &own));
+    }
 }
 
 #[test]
