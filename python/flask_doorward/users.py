@@ -6,16 +6,13 @@ function; whatever it returns is awaited if it can be.
 
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from flask import current_app
 
 from ._native import Answer, Identity, Question
 from .processes import blocking
-
-if TYPE_CHECKING:
-    from .config import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,15 +59,9 @@ class Flags(NamedTuple):
         """Whether an endpoint's question can be answered."""
         return bool(getattr(self, endpoint, True))
 
-    def options(self, settings: "Settings") -> dict[str, bool]:
+    def options(self) -> dict[str, bool]:
         """For the engine."""
-        return {
-            "settles": self.settles,
-            "renew": self.renew,
-            "change_password": self.change_password,
-            "reauthenticate": self.reauthenticate,
-            "register": self.register and bool(settings.options.get("register")),
-        }
+        return {"settles": self.settles, "renew": self.renew}
 
 
 class Callbacks:
