@@ -593,6 +593,64 @@ fn leeway_is_for_the_beginning_and_not_for_the_end() {
     assert_eq!(at(1_000_000_000), Err(Error::TokenExpired));
 }
 
+#[test]
+fn a_leeway_for_the_end_is_exact_for_tokens_of_any_lifetime() {
+    let policy = Policy {
+        exp_leeway: Duration::from_secs(20),
+        ..Policy::default()
+    };
+    let world = World::with(Algorithm::HS256, policy);
+    for lifetime in [60, 900, 3600] {
+        let token = world.signed_payload(good_with("exp", IAT + lifetime));
+        // No longer than the policy says, and then the leeway.
+        let end = Timestamp::from_seconds(1_800_000_020) + Duration::from_secs(lifetime.min(900));
+        let at = |now| world.ring.verify_access(&token, now, &world.policy);
+        assert!(at(end - Duration::from_millis(1)).is_ok(), "{lifetime}");
+        assert_eq!(at(end).unwrap_err(), Error::TokenExpired, "{lifetime}");
+    }
+    assert!(world.accepts(good_with("nbf", IAT + 20)));
+    assert!(!world.accepts(good_with("nbf", IAT + 21)));
+}
+
+#[test]
+fn nbf_may_be_missing_only_where_ours_have_none() {
+    let mut without = good();
+    without.remove("nbf");
+    let without = Value::from(without).to_string();
+    assert!(!World::new(Algorithm::HS256).accepts(&without));
+    let policy = Policy {
+        nbf: false,
+        ..Policy::default()
+    };
+    let world = World::with(Algorithm::HS256, policy);
+    let claims = world.verify(&world.token()).unwrap();
+    assert!(claims.custom::<Value>().unwrap().get("nbf").is_none());
+    assert!(world.accepts(&without) && world.accepts(Value::from(good()).to_string()));
+    // One that is there counts.
+    for nbf in [json!(IAT + 900), json!(null), json!("1"), json!(1.5)] {
+        assert!(!world.accepts(good_with("nbf", nbf.clone())), "{nbf}");
+    }
+}
+
+#[test]
+fn the_user_may_have_a_second_name_that_no_custom_claim_can_take() {
+    let policy = Policy {
+        identity_claim: Some("identity".into()),
+        ..Policy::default()
+    };
+    let world = World::with(Algorithm::HS256, policy);
+    let token = world.token_with(Some(r#"{"role":"admin"}"#)).unwrap();
+    let claims = world.verify(&token).unwrap().custom::<Value>().unwrap();
+    assert_eq!(
+        (&claims["sub"], &claims["identity"]),
+        (&json!("ada"), &json!("ada"))
+    );
+    for taken in [r#"{"identity":"root"}"#, r#"{"ident\u0069ty":"root"}"#] {
+        assert!(check_custom(taken, Some("identity")).is_err());
+        assert!(world.token_with(Some(taken)).is_err());
+    }
+}
+
 // ---- the payload's text ----
 
 #[test]

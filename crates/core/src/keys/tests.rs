@@ -883,3 +883,19 @@ fn nothing_secret_is_shown_by_debug() {
     assert!(!shown.contains(&SECRET[..8]) && !shown.contains(&SEAL[..8]));
     assert!(!shown.contains(&secret[1..20]), "{shown}");
 }
+
+#[test]
+fn what_requests_repeat_differs_by_session_kind_and_key() {
+    let key = RefreshKey::new(KeyId(1), &[7; 32]);
+    let of = |key: &RefreshKey, session, kind| key.csrf(SessionId([session; 16]), kind);
+    let value = of(&key, 1, CsrfKind::Refresh);
+    assert!(value.is(of(&key, 1, CsrfKind::Refresh).as_str().as_bytes()));
+    let others = [
+        of(&key, 2, CsrfKind::Refresh),
+        of(&key, 1, CsrfKind::Access),
+        of(&RefreshKey::new(KeyId(1), &[8; 32]), 1, CsrfKind::Refresh),
+    ];
+    for other in others {
+        assert!(!value.is(other.as_str().as_bytes()));
+    }
+}
