@@ -26,7 +26,7 @@ from ._native import Session, SessionRow, Tokens
 from .config import ConfigError, Settings, read
 from .errors import DoorwardError
 from .guards import Guards, current_session, current_user, of, public, session_proxy, user_proxy
-from .mounted import Mounted
+from .mounted import ENDPOINTS, Mounted
 from .routes import blueprint
 from .service import Service
 from .users import Callbacks, Refused, Users
@@ -67,7 +67,7 @@ class Doorward(Guards, Users):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.url_prefix = name, url_prefix
-        self.endpoints = None if endpoints is None else frozenset(endpoints)
+        self.endpoints = ENDPOINTS if endpoints is None else frozenset(endpoints)
         self.config = dict(config or {})
         self.callbacks = Callbacks()
         #: For handlers and hooks of the app's own; registered by `init_app`.
@@ -89,11 +89,18 @@ class Doorward(Guards, Users):
         here: dict[str, Mounted] = app.extensions.setdefault("doorward", {})
         if self.name in here:
             raise ConfigError(f"the app has an instance {self.name!r} already: give this one a name")
-        settings = read(app, self.name, self.config, self.url_prefix, self.endpoints)
-        mounted = Mounted(app, self.name, settings, self.callbacks)
+        _check_endpoints(self.endpoints)
+        settings = read(app, self.name, self.config, self.url_prefix)
+        mounted = Mounted(app, self.name, settings, self.callbacks, self.endpoints)
         _check_beside(mounted, here)
         here[self.name] = mounted
         app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
+
+
+def _check_endpoints(endpoints: frozenset[str]) -> None:
+    if unknown := endpoints - ENDPOINTS:
+        known = ", ".join(sorted(ENDPOINTS))
+        raise ConfigError(f"endpoints has {', '.join(sorted(unknown))}: there are only {known}")
 
 
 def _check_beside(mounted: Mounted, others: Mapping[str, Mounted]) -> None:

@@ -182,15 +182,16 @@ def _sessions(mounted: Mounted, name: str | None) -> Iterable[SessionRow]:
     if name is None:
         return _all_sessions(operator)
     if mounted.callbacks.own_users:
-        return (row for row in _all_sessions(operator) if row.user_id == name)
+        return operator.sessions_of(user_id=name)
     return operator.sessions_of(name)
 
 
 def _all_sessions(operator: Operator) -> Iterator[SessionRow]:
-    page = operator.sessions()
-    while page:
+    page, after = operator.sessions()
+    yield from page
+    while after is not None:
+        page, after = operator.sessions(after=after)
         yield from page
-        page = operator.sessions(after=page[-1].id)
 
 
 def _new_password(from_stdin: bool, generate: bool) -> str:

@@ -18,6 +18,7 @@ from flask import Flask
 #: The longest that a session may last.
 TEN_YEARS = 3650 * 24 * 3600.0
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+TOKENS = ("access", "refresh")
 LOCATIONS = ("cookies", "headers", "query_string", "json")
 
 
@@ -189,21 +190,22 @@ SETTINGS = (
     Setting("password_min_length", "DOORWARD_PASSWORD_MIN_LENGTH", None, number),
 )
 
-#: The double submit of a token against CSRF: the option `double_submit` has these, where
-#: JWT_COOKIE_CSRF_PROTECT is true.
+#: The double submit of a token against CSRF, where JWT_COOKIE_CSRF_PROTECT is true.
 DOUBLE_SUBMIT = (
     Setting("methods", None, "JWT_CSRF_METHODS", texts),
     Setting("in_cookies", None, "JWT_CSRF_IN_COOKIES", switch),
     Setting("check_form", None, "JWT_CSRF_CHECK_FORM", switch),
-    Setting("access_header", None, "JWT_ACCESS_CSRF_HEADER_NAME"),
-    Setting("refresh_header", None, "JWT_REFRESH_CSRF_HEADER_NAME"),
-    Setting("access_field", None, "JWT_ACCESS_CSRF_FIELD_NAME"),
-    Setting("refresh_field", None, "JWT_REFRESH_CSRF_FIELD_NAME"),
-    Setting("access_cookie_name", None, "JWT_ACCESS_CSRF_COOKIE_NAME"),
-    Setting("refresh_cookie_name", None, "JWT_REFRESH_CSRF_COOKIE_NAME"),
-    Setting("access_cookie_path", None, "JWT_ACCESS_CSRF_COOKIE_PATH"),
-    Setting("refresh_cookie_path", None, "JWT_REFRESH_CSRF_COOKIE_PATH"),
 )
+#: What it is named, for the access token and for the refresh token.
+CSRF_NAMES = {
+    token: (
+        Setting("header_name", None, f"JWT_{token.upper()}_CSRF_HEADER_NAME"),
+        Setting("field_name", None, f"JWT_{token.upper()}_CSRF_FIELD_NAME"),
+        Setting("cookie_name", None, f"JWT_{token.upper()}_CSRF_COOKIE_NAME"),
+        Setting("cookie_path", None, f"JWT_{token.upper()}_CSRF_COOKIE_PATH"),
+    )
+    for token in TOKENS
+}
 
 #: Not options of the engine: they switch others on, or must agree with others.
 CHECKED = (
@@ -238,15 +240,9 @@ class Settings:
     options: dict[str, Any]
     #: The keys that the app set.
     set_by: dict[str, str]
-    #: What lies before the app's own paths.
+    #: Where the API is mounted in the app, and what lies before the app's own paths.
+    url_prefix: str
     root: str
-    endpoints: frozenset[str] | None
-
-    @property
-    def url_prefix(self) -> str:
-        """Where the API is mounted."""
-        prefix: str = self.options["url_prefix"]
-        return prefix
 
     @property
     def access_cookie_path(self) -> str:
@@ -264,7 +260,7 @@ class Settings:
     def csrf_field(self) -> str | None:
         """The field of a form that may hold the token against CSRF."""
         submit = self.options.get("double_submit", {})
-        field: str = submit.get("access_field", "csrf_token")
+        field: str = submit.get("access", {}).get("field_name", "csrf_token")
         return field if submit.get("check_form") else None
 
     @property
@@ -277,15 +273,20 @@ class Settings:
         """The cookies that are set."""
         if not self.access_cookie_path:
             return []
-        found = [self._cookie(self.options, token, f"{token}_token_cookie") for token in TOKENS]
+        named = self.options
+        found = [
+            self._cookie(named[f"{token}_cookie_name"], named[f"{token}_cookie_path"])
+            for token in TOKENS
+        ]
         submit = self.options.get("double_submit")
         if submit and submit.get("in_cookies", True):
-            found += [self._cookie(submit, token, f"csrf_{token}_token") for token in TOKENS]
+            found += [self._csrf_cookie(submit[token], f"csrf_{token}_token") for token in TOKENS]
         return found
 
-    def _cookie(self, options: Mapping[str, Any], token: str, name: str) -> Cookie:
-        name = options.get(f"{token}_cookie_name", name)
-        path = options.get(f"{token}_cookie_path", "/")
+    def _csrf_cookie(self, names: Mapping[str, str], name: str) -> Cookie:
+        return self._cookie(names.get("cookie_name", name), names.get("cookie_path", "/"))
+
+    def _cookie(self, name: str, path: str) -> Cookie:
         return Cookie(name, self.options.get("cookie_domain"), path)
 
     def key(self, option: str) -> str:
@@ -293,40 +294,47 @@ class Settings:
         return self.set_by.get(option) or KEYS.get(option, option)
 
     def in_own_words(self, words: str) -> str:
-        """A text of the engine's about an option, about the app's key."""
-        option = re.match(r"\w*", words)
-        begin = option[0] if option else ""
-        rest = re.sub(r"\b\w+_\w+\b", lambda word: self.key(word[0]), words[len(begin) :])
-        return self.key(begin) + rest
+        """A text of the engine's about options, about the app's keys."""
+        for phrase, key in PHRASES.items():
+            words = words.replace(phrase, key)
+        first = re.match(r"[a-z]*", words)
+        begin = first[0] if first and first[0] in KEYS else ""
+        rest = re.sub(r"\b[a-z]+_[a-z_]+\b", lambda word: self.key(word[0]), words[len(begin) :])
+        return (self.key(begin) if begin else "") + rest
 
 
-TOKENS = ("access", "refresh")
+#: How the engine speaks of options within an option.
+PHRASES = {
+    "the header_name of a double_submit": "JWT_ACCESS_CSRF_HEADER_NAME, or JWT_REFRESH_...,",
+    "the field_name of a double_submit": "JWT_ACCESS_CSRF_FIELD_NAME, or JWT_REFRESH_...,",
+    "those of a double_submit": "JWT_ACCESS_CSRF_COOKIE_PATH and JWT_REFRESH_...",
+    "a double_submit": "JWT_COOKIE_CSRF_PROTECT",
+}
 KEYS = {setting.option: setting.doorward or setting.jwt or "" for setting in SETTINGS}
+KEYS["double_submit"] = "JWT_COOKIE_CSRF_PROTECT"
 
 
-def read(
-    app: Flask,
-    name: str,
-    config: Mapping[str, Any],
-    url_prefix: str | None,
-    endpoints: Iterable[str] | None,
-) -> Settings:
+def read(app: Flask, name: str, config: Mapping[str, Any], url_prefix: str | None) -> Settings:
     """What the app's configuration says, with `config` laid over it."""
     _known(config)
     _known(app.config)
     given = Given(ChainMap(dict(config), app.config))
     options = given.options(SETTINGS)
-    submit = given.options(DOUBLE_SUBMIT)
-    if given.value(CHECKED[0]):
-        options["double_submit"] = submit
     root = (app.config.get("APPLICATION_ROOT") or "/").rstrip("/")
-    options["url_prefix"] = url_prefix or _prefix(options, given, root)
-    settings = Settings(
-        options, given.set_by, root, None if endpoints is None else frozenset(endpoints)
-    )
+    prefix = url_prefix or _prefix(options, given, root)
+    # The engine sees paths as browsers do.
+    options["url_prefix"] = root + prefix
+    if given.value(CHECKED[0]):
+        options["double_submit"] = _double_submit(given)
+    settings = Settings(options, given.set_by, prefix, root)
     _defaults(settings, app, name)
     _check(settings, given)
     return settings
+
+
+def _double_submit(given: "Given") -> dict[str, Any]:
+    names = {token: given.options(CSRF_NAMES[token]) for token in TOKENS}
+    return given.options(DOUBLE_SUBMIT) | names
 
 
 class Given:
@@ -345,8 +353,8 @@ class Given:
         """A setting, or None."""
         for key in (setting.doorward, setting.jwt):
             if key and self.config.get(key) is not None:
-                if setting not in DOUBLE_SUBMIT:
-                    self.set_by[setting.option] = key
+                if setting.option in KEYS:
+                    self.set_by.setdefault(setting.option, key)
                 return _read(key, self.config[key], setting.read)
         return None
 
@@ -385,7 +393,7 @@ def _prefix(options: Mapping[str, Any], given: Given, root: str) -> str:
 
 
 def _defaults(settings: Settings, app: Flask, name: str) -> None:
-    options, under = settings.options, settings.root + settings.url_prefix
+    options, under = settings.options, settings.options["url_prefix"]
     options.setdefault("delivery", _delivery(options.get("locations")))
     options.setdefault("access_cookie_path", under)
     options.setdefault("refresh_cookie_path", f"{under}/refresh")
@@ -434,33 +442,12 @@ def covers(cookie_path: str, path: str) -> bool:
 
 
 def _check(settings: Settings, given: Given) -> None:
-    options = settings.options
-    _check_paths(settings)
-    if options.get("same_site") == "None" and not options.get("cookie_secure", True):
-        raise ConfigError(
-            "JWT_COOKIE_SAMESITE is None without Secure, which browsers refuse: "
-            f"set {settings.key('cookie_secure')} to True"
-        )
-    if given.is_set("JWT_PUBLIC_KEY") and "private_key" not in options:
+    """What the engine cannot see; the rest is its own to check."""
+    if given.is_set("JWT_PUBLIC_KEY") and "private_key" not in settings.options:
         raise ConfigError(
             "JWT_PUBLIC_KEY is set without JWT_PRIVATE_KEY, which signs: set that too, or neither"
         )
     _check_decoding(settings, given)
-    _check_locations(settings)
-
-
-def _check_paths(settings: Settings) -> None:
-    if not settings.access_cookie_path:
-        return
-    under = settings.root + settings.url_prefix
-    for option, path in (("access_cookie_path", "/session"), ("refresh_cookie_path", "/refresh")):
-        cookie_path, path = settings.options[option], under + path
-        if not covers(cookie_path, path):
-            raise ConfigError(
-                f"{settings.key(option)} is {cookie_path}, and browsers would not send the cookie "
-                f"to {path}: set it to a path that covers that, or mount the API elsewhere by "
-                "DOORWARD_URL_PREFIX"
-            )
 
 
 def _check_decoding(settings: Settings, given: Given) -> None:
@@ -478,12 +465,3 @@ def _check_decoding(settings: Settings, given: Given) -> None:
                 else f"{setting.jwt} is set, and {key} is not: set that too, or neither"
             )
 
-
-def _check_locations(settings: Settings) -> None:
-    found = settings.options.get("locations")
-    if found is None or set(settings.options["delivery"]) <= set(_delivery(found)):
-        return
-    raise ConfigError(
-        f"{settings.key('delivery')} hands out tokens that JWT_TOKEN_LOCATION does not look for: "
-        'cookie needs "cookies", body needs "headers" or another'
-    )

@@ -16,6 +16,7 @@ from werkzeug.exceptions import Unauthorized
 from werkzeug.local import LocalProxy
 
 from ._native import Session
+from .errors import DoorwardError
 from .mounted import MARK, Mounted, mounted_as, the_mounted
 from .users import called
 
@@ -115,10 +116,14 @@ def _guarded_async(
 def guard(name: str, optional: bool = False, fresh: bool | float = False) -> Session | None:
     """The session of this request, which is kept for it; or the refusal, raised."""
     mounted, environ = mounted_as(name), request.environ
-    if mounted.reads_bodies:
-        session = mounted.door.guard(environ, optional, fresh, *_in_body(mounted))
-    else:
-        session = mounted.door.guard(environ, optional, fresh)
+    try:
+        if mounted.reads_bodies:
+            session = mounted.door.guard(environ, optional, fresh, *_in_body(mounted))
+        else:
+            session = mounted.door.guard(environ, optional, fresh)
+    except DoorwardError as error:
+        mounted.tell_cause(error)
+        raise
     environ[mounted.session_key] = session
     return session
 

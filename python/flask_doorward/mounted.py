@@ -8,11 +8,12 @@ from flask import Flask, Response, current_app
 
 from ._native import ROUTES, Answer, Door, Event
 from .config import ConfigError, Settings, covers
-from .errors import refusal, response_of
+from .errors import DoorwardError, refusal, response_of
 from .processes import mounted_here
 from .signals import dispatch
 from .users import Callbacks, Flags
 
+ENDPOINTS = frozenset(name for _, _, name in ROUTES)
 #: Marks a view that needs no guard of `protect`: `public`, or one that has its own.
 MARK = "_doorward"
 
@@ -20,14 +21,23 @@ MARK = "_doorward"
 class Mounted:
     """The engine as one app uses it. It is opened at the first use, in each process for itself."""
 
-    def __init__(self, app: Flask, name: str, settings: Settings, callbacks: Callbacks) -> None:
-        self.app, self.name, self.settings, self.callbacks = app, name, settings, callbacks
+    def __init__(
+        self,
+        app: Flask,
+        name: str,
+        settings: Settings,
+        callbacks: Callbacks,
+        endpoints: frozenset[str],
+    ) -> None:
+        self.app, self.name, self.settings = app, name, settings
+        self.callbacks, self.endpoints = callbacks, endpoints
         self.logger = app.logger.getChild(name)
         #: Where a request keeps its session and its user.
         self.session_key, self.user_key = f"doorward.{name}.session", f"doorward.{name}.user"
         #: Whether a token may be in a body.
         self.reads_bodies = bool(settings.token_key or settings.csrf_field)
         self.doors: dict[Flags, Door] = {}
+        self.told_cause = ""
         mounted_here.add(self)
 
     @property
@@ -38,26 +48,20 @@ class Mounted:
 
     def make(self, flags: Flags) -> Door:
         """Checks the settings; opens nothing."""
-        options = self.settings.options | flags.options()
+        unmounted = [name for name in ENDPOINTS if not (self.mounts(name) and flags.answers(name))]
+        options = self.settings.options | flags.options() | {"unmounted": unmounted}
         # As browsers see it.
         options["url_prefix"] = self.settings.root + self.settings.url_prefix
-        options["unmounted"] = [name for _, _, name in ROUTES if not self.serves(name, flags)]
         refused = partial(refusal, response_class=self.app.response_class)
         try:
             return Door(options, refused)
         except ValueError as error:
             raise ConfigError(self.settings.in_own_words(str(error))) from None
 
-    def serves(self, endpoint: str, flags: Flags) -> bool:
-        """Whether an endpoint has a route, and somebody who answers."""
-        return self.mounts(endpoint) and flags.answers(endpoint)
-
     def mounts(self, endpoint: str) -> bool:
         """Whether an endpoint has a route."""
-        chosen = self.settings.endpoints
-        if endpoint == "register" and not self.settings.options.get("register"):
-            return False
-        return endpoint != "verify" if chosen is None else endpoint in chosen
+        off = endpoint == "register" and not self.settings.options.get("register")
+        return endpoint in self.endpoints and not off
 
     def finished(self, answer: Answer) -> Response:
         """Tells what happened, and returns the answer, or raises the refusal."""
@@ -71,6 +75,13 @@ class Mounted:
         for level, text in self.door.news():
             self.logger.log(LEVELS.get(level, logging.WARNING), "%s", text)
         dispatch(self, events)
+
+    def tell_cause(self, error: DoorwardError) -> None:
+        """Why the store does not open, once."""
+        cause = error.__cause__
+        if cause is not None and str(cause) != self.told_cause:
+            self.told_cause = str(cause)
+            self.logger.error("%s", cause)
 
     def close(self) -> None:
         """Until the next use."""

@@ -11,6 +11,7 @@ from werkzeug.wsgi import get_input_stream
 
 from ._native import MAX_BODY, ROUTES, Answer
 from .cli import commands
+from .errors import DoorwardError
 from .guards import public
 from .mounted import Mounted, mounted_as
 from .processes import blocking
@@ -52,7 +53,12 @@ def serve(mounted: Mounted, endpoint: str) -> Response:
     """The answer of an endpoint. What nobody answers is not there."""
     if not mounted.callbacks.flags.answers(endpoint):
         raise NotFound
-    return mounted.finished(_answer(mounted, endpoint))
+    try:
+        answer = _answer(mounted, endpoint)
+    except DoorwardError as error:
+        mounted.tell_cause(error)
+        raise
+    return mounted.finished(answer)
 
 
 def _answer(mounted: Mounted, endpoint: str) -> Answer:

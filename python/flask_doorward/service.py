@@ -60,11 +60,11 @@ class Service:
 
     def sessions_of(self, user_id: UserId) -> list[SessionRow]:
         """The live sessions of a user."""
-        return blocking(self._mounted.door.sessions_of, text_of(user_id))
+        return self._call(self._mounted.door.sessions_of, text_of(user_id))
 
     def end_session(self, session_id: str, *, reason: str = "ended_by_operator") -> None:
         """Ends a session, which every process hears of."""
-        self._mounted.tell(blocking(self._mounted.door.end, session_id, reason))
+        self._mounted.tell(self._call(self._mounted.door.end, session_id, reason))
 
     def end_user(
         self,
@@ -75,26 +75,26 @@ class Service:
     ) -> None:
         """Ends the sessions of a user, such as one who was disabled."""
         end = self._mounted.door.end_user
-        self._mounted.tell(blocking(end, text_of(user_id), reason, except_session))
+        self._mounted.tell(self._call(end, text_of(user_id), reason, except_session))
 
     def hash_password(self, password: str) -> str:
         """An Argon2id hash, for a user table of the app's own."""
-        return blocking(self._mounted.door.hash_password, password)
+        return self._call(self._mounted.door.hash_password, password)
 
     def verify_password(
         self, password: str, password_hash: str | None
     ) -> tuple[bool, str | None]:  # fmt: skip
         """Whether a password is the one behind a hash, and a new hash where the cost has changed.
         Without a hash: the same work, and no."""
-        return blocking(self._mounted.door.verify_password, password, password_hash)
+        return self._call(self._mounted.door.verify_password, password, password_hash)
 
     def create_user(self, username: str, password: str) -> str:
         """Makes a built-in account, and returns its id."""
-        return blocking(self._mounted.door.register, username, password)
+        return self._call(self._mounted.door.register, username, password)
 
     def identify(self, username: str, password: str) -> Identity:
         """Whose built-in account these are the credentials of."""
-        return blocking(self._mounted.door.identify, username, password)
+        return self._call(self._mounted.door.identify, username, password)
 
     def jwks(self) -> dict[str, Any]:
         """The public keys."""
@@ -129,13 +129,17 @@ class Service:
     def _told(
         self, call: Callable[P, tuple[T, list[Event]]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        try:
-            done, events = blocking(call, *args, **kwargs)
-        except DoorwardError as error:
-            self._mounted.tell(error.events)
-            raise
+        done, events = self._call(call, *args, **kwargs)
         self._mounted.tell(events)
         return done
+
+    def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return blocking(call, *args, **kwargs)
+        except DoorwardError as error:
+            self._mounted.tell_cause(error)
+            self._mounted.tell(error.events)
+            raise
 
 
 def _copy_cookies(headers: list[tuple[str, str]], response: Response) -> None:

@@ -6,7 +6,7 @@ function; whatever it returns is awaited if it can be.
 
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from flask import current_app
