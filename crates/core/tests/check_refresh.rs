@@ -25,7 +25,12 @@ impl World {
         let policy = Policy::default();
         let env = Arc::new(TestEnv::new(NOW, seed));
         let store = Arc::new(MemoryStore::new(policy.clone()));
-        let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&env) as _);
+        let keys = KeyRing::open(
+            &*store,
+            KeyConfig::default(),
+            &policy,
+            Arc::clone(&env) as _,
+        );
         let keys = Arc::new(keys.block_on().unwrap());
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
         let service = Service::new(store, keys, revocations, policy, Arc::clone(&env) as _);

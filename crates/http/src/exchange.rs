@@ -200,6 +200,16 @@ impl Exchange {
         }
     }
 
+    /// For an answer that a host's own view gives.
+    pub(crate) fn of_host(api: &Api) -> Self {
+        Exchange {
+            api: api.clone(),
+            origin: None,
+            varies: true,
+            events: Vec::new(),
+        }
+    }
+
     /// Keeps the event of an outcome.
     pub(crate) fn took<T>(&mut self, (result, event): (Decided<T>, Option<Event>)) -> Decided<T> {
         self.events.extend(event);

@@ -37,5 +37,5 @@ pub use client::{Client, client_address};
 pub use guard::{Need, Verified};
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};
-pub use routes::{Api, Endpoint, ROUTES, Route};
-pub use settings::{DoubleSubmit, Location, SameSite, Settings, SettingsError};
+pub use routes::{Api, Endpoint, ROUTES, Route, device, unavailable};
+pub use settings::{CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError};

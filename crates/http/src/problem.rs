@@ -82,6 +82,12 @@ impl Problem {
         self.words().1
     }
 
+    /// What is wrong, in words for clients.
+    #[must_use]
+    pub fn detail(&self) -> &'static str {
+        self.words().2
+    }
+
     /// The status.
     #[must_use]
     pub fn status(&self) -> u16 {

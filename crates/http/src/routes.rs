@@ -7,7 +7,7 @@ use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
-use doorward_core::service::Terms;
+use doorward_core::service::{Grant, Terms};
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
     CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -57,7 +57,12 @@ impl Endpoint {
     /// Whether `settings` mount it. A question that the host cannot answer is not asked.
     #[must_use]
     pub fn is_mounted(self, settings: &Settings) -> bool {
+        !settings.unmounted.contains(&self) && self.is_answered(settings)
+    }
+
+    fn is_answered(self, settings: &Settings) -> bool {
         match self {
+            Endpoint::DocsAsset => Endpoint::Docs.is_mounted(settings),
             Endpoint::Register => settings.register,
             Endpoint::ChangePassword => settings.change_password,
             Endpoint::Verify => settings.verify,
@@ -239,6 +244,25 @@ impl Api {
         response
     }
 
+    /// The answer to a login that a host's own view has made.
+    #[must_use]
+    pub fn granted(&self, grant: &Grant, username: Option<&str>) -> Response<Bytes> {
+        self.response(Exchange::of_host(self).granted(grant, username, Handed::Both))
+    }
+
+    /// The answer to a logout by a host's own view: it clears the cookies.
+    #[must_use]
+    pub fn logged_out(&self) -> Response<Bytes> {
+        self.response(Exchange::of_host(self).ended(true))
+    }
+
+    fn response(&self, reply: Reply) -> Response<Bytes> {
+        match reply {
+            Reply::Done(answer) => answer.response,
+            Reply::Ask(_) => unavailable(self.settings()),
+        }
+    }
+
     /// The largest body that is read, in bytes.
     pub const MAX_BODY: usize = body::MAX_BYTES;
 
@@ -305,7 +329,7 @@ impl Api {
                 started_at: self.service().now(),
                 remember: asked.remember,
                 delivery,
-                device: device(asked.device, request, client)?,
+                device: device(asked.device, request.headers(), client)?,
             },
             replaces: self.replaced_by_login(request, delivery),
             exchange,
@@ -547,7 +571,7 @@ impl Api {
             delivery: row.delivery,
             device: Device {
                 name: row.device.name,
-                ..device(None, request, client)?
+                ..device(None, request.headers(), client)?
             },
         };
         Ok(Reply::Ask(Ask::SetPassword {
@@ -624,6 +648,14 @@ pub fn always(headers: &mut HeaderMap) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
+/// The answer of a door whose engine does not open.
+#[must_use]
+pub fn unavailable(settings: &Settings) -> Response<Bytes> {
+    let mut response = Problem::Engine(Error::StoreUnavailable).response(settings);
+    always(response.headers_mut());
+    response
+}
+
 /// What is said of another query to [`Endpoint::EndSessions`].
 pub(crate) const QUERY: &str = "the query may be except=current only";
 
@@ -637,9 +669,13 @@ fn typed(username: String) -> Result<String, Problem> {
     Ok(username)
 }
 
-fn device(
+/// What is kept of a client.
+///
+/// # Errors
+/// [`Problem::BadRequest`] for a name that it cannot have.
+pub fn device(
     name: Option<String>,
-    request: &Request<Bytes>,
+    headers: &HeaderMap,
     client: Client,
 ) -> Result<Device, Problem> {
     let fits = |name: &String| {
@@ -649,7 +685,7 @@ fn device(
         let detail = "device must have 1 to 100 characters and no control characters";
         return Err(Problem::BadRequest(detail));
     }
-    let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
     let agent = agent.map(|agent: String| agent.into());
     Ok(Device {

@@ -4,6 +4,7 @@ use doorward_core::{CsrfKind, Delivery};
 use http::{HeaderName, Method};
 
 use crate::problem;
+use crate::routes::Endpoint;
 
 /// Paths, cookies, origins, and where tokens are found. The defaults are those of docs/settings.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Settings {
     /// What requests with a cookie must repeat, beyond the rule for origins. `None`: nothing.
     /// [`doorward_core::Policy::csrf`] must be on for it.
     pub double_submit: Option<DoubleSubmit>,
+    /// What is not mounted, whatever the others say.
+    pub unmounted: Vec<Endpoint>,
     /// Whether `POST /register` is mounted.
     pub register: bool,
     /// Whether `POST /password` is mounted: not where a host cannot set passwords.
@@ -94,6 +97,7 @@ impl Default for Settings {
             allow_same_site: false,
             csrf_strict: false,
             double_submit: None,
+            unmounted: Vec::new(),
             register: false,
             change_password: true,
             verify: false,

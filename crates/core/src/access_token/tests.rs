@@ -46,7 +46,9 @@ impl World {
         };
         let store = MemoryStore::new(policy.clone());
         let env = Arc::new(TestEnv::new(NOW, 1));
-        let ring = KeyRing::open(&store, config, env).block_on().unwrap();
+        let ring = KeyRing::open(&store, config, &policy, env)
+            .block_on()
+            .unwrap();
         let mut rows = ring.rows();
         rows.retain(|row| row.purpose == Purpose::Access);
         let row = rows.remove(0);
@@ -317,12 +319,13 @@ fn a_public_key_is_no_hmac_key() {
 fn the_header_of_one_key_and_the_signature_of_another_is_refused() {
     for algorithm in [Algorithm::EdDSA, Algorithm::HS256, Algorithm::ES256] {
         let env = Arc::new(TestEnv::new(NOW, 3));
-        let store = MemoryStore::new(Policy::default());
+        let policy = Policy::default();
+        let store = MemoryStore::new(policy.clone());
         let config = KeyConfig {
             algorithm,
             ..KeyConfig::default()
         };
-        let ring = KeyRing::open(&store, config, Arc::clone(&env) as _)
+        let ring = KeyRing::open(&store, config, &policy, Arc::clone(&env) as _)
             .block_on()
             .unwrap();
         let _ = ring.rotate(&store, Purpose::Access).block_on().unwrap();
@@ -841,8 +844,9 @@ fn own(algorithm: Algorithm, secret: &[u8]) -> Result<KeyRing, crate::keys::Ring
         key: Some(secret.to_vec().into()),
         ..KeyConfig::default()
     };
-    let store = MemoryStore::new(Policy::default());
-    KeyRing::open(&store, config, Arc::new(TestEnv::new(NOW, 1))).block_on()
+    let (policy, env) = (Policy::default(), Arc::new(TestEnv::new(NOW, 1)));
+    let store = MemoryStore::new(policy.clone());
+    KeyRing::open(&store, config, &policy, env).block_on()
 }
 
 #[test]

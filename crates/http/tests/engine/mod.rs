@@ -47,7 +47,7 @@ impl Engine {
     pub(crate) async fn on(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
         let test_env = Arc::new(TestEnv::new(Timestamp::from_seconds(1_800_000_000), 7));
         let env: Arc<dyn Env> = Arc::clone(&test_env) as _;
-        let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&env)).await;
+        let keys = KeyRing::open(&*store, KeyConfig::default(), &policy, Arc::clone(&env)).await;
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let service = Service::new(
             Arc::clone(&store),

@@ -1,0 +1,282 @@
+"""The engine, as Python sees it. Times are aware datetimes in UTC, durations are seconds."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, final
+
+#: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
+ROUTES: list[tuple[str, str, str]]
+#: The largest body that is read, in bytes.
+MAX_BODY: int
+
+Environ = dict[str, Any]
+
+@final
+class Event:
+    """What happened: ids and reasons, never a token or a password."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def session_id(self) -> str | None: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def count(self) -> int | None: ...
+
+@final
+class Answer:
+    """A finished answer, and what happened on the way."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def events(self) -> list[Event]: ...
+
+@final
+class Session:
+    """The claims of a verified access token."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def issued_at(self) -> datetime: ...
+    @property
+    def expires_at(self) -> datetime: ...
+    @property
+    def auth_time(self) -> datetime: ...
+    @property
+    def fresh_until(self) -> datetime: ...
+    @property
+    def claims(self) -> dict[str, Any]: ...
+    @property
+    def token(self) -> str: ...
+
+@final
+class SessionRow:
+    """A session as the store has it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def last_used_at(self) -> datetime: ...
+    @property
+    def expires_at(self) -> datetime: ...
+    @property
+    def fresh_until(self) -> datetime: ...
+    @property
+    def delivery(self) -> str: ...
+    @property
+    def remember(self) -> bool: ...
+    @property
+    def device(self) -> str | None: ...
+    @property
+    def address(self) -> str | None: ...
+    @property
+    def agent(self) -> str | None: ...
+    @property
+    def claims(self) -> dict[str, Any]: ...
+
+@final
+class Refreshed:
+    """A refresh that was decided: its tokens are still to be made."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+
+@final
+class Tokens:
+    """What a login or a refresh hands out."""
+
+    @property
+    def access_token(self) -> str: ...
+    @property
+    def refresh_token(self) -> str: ...
+    @property
+    def access_expires_at(self) -> datetime: ...
+    @property
+    def session(self) -> SessionRow: ...
+    @property
+    def answer(self) -> Answer:
+        """The answer to a login, in the session's own delivery."""
+
+@final
+class Identity:
+    """Somebody whose credentials were checked."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+
+@final
+class Question:
+    """What only the host can answer. Each is answered once, by one of the methods that fit `kind`:
+
+    - `identify` (username, password): `identified` or `refuse`
+    - `confirm` (user_id, password): `confirmed` or `refuse`
+    - `set_password` (user_id, password, new_password): `password_set` or `refuse`
+    - `register` (username, password): `registered` or `taken`
+    - `renew` (user_id): `renewed` or `refuse`, which ends the session
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def username(self) -> str | None: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def password(self) -> str | None: ...
+    @property
+    def new_password(self) -> str | None: ...
+    def by_accounts(self) -> Identity | Answer:
+        """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
+    def settle(self) -> Answer:
+        """Any question, as the built-in accounts answer it."""
+    def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:
+        """Whether `password` is the one behind an Argon2 hash, and a new hash where the cost has
+        changed. Without a hash it does the same work, and does not match. An `Answer` says that
+        the machine is overloaded."""
+    def hash(self) -> str | Answer:
+        """A hash of `new_password`, or of `password` where a name registers. An `Answer` is the
+        refusal of a weak one."""
+    def identified(
+        self, identity: Identity | str, username: str | None = None, claims: str | None = None
+    ) -> Answer: ...
+    def confirmed(self) -> Answer: ...
+    def password_set(self, username: str | None = None, claims: str | None = None) -> Answer: ...
+    def registered(self, user_id: str, username: str | None = None) -> Answer: ...
+    def taken(self) -> Answer: ...
+    def renewed(self, claims: str | None = None) -> Answer: ...
+    def refuse(self) -> Answer: ...
+
+@final
+class Door:
+    """The engine over one store. It opens at the first use, in each process for itself."""
+
+    def __new__(cls, options: Mapping[str, Any], refused: Callable[[Answer], BaseException]) -> Door:
+        """Checks the options; opens nothing.
+
+        `refused` makes the exceptions that the methods below raise for a refusal.
+
+        Raises:
+            ValueError: an option cannot be used; its text begins with the option's name.
+        """
+    @property
+    def store(self) -> str:
+        """What identifies the store: doors that share it must differ in nothing but the process."""
+    def close(self) -> None:
+        """Closes the store, and ends the threads. The next use opens it again."""
+    def news(self) -> list[tuple[str, str]]:
+        """Level and text of what an operator should know, each once."""
+    def ready(self) -> str | None:
+        """Why some requests cannot be served now."""
+    def call(self, endpoint: str, environ: Environ, body: bytes) -> Answer | Question: ...
+    def too_large(self, environ: Environ) -> Answer: ...
+    def unreadable(self, environ: Environ) -> Answer: ...
+    def preflight(self, environ: Environ) -> Answer: ...
+    def guard(
+        self,
+        environ: Environ,
+        optional: bool = False,
+        fresh: bool | float = False,
+        token: str | None = None,
+        csrf: str | None = None,
+    ) -> Session | None:
+        """The session that sent a request. `fresh`: within `fresh_ttl`, or at most so many seconds
+        ago. `token` and `csrf`: what was found in the body. Touches no store."""
+    def verify(self, token: str) -> Session:
+        """The session of an access token."""
+    def login(
+        self,
+        user_id: str,
+        username: str | None = None,
+        claims: str | None = None,
+        remember: bool = False,
+        delivery: str | None = None,
+        device: str | None = None,
+        environ: Environ | None = None,
+    ) -> tuple[Tokens, list[Event]]:
+        """Opens a session for somebody whose credentials were checked."""
+    def refresh(self, refresh_token: str, delivery: str) -> tuple[Refreshed, list[Event]]:
+        """Decides what a refresh token that came in by `delivery` means, and carries it out."""
+    def grant(self, refreshed: Refreshed, claims: str | None = None) -> Tokens:
+        """The tokens of a refreshed session."""
+    def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
+        """Decides as `refresh` does, without rotating."""
+    def sessions_of(self, user_id: str) -> list[SessionRow]: ...
+    def end(self, session_id: str, reason: str) -> list[Event]: ...
+    def end_user(self, user_id: str, reason: str, except_: str | None = None) -> list[Event]: ...
+    def logged_out(self) -> Answer:
+        """The answer to a logout: it clears the cookies."""
+    def identify(self, username: str, password: str) -> Identity: ...
+    def register(self, username: str, password: str) -> str: ...
+    def hash_password(self, password: str) -> str: ...
+    def verify_password(self, password: str, password_hash: str | None) -> tuple[bool, str | None]: ...
+    def jwks(self) -> dict[str, Any]: ...
+    def operator(self) -> Operator:
+        """The store for an operator's command: joins no key to the ring, starts no threads."""
+
+@final
+class Account:
+    @property
+    def id(self) -> str: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def disabled(self) -> bool: ...
+    @property
+    def created_at(self) -> datetime: ...
+
+@final
+class Key:
+    @property
+    def id(self) -> str: ...
+    @property
+    def purpose(self) -> str: ...
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def signs_from(self) -> datetime: ...
+    @property
+    def retired(self) -> bool: ...
+
+@final
+class Operator:
+    """Commands. Each raises ValueError, in words, for what cannot be done."""
+
+    def add_user(self, username: str, password: str) -> str: ...
+    def users(self, after: str | None = None, limit: int = 1000) -> list[Account]: ...
+    def disable_user(self, username: str) -> None: ...
+    def enable_user(self, username: str) -> None: ...
+    def remove_user(self, username: str) -> None: ...
+    def set_password(self, username: str, password: str) -> None: ...
+    def sessions(
+        self, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[SessionRow], str | None]:
+        """Of the next `limit` sessions after one the live ones, and where to go on; None: done."""
+    def sessions_of(
+        self, username: str | None = None, user_id: str | None = None
+    ) -> list[SessionRow]:
+        """Of an account by its name, or of a user of the app's own by its id."""
+    def end_session(self, session_id: str) -> None: ...
+    def purge(self) -> int:
+        """Removes everything that has expired; returns how many batches that took."""
+    def keys(self) -> list[Key]: ...
+    def rotate_key(self, purpose: str) -> str: ...
+    def retire_key(self, key_id: str) -> None: ...
