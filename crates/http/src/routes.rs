@@ -127,7 +127,7 @@ struct Inner {
     settings: Settings,
     cookies: Cookies,
     places: Places,
-    /// Nobody's answers depend on a header where no token is in one.
+    /// None where no header carries a token.
     vary: Option<HeaderValue>,
 }
 
