@@ -216,6 +216,7 @@ async fn background(door: std::sync::Weak<Inner>) {
         let ticked = service.tick().await;
         told.store(ticked.is_err());
         told.keys(service.keys().can_sign(service.now()).err());
+        told.changing(service.keys().changes_between_starts());
         told.spread(service.store().slow_to_spread());
         if ticked.is_ok() {
             clean_up(service).await;
@@ -236,6 +237,7 @@ async fn clean_up(service: &Service) {
 struct Told {
     failing: bool,
     keyless: Option<KeyError>,
+    changing: bool,
     slow: Option<String>,
     fast: bool,
 }
@@ -262,6 +264,16 @@ impl Told {
             tracing::info!("a key signs again");
         }
         self.keyless = keyless;
+    }
+
+    /// Once: it cannot become untrue.
+    fn changing(&mut self, changing: bool) {
+        if changing && !std::mem::replace(&mut self.changing, true) {
+            tracing::warn!(
+                "the configured key seems to be another one at every start; all of them work, but the \
+                 store's key ring makes and keeps one by itself: configure none"
+            );
+        }
     }
 
     /// Which bound holds for processes that share the store.
