@@ -254,12 +254,12 @@ impl Read {
         let before = self.at.replace(now);
         let missed = before.filter(|before| *before + PUBLISH_DELAY < now);
         if let Some(before) = missed {
-            self.gap = Some((self.as_of_gap(before), now));
+            self.gap = Some((self.judged_at(before), now));
         }
-        self.as_of_gap(now)
+        self.judged_at(now)
     }
 
-    fn as_of_gap(&self, now: Timestamp) -> Timestamp {
+    fn judged_at(&self, now: Timestamp) -> Timestamp {
         let soon_after = |back| (0..millis(PUBLISH_DELAY)).contains(&now.since(back));
         match self.gap {
             Some((before, back)) if soon_after(back) => before,
