@@ -62,8 +62,8 @@ const RECENT: Duration = Duration::from_secs(30 * 24 * 3600);
 const MANY: usize = 2;
 
 /// What an operator is told where [`KeyRing::changes_between_starts`].
-pub const CHANGES_BETWEEN_STARTS: &str = "the configured key is another one at every start; \
-    without any, the key ring in the store makes and keeps one, which needs no setting";
+pub const CHANGES_BETWEEN_STARTS: &str = "the configured key seems to be another one at every start; all of them work, but the store's \
+    key ring makes and keeps one by itself: configure none";
 
 /// Names a key: 64 bits; in a token's `kid` 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -259,12 +259,12 @@ impl Read {
         let before = self.at.replace(now);
         let missed = before.filter(|before| *before + PUBLISH_DELAY < now);
         if let Some(before) = missed {
-            self.gap = Some((self.as_of_gap(before), now));
+            self.gap = Some((self.judged_at(before), now));
         }
-        self.as_of_gap(now)
+        self.judged_at(now)
     }
 
-    fn as_of_gap(&self, now: Timestamp) -> Timestamp {
+    fn judged_at(&self, now: Timestamp) -> Timestamp {
         let soon_after = |back| (0..millis(PUBLISH_DELAY)).contains(&now.since(back));
         match self.gap {
             Some((before, back)) if soon_after(back) => before,
