@@ -89,7 +89,7 @@ class Mounted:
             door.close()
 
     def _first_use(self, flags: Flags) -> Door:
-        earlier = tuple(self.doors.values())
+        earlier = [door for known, door in tuple(self.doors.items()) if known != flags]
         if earlier and self.settings.options["store"] == "memory:":
             # What the first one has in memory would be lost.
             raise RuntimeError("with a store in memory, register callbacks before the first use")

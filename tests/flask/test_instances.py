@@ -4,11 +4,11 @@ import pathlib
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 
 from flask_doorward import ConfigError, Doorward, current_session
 
-from apps import bare, bearer, protected
+from apps import bare, bearer
 
 OTHER = {"JWT_ACCESS_COOKIE_NAME": "a", "JWT_REFRESH_COOKIE_NAME": "r"}
 
@@ -124,6 +124,8 @@ def test_a_refused_instance_leaves_nothing_behind() -> None:
     assert app.extensions["doorward"] == {} and "auth" not in app.blueprints
 
 
-def test_blueprints_nested_in_an_app_use_its_instance() -> None:
-    app, _ = protected()
-    assert app.blueprints["auth"].name == "auth"
+def test_a_blueprint_of_that_name_is_in_the_way() -> None:
+    app = bare()
+    app.register_blueprint(Blueprint("auth", __name__))
+    with pytest.raises(ConfigError, match="has a blueprint 'auth' already"):
+        Doorward(app)

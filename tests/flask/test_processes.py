@@ -162,16 +162,19 @@ MODELS = {
 @pytest.mark.parametrize("flags", MODELS.values(), ids=MODELS.keys())
 def test_a_logout_in_one_worker_is_known_to_all(gunicorn: Callable[..., str], flags: list[str]) -> None:
     url = gunicorn(*flags)
+    # A connection for each request, so that every worker gets some.
+    http = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
     body = {"username": "ada", "password": "correct horse battery", "delivery": "body"}
     processes = set()
     for _ in range(5):
-        tokens = httpx.post(f"{url}/login", json=body).json()
+        tokens = http.post(f"{url}/login", json=body).json()
         bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
         for _ in range(12):
-            processes.add(httpx.get(f"{url}/hello", headers=bearer).json()["process"])
-        assert httpx.post(f"{url}/logout", headers=bearer).status_code == 204
-        after = {httpx.get(f"{url}/hello", headers=bearer).status_code for _ in range(12)}
+            processes.add(http.get(f"{url}/hello", headers=bearer).json()["process"])
+        assert http.post(f"{url}/logout", headers=bearer).status_code == 204
+        after = {http.get(f"{url}/hello", headers=bearer).status_code for _ in range(12)}
         assert after == {401}
+    http.close()
     assert os.getpid() not in processes and len(processes) > 1
 
 

@@ -55,9 +55,13 @@ def test_only_the_chosen_endpoints_are_mounted() -> None:
     Doorward(app, endpoints=["login", "refresh"])
     rules = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert rules == {"auth.login", "auth.refresh", "static"}
-    with app.app_context():
-        description = app.extensions["doorward"]["auth"].door
-    assert description.ready() is None
+
+
+def test_the_description_has_what_is_mounted() -> None:
+    app = bare()
+    Doorward(app, endpoints=["login", "openapi"])
+    described = app.test_client().get("/api/v1/openapi.json").json
+    assert set(described["paths"]) == {"/login", "/openapi.json"}
 
 
 def test_registration_is_off_unless_switched_on() -> None:

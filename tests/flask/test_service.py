@@ -1,5 +1,7 @@
 """The service: what the endpoints do, for views written by hand."""
 
+import datetime
+
 import pytest
 from flask import Flask, Response, jsonify
 from werkzeug.test import Client
@@ -124,8 +126,6 @@ def test_claims_come_from_the_loader_unless_given() -> None:
 def test_claims_are_written_by_the_apps_json() -> None:
     app = bare()
     auth = Doorward(app)
-    import datetime
-
     with app.app_context():
         token = auth.service.login(7, claims={"born": datetime.date(1815, 12, 10)}).access_token
         assert auth.service.verify(token).claims["born"].startswith("Sun, 10 Dec 1815")
