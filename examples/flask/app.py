@@ -42,7 +42,7 @@ def create_app() -> Flask:
     auth.init_app(app)
     app.register_blueprint(api)
     app.cli.add_command(add_user)
-    app.add_url_rule("/", view_func=lambda: app.send_static_file("index.html"))
+    app.add_url_rule("/", "page", lambda: app.send_static_file("index.html"))
     with app.app_context():
         db.create_all()
     return app

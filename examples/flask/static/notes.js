@@ -24,7 +24,7 @@ page("clear").onclick = doing(async () => {
     await call("DELETE", "/notes");
   } catch (refused) {
     if (refused.code !== "fresh_login_required") throw refused;
-    return page("confirm").showModal();
+    return (page("confirm").hidden = false);
   }
   await show();
 });
@@ -33,7 +33,7 @@ page("confirm").onsubmit = doing(async (form) => {
   await confirmPassword(form.password.value);
   await call("DELETE", "/notes");
   form.reset();
-  page("confirm").close();
+  form.hidden = true;
   await show();
 });
 
