@@ -123,7 +123,7 @@ def delete_note(note_id: int) -> Response:
 
 
 @api.delete("/notes")
-@auth.required(fresh=timedelta(minutes=5))
+@auth.required(fresh=True)
 def delete_all_notes() -> Response:
     db.session.execute(delete(Note).filter_by(user_id=current_user.id))
     db.session.commit()
