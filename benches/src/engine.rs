@@ -45,7 +45,8 @@ impl Engine {
             algorithm,
             ..KeyConfig::default()
         };
-        let keys = block_on(KeyRing::open(&*store, config, Arc::clone(&env))).expect("keys");
+        let keys =
+            block_on(KeyRing::open(&*store, config, &policy, Arc::clone(&env))).expect("keys");
         let (keys, bounds) = (Arc::new(keys), Bounds::of(&policy));
         let revocations = Arc::new(Revocations::new(bounds, store.feed()));
         let (shared, ring) = (Arc::clone(&store), Arc::clone(&keys));

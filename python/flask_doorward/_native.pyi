@@ -90,6 +90,15 @@ class SessionRow:
     def claims(self) -> dict[str, Any]: ...
 
 @final
+class Refreshed:
+    """A refresh that was decided: its tokens are still to be made."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+
+@final
 class Tokens:
     """What a login or a refresh hands out."""
 
@@ -204,7 +213,10 @@ class Door:
         environ: Environ | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
-    def refresh(self, refresh_token: str, delivery: str) -> tuple[Tokens, list[Event]]: ...
+    def refresh(self, refresh_token: str, delivery: str) -> tuple[Refreshed, list[Event]]:
+        """Decides what a refresh token that came in by `delivery` means, and carries it out."""
+    def grant(self, refreshed: Refreshed, claims: str | None = None) -> Tokens:
+        """The tokens of a refreshed session."""
     def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
         """Decides as `refresh` does, without rotating."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...

@@ -9,7 +9,7 @@ from ._native import Event, Identity, Session, SessionRow, Tokens
 from .errors import DoorwardError, response_of
 from .mounted import Mounted, mounted_as
 from .processes import blocking
-from .users import Claims, UserId, claims_text, text_of
+from .users import Claims, Refused, UserId, claims_text, text_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,8 +41,18 @@ class Service:
         )  # fmt: skip
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
-        """A new access token and a rotated refresh token. The claims are those of the session."""
-        return self._told(self._mounted.door.refresh, refresh_token, delivery)
+        """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
+        ends the session."""
+        mounted = self._mounted
+        refreshed = self._told(mounted.door.refresh, refresh_token, delivery)
+        try:
+            claims = mounted.callbacks.claims_of(refreshed.user_id)
+        except Refused:
+            self.end_session(refreshed.session_id, reason="disabled")
+            # Decides again, and says so.
+            refreshed = self._told(mounted.door.refresh, refresh_token, delivery)
+            claims = None
+        return mounted.door.grant(refreshed, claims)
 
     def verify(self, token: str) -> Session:
         """The session of an access token."""

@@ -65,6 +65,13 @@ class Door:
         return Received(answer.status, received, answer.read())
 
 
+def is_for_wsgi(exchange: Exchange) -> bool:
+    """`GET /verify` is the server's. PEP 3333 has one value a header: its servers put a comma
+    between the lines of one that came several times, which no cookie and no token survives."""
+    names = [name.lower() for name, _ in exchange.headers]
+    return exchange.path != "/api/v1/verify" and len(names) == len(set(names))
+
+
 def name(cookie: str, recording: Recording) -> str:
     """The file's names are those of the other doors; here they follow the settings."""
     return cookie if recording.settings.get("cookie_secure") == "false" else f"__Secure-{cookie}"
@@ -82,7 +89,7 @@ def door(request: pytest.FixtureRequest, tmp_path) -> Iterator[Door]:
 )
 def test_plays_as_recorded(recording: Recording, door: Door) -> None:
     known = Known()
-    for exchange in recording.exchanges:
+    for exchange in filter(is_for_wsgi, recording.exchanges):
         for step in exchange.before:
             word, rest = known.expand(step).decode().split(" ", 1)
             if word == "wait":

@@ -57,7 +57,7 @@ impl Bench {
             key: None,
             ..KeyConfig::default()
         };
-        let keys = pollster::block_on(KeyRing::open(&store, config, Arc::clone(&env)))
+        let keys = pollster::block_on(KeyRing::open(&store, config, &policy, Arc::clone(&env)))
             .expect("a store in memory takes keys");
         Bench {
             env,

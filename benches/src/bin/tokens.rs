@@ -110,7 +110,7 @@ impl Bench {
             key: None,
             ..KeyConfig::default()
         };
-        let keys = pollster::block_on(KeyRing::open(&store, config, env))
+        let keys = pollster::block_on(KeyRing::open(&store, config, &policy, env))
             .expect("a store in memory takes keys");
         let mut bench = Bench {
             algorithm,

@@ -439,13 +439,9 @@ impl AccessKey {
         })
     }
 
-    pub(crate) fn id(&self) -> KeyId {
-        self.id
-    }
-
-    /// Whether a token claims, by its whole header, to be this key's.
-    pub(crate) fn made(&self, token: &str) -> bool {
-        token.starts_with(&self.header)
+    /// What its tokens begin with, to the first dot and with it.
+    pub(crate) fn header(&self) -> &str {
+        &self.header
     }
 
     pub(crate) fn is_asymmetric(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{SessionId, TokenId, UserId};
-use crate::keys::{KeyId, KeyRing, RefreshKey};
+use crate::keys::{KeyId, KeyRing, RefreshKey, RingError};
 use crate::policy::{MAX_EXP_LEEWAY, Policy};
 use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
@@ -655,10 +655,15 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes one small batch of expired rows, and keys that no session needs any more; `true`
-    /// when there may be more rows.
+    /// Renews the key that this process signs with, and removes one small batch of expired rows, and
+    /// keys that no session needs any more; `true` when there may be more rows. Doors call it every
+    /// second.
     pub async fn purge(&self, limit: u32) -> Result<bool> {
-        self.keys.prune(&*self.store, &self.policy).await?;
+        // A configured key that was retired is no reason to stop: `KeyRing::can_sign` tells.
+        if let Err(RingError::Store(error)) = self.keys.renew(&*self.store).await {
+            return Err(error.into());
+        }
+        self.keys.prune(&*self.store).await?;
         let now = self.env.now();
         // Others on the store may have longer lifetimes than this one: the longest there is counts.
         // Twice the skew: a node that starts and whose clock is behind still needs what is old here.

@@ -24,7 +24,7 @@ use crate::operator::Operator;
 use crate::options::{Options, Place, delivery, endpoint};
 use crate::process::{Engine, Home, NotOpen};
 use crate::question::{Identity, Question, checked, user_id};
-use crate::session::{Session, SessionRow, Tokens};
+use crate::session::{Refreshed, Session, SessionRow, Tokens};
 
 /// The name of each endpoint, as in `url_for`.
 pub(crate) const NAMES: [(Endpoint, &str); 14] = [
@@ -224,21 +224,36 @@ impl Door {
         Ok((tokens(&engine, grant, username), events))
     }
 
-    /// New tokens for a refresh token that came in by `delivery`.
+    /// Decides what a refresh token that came in by `delivery` means, and carries it out.
     fn refresh(
         &self,
         py: Python<'_>,
         refresh_token: &str,
         delivery: &str,
-    ) -> PyResult<(Tokens, Vec<Event>)> {
+    ) -> PyResult<(Refreshed, Vec<Event>)> {
         let via = self::delivery(delivery)?;
         let engine = self.open(py)?;
         let service = engine.api.service();
         let outcome = py.detach(|| service.refresh(refresh_token, via).block_on());
         let (refreshed, events) = self.outcome(py, &engine, outcome)?;
-        let grant = service.grant(refreshed);
+        Ok((Refreshed(refreshed), events))
+    }
+
+    /// The tokens of a refreshed session.
+    #[pyo3(signature = (refreshed, claims=None))]
+    fn grant(
+        &self,
+        py: Python<'_>,
+        refreshed: &Refreshed,
+        claims: Option<&str>,
+    ) -> PyResult<Tokens> {
+        let mut refreshed = refreshed.0.clone();
+        let claims = checked(claims, &self.home.options.policy)?;
+        refreshed.session.claims = claims.or(refreshed.session.claims);
+        let engine = self.open(py)?;
+        let grant = engine.api.service().grant(refreshed);
         let grant = grant.map_err(|error| self.error(py, &engine, error))?;
-        Ok((tokens(&engine, grant, None), events))
+        Ok(tokens(&engine, grant, None))
     }
 
     /// Decides as `refresh` does, without rotating.

@@ -34,7 +34,7 @@ mod _native {
     #[pymodule_export]
     use crate::question::{Identity, Question};
     #[pymodule_export]
-    use crate::session::{Session, SessionRow, Tokens};
+    use crate::session::{Refreshed, Session, SessionRow, Tokens};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -128,7 +128,8 @@ impl Operator {
     }
 
     fn ring(&self) -> PyResult<KeyRing> {
-        let ring = KeyRing::look(&*self.store, self.options.key.clone(), Arc::new(SystemEnv));
+        let Options { key, policy, .. } = &self.options;
+        let ring = KeyRing::look(&*self.store, key.clone(), policy, Arc::new(SystemEnv));
         ring.block_on().map_err(failed)
     }
 

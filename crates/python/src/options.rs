@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Hashing;
 use doorward_core::{Delivery, Policy};
-use doorward_http::{CsrfNames, DoubleSubmit, Endpoint, Location, SameSite, Settings};
+use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
 use http::Method;
 use ipnet::IpNet;
 use pyo3::exceptions::PyValueError;
@@ -276,24 +276,25 @@ fn double_submit(value: &Bound<'_, PyMapping>) -> PyResult<DoubleSubmit> {
             "methods" => asked.methods = each(&value, parsed::<Method>)?,
             "in_cookies" => asked.in_cookies = value.extract()?,
             "check_form" => asked.check_form = value.extract()?,
-            "access" => csrf_names(&mut asked.access, value.cast()?)?,
-            "refresh" => csrf_names(&mut asked.refresh, value.cast()?)?,
-            _ => return Err(no_such_option()),
+            _ => csrf_name(&mut asked, &name, value.extract()?)?,
         }
     }
     Ok(asked)
 }
 
-fn csrf_names(names: &mut CsrfNames, value: &Bound<'_, PyMapping>) -> PyResult<()> {
-    for item in value.items()?.iter() {
-        let (name, value): (String, String) = item.extract()?;
-        match name.as_str() {
-            "header_name" => names.header_name = value,
-            "field_name" => names.field_name = value,
-            "cookie_name" => names.cookie_name = value,
-            "cookie_path" => names.cookie_path = value,
-            _ => return Err(no_such_option()),
-        }
+/// Such as `access_header`.
+fn csrf_name(asked: &mut DoubleSubmit, name: &str, value: String) -> PyResult<()> {
+    let (names, field) = match name.split_once('_') {
+        Some(("access", field)) => (&mut asked.access, field),
+        Some(("refresh", field)) => (&mut asked.refresh, field),
+        _ => return Err(no_such_option()),
+    };
+    match field {
+        "header" => names.header_name = value,
+        "field" => names.field_name = value,
+        "cookie_name" => names.cookie_name = value,
+        "cookie_path" => names.cookie_path = value,
+        _ => return Err(no_such_option()),
     }
     Ok(())
 }

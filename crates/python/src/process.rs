@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use doorward_core::keys::{KeyError, KeyRing};
+use doorward_core::keys::{CHANGES_BETWEEN_STARTS, KeyError, KeyRing};
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::Passwords;
 use doorward_core::revocation::{Bounds, Revocations};
@@ -166,8 +166,8 @@ impl Engine {
     fn open(options: &Options, store: Arc<dyn Store>) -> Result<Arc<Self>, NotOpen> {
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let policy = options.policy.clone();
-        let ring = KeyRing::open(&*store, options.key.clone(), Arc::clone(&env)).block_on();
-        let ring = Arc::new(ring.map_err(not_open)?);
+        let ring = KeyRing::open(&*store, options.key.clone(), &policy, Arc::clone(&env));
+        let ring = Arc::new(ring.block_on().map_err(not_open)?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let service = Service::new(
             Arc::clone(&store),
@@ -204,6 +204,7 @@ impl Engine {
         let mut news = locked(&self.news);
         news.store(ticked.is_err());
         news.keys(service.keys().can_sign(service.now()).err());
+        news.changing(service.keys().changes_between_starts());
         news.spread(service.store().slow_to_spread());
         drop(news);
         let more = |_: &usize| matches!(service.purge(SWEEP).block_on(), Ok(true));
@@ -265,6 +266,7 @@ struct News {
     lines: Vec<(&'static str, String)>,
     failing: bool,
     keyless: Option<KeyError>,
+    changing: bool,
     slow: Option<String>,
 }
 
@@ -289,6 +291,12 @@ impl News {
             None => ("info", "a key signs again".into()),
         });
         self.keyless = keyless;
+    }
+
+    fn changing(&mut self, changes: bool) {
+        if changes && !mem::replace(&mut self.changing, true) {
+            self.lines.push(("warning", CHANGES_BETWEEN_STARTS.into()));
+        }
     }
 
     fn spread(&mut self, slow: Option<String>) {

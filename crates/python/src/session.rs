@@ -170,6 +170,23 @@ impl SessionRow {
     }
 }
 
+/// A refresh that was decided: its tokens are still to be made.
+#[pyclass(frozen, module = "flask_doorward._native")]
+pub(crate) struct Refreshed(pub(crate) doorward_core::service::Refreshed);
+
+#[pymethods]
+impl Refreshed {
+    #[getter]
+    fn user_id(&self) -> &str {
+        self.0.session.user.as_str()
+    }
+
+    #[getter]
+    fn session_id(&self) -> String {
+        self.0.session.id.to_string()
+    }
+}
+
 /// What a login or a refresh hands out.
 #[pyclass(frozen, module = "flask_doorward._native")]
 pub(crate) struct Tokens {
