@@ -97,13 +97,14 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("heading", [heading for heading in PYTHON if heading != "Five minutes"])
 def test_the_snippets_of_each_section_run(run, heading: str) -> None:
-    assert run(heading, JWT_ACCESS_COOKIE_PATH="/").client().get("/api/v1/session").status_code in (200, 401)
+    assert run(heading).client().get("/api/v1/session").status_code in (200, 401)
 
 
-def quick_start(snippets: list[tuple[str, str]], folder, monkeypatch) -> Flask:
+def quick_start(code: str, folder, monkeypatch) -> Flask:
+    """The app of a snippet, and a user in it."""
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {"__name__": "quick_start"}
-    exec(dict(snippets)["python"], names)
+    exec(code, names)
     app: Flask = names["app"]
     added = app.test_cli_runner().invoke(args="auth user add ada --password-stdin".split(), input=PASSWORD)
     assert added.exit_code == 0, added.output
@@ -111,7 +112,7 @@ def quick_start(snippets: list[tuple[str, str]], folder, monkeypatch) -> Flask:
 
 
 def test_the_five_minutes_end_with_a_protected_view(tmp_path, monkeypatch) -> None:
-    app = quick_start(SECTIONS["Five minutes"], tmp_path, monkeypatch)
+    app = quick_start(dict(SECTIONS["Five minutes"])["python"], tmp_path, monkeypatch)
     client = app.test_client()
     assert client.get("/api/v1/hello").status_code == 401
     user = client.post("/api/v1/login", json=LOGIN | {"delivery": "cookie"}).json["user"]
@@ -120,8 +121,8 @@ def test_the_five_minutes_end_with_a_protected_view(tmp_path, monkeypatch) -> No
 
 
 def test_the_quick_start_of_the_read_me_ends_with_a_protected_view(tmp_path, monkeypatch) -> None:
-    snippets = sections((ROOT / "README.md").read_text())["The Flask door"]
-    app = quick_start(snippets, tmp_path, monkeypatch)
+    pasted = dict(sections((ROOT / "README.md").read_text())["The Flask door"])["sh"]
+    app = quick_start(pasted.split("<<'EOF'\n")[1].split("EOF\n")[0], tmp_path, monkeypatch)
     client = app.test_client()
     assert client.get("/api/v1/hello").status_code == 401
     token = client.post("/api/v1/login", json=LOGIN).json["access_token"]
@@ -272,8 +273,10 @@ def test_the_user_is_loaded(run, heading: str, path: str) -> None:
 def test_handlers_answer_for_the_refusals(run) -> None:
     client = run("Errors").client()
     refused = client.get("/api/v1/session")
-    assert refused.status_code == 401 and refused.json == {"error": "token_missing", "reason": None}
-    assert refused.headers["WWW-Authenticate"] == "Bearer"
+    assert refused.status_code == 401 and refused.json["code"] == "token_missing"
+    assert client.get("/api/v1/session", headers={"Accept": "text/html"}).location == "/login"
+    unread = client.post("/api/v1/login", data="no JSON")
+    assert unread.status_code == 415 and unread.json == {"error": "unsupported_media_type", "reason": None}
 
 
 def test_signals_tell_who_logged_in(run, caplog: pytest.LogCaptureFixture) -> None:
