@@ -178,6 +178,12 @@ def test_the_commands_do_what_they_say(tmp_path) -> None:
             assert client.get("/api/v1/session", base_url="https://localhost").json["reason"] == "ended_by_operator"
 
 
+def test_hooks_of_the_blueprint_run(run, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run("The blueprint").client().get("/api/v1/session")
+    assert "127.0.0.1 asks for auth.session" in caplog.messages
+
+
 def test_own_users_log_in_change_their_password_and_register(run) -> None:
     ran = run("Accounts")
     user, client = ran.add_user(), ran.client()

@@ -76,12 +76,13 @@ function doing(what) {
     event?.preventDefault();
     page("problem").textContent = "";
     try {
-      await what(event?.currentTarget ?? event?.target);
+      await what(event?.currentTarget);
     } catch (problem) {
       if (problem.status === 401) signedIn(false);
-      page("problem").textContent = problem.message;
+      // Without a token the login form says it all.
+      if (problem.code !== "token_missing") page("problem").textContent = problem.message;
     }
   };
 }
 
-await show().catch(() => signedIn(false));
+await doing(show)();
