@@ -87,8 +87,9 @@ class Doorward(Guards, Users):
             ConfigError: a setting cannot be used; it says which, and what to change.
         """
         here: dict[str, Mounted] = app.extensions.setdefault("doorward", {})
-        if self.name in here:
-            raise ConfigError(f"the app has an instance {self.name!r} already: give this one a name")
+        if self.name in app.blueprints:
+            what = "an instance" if self.name in here else "a blueprint"
+            raise ConfigError(f"the app has {what} {self.name!r} already: give this one a `name`")
         _check_endpoints(self.endpoints)
         settings = read(app, self.name, self.config, self.url_prefix)
         mounted = Mounted(app, self.name, settings, self.callbacks, self.endpoints)

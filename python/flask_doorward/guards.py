@@ -85,6 +85,8 @@ def _age(fresh: Fresh) -> bool | float:
 def _guarded(view: View, *, name: str, optional: bool, fresh: bool | float) -> View:
     if isclass(view):
         raise TypeError(f"guards are for views: give {view.__name__} `decorators = [...]`")
+    if not callable(view):
+        raise TypeError(f"guards are for views, not for {view!r}: options are keywords")
     wrapper = _guarded_async if iscoroutinefunction(view) else _guarded_sync
     guarded = wrapper(view, name, optional, fresh)
     setattr(guarded, MARK, name)

@@ -89,8 +89,11 @@ class Mounted:
             door.close()
 
     def _first_use(self, flags: Flags) -> Door:
+        earlier = [door for known, door in tuple(self.doors.items()) if known != flags]
+        if earlier and self.settings.options["store"] == "memory:":
+            # What the first one has in memory would be lost.
+            raise RuntimeError("with a store in memory, register callbacks before the first use")
         self._warn_of_guards_without_cookie()
-        earlier = tuple(self.doors.values())
         door = self.doors.setdefault(flags, self.make(flags))
         for other in earlier:
             other.close()

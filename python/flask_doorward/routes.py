@@ -76,12 +76,19 @@ def _answer(mounted: Mounted, endpoint: str) -> Answer:
 def read(request: Request) -> bytes:
     """The body, bounded. One that the app has read before is read again."""
     if request.content_length is None:
-        limit = min(MAX_BODY, request.max_content_length or MAX_BODY)
-        stream = get_input_stream(request.environ, max_content_length=limit)
-        return stream.read() or request.get_data()
+        return _read_to_the_end(request) or request.get_data()
     if request.content_length > MAX_BODY:
         raise RequestEntityTooLarge
     return request.get_data()
+
+
+def _read_to_the_end(request: Request) -> bytes:
+    limit = min(MAX_BODY, request.max_content_length or MAX_BODY)
+    # The stream ends silently at its maximum.
+    body = get_input_stream(request.environ, max_content_length=limit + 1).read()
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _preflight(name: str) -> Response | None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from blinker import Namespace
+from blinker import NamedSignal, Namespace
 
 from ._native import Event
 
@@ -31,12 +31,12 @@ logged_out = _signals.signal("doorward.logged_out")
 session_ended = _signals.signal("doorward.session_ended")
 
 SIGNALS = {
-    "logged_in": logged_in,
-    "login_failed": login_failed,
-    "refreshed": refreshed,
-    "reuse_detected": reuse_detected,
-    "session_ended": session_ended,
-    "sessions_ended": session_ended,
+    "logged_in": [logged_in],
+    "login_failed": [login_failed],
+    "refreshed": [refreshed],
+    "reuse_detected": [reuse_detected, session_ended],
+    "session_ended": [session_ended],
+    "sessions_ended": [session_ended],
 }
 LEVELS = {
     "refreshed": logging.DEBUG,
@@ -65,17 +65,20 @@ def line(event: Event) -> str:
     return event.name + "".join(told)
 
 
+def _signals_of(event: Event) -> list[NamedSignal]:
+    is_logout = event.name == "session_ended" and event.reason == "logout"
+    return SIGNALS.get(event.name, []) + ([logged_out] if is_logout else [])
+
+
 def _send(mounted: "Mounted", event: Event) -> None:
-    told = [SIGNALS[event.name]] if event.name in SIGNALS else []
-    if event.name == "session_ended" and event.reason == "logout":
-        told.append(logged_out)
-    for signal in told:
+    reason = "reuse" if event.name == "reuse_detected" else event.reason
+    for signal in _signals_of(event):
         signal.send(
             mounted.app,
             _async_wrapper=mounted.app.ensure_sync,
             instance=mounted.name,
             user_id=event.user_id,
             session_id=event.session_id,
-            reason=event.reason,
+            reason=reason,
             count=event.count,
         )

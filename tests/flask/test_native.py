@@ -72,7 +72,7 @@ def test_an_option_that_is_not_known_is_refused_by_name() -> None:
         ({"private_key": "-----BEGIN"}, "private_key: "),
         ({"password_memory_kib": 2**40}, "password_memory_kib: must be a number between"),
         ({"trusted_proxies": ["10.0.0.0/33"]}, "trusted_proxies: 10.0.0.0/33"),
-        ({"double_submit": {"method": ["POST"]}}, "double_submit: there is no such option"),
+        ({"double_submit": {"method": "POST"}}, "double_submit: there is no such option"),
         ({"same_site": "lenient"}, "same_site: must be Strict, Lax or None"),
     ],
 )  # fmt: skip
