@@ -107,7 +107,7 @@ class Gunicorn:
         answered: set[int] = set()
 
         def all_have() -> bool:
-            answered.add(Browser(self).send("GET", "/open").worker)
+            answered.update(from_each_worker(self, {}, "/open"))
             return len(self.workers()) == self.size and answered >= self.workers()
 
         self.wait_until(all_have)
@@ -144,6 +144,9 @@ class Browser:
     def __init__(self, server: Gunicorn, cookies: dict[str, str] | None = None) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         self.cookies = dict(cookies or {})
+
+    def __del__(self) -> None:
+        self.connection.close()
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         text = None if body is None else json.dumps(body)
@@ -227,13 +230,17 @@ def test_workers_accept_each_others_tokens_at_once(server: Gunicorn) -> None:
     assert answered == workers
 
 
-def one_browser_each(server: Gunicorn, cookies: dict[str, str], path: str = "/open") -> dict[int, Answer]:
-    """What each worker answers: asked until all have."""
+def from_each_worker(server: Gunicorn, cookies: dict[str, str], path: str) -> dict[int, Answer]:
+    """What each worker answers first: asked until all have."""
     answers: dict[int, Answer] = {}
 
     def all_have() -> bool:
-        answer = Browser(server, cookies).send("GET", path)
-        answers.setdefault(answer.worker, answer)
+        browsers = [Browser(server, cookies) for _ in range(server.size)]
+        # A sync worker that waits for a request leaves the next connection to another.
+        for browser in browsers:
+            browser.connection.connect()
+        for answer in (browser.send("GET", path) for browser in browsers):
+            answers.setdefault(answer.worker, answer)
         return answers.keys() >= server.workers()
 
     server.wait_until(all_have)
@@ -245,10 +252,10 @@ def test_a_logout_is_refused_by_the_next_request_in_every_worker(server: Gunicor
     for _ in range(20):
         browser = Browser(server).login()
         cookies = dict(browser.cookies)
-        before = one_browser_each(server, cookies, "/api/v1/who")
+        before = from_each_worker(server, cookies, "/api/v1/who")
         assert {answer.status for answer in before.values()} == {200}
         assert browser.logout().status == 204 and not browser.cookies
-        after = one_browser_each(server, cookies, "/api/v1/who")
+        after = from_each_worker(server, cookies, "/api/v1/who")
         refused = {(answer.status, answer.body["code"], answer.body["reason"]) for answer in after.values()}
         assert refused == {(401, "session_ended", "logout")}
 
@@ -259,7 +266,7 @@ def test_nobody_is_logged_out_by_a_restart(server: Gunicorn) -> None:
     for restart in (server.reload, lambda: (server.stop(), server.start()), server.reload):
         restart()
         server.workers_that_serve()
-        still = one_browser_each(server, since_the_start, "/api/v1/who")
+        still = from_each_worker(server, since_the_start, "/api/v1/who")
         assert {answer.status for answer in still.values()} == {200}
         assert Browser(server, busy.cookies).who().status == 200
         assert busy.refresh().status == 200
@@ -339,7 +346,7 @@ def test_what_was_opened_before_the_fork_hangs_no_worker(serve: Callable[..., Gu
     server = serve(*flags, "--preload", at_import=True)
     for _ in range(STARTS):
         browser = Browser(server).login()
-        answers = one_browser_each(server, browser.cookies, "/api/v1/who")
+        answers = from_each_worker(server, browser.cookies, "/api/v1/who")
         assert {answer.status for answer in answers.values()} == {200}
         assert browser.refresh().status == 200 and browser.logout().status == 204
         server.stop()

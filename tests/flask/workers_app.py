@@ -73,6 +73,7 @@ def served_by_a_child(app: Flask, cookie: str) -> int:
     client = app.test_client(use_cookies=False)
     granted = client.post("/api/v1/login", json={"username": "ada", "password": PASSWORD})
     if granted.status_code != 200:
+        print("login:", granted.status_code, granted.text, flush=True)
         return 1
     theirs = "; ".join(line.split(";")[0] for line in granted.headers.getlist("Set-Cookie"))
     if client.get("/api/v1/who", headers={"Cookie": cookie}).status_code != 200:
