@@ -2,7 +2,14 @@
 //!
 //! It is thin: values in, values out. What needs time lets go of the interpreter.
 
+mod jws;
+
 use pyo3::prelude::*;
 
 #[pymodule]
-mod _native {}
+mod _native {
+    #[pymodule_export]
+    use super::jws::{
+        Signatures, Token, TokenRules, cookie, unverified_claims, unverified_header, uuid4,
+    };
+}
