@@ -611,14 +611,41 @@ pub(crate) fn cookie<'a>(header: &'a str, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| value)
 }
 
+/// What follows a scheme in a header such as `Authorization`, in whose fields it occurs once. `None`:
+/// it does not; empty: something else than one word follows.
+#[pyfunction]
+pub(crate) fn credential<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
+    // A proxy may have joined several headers of the name.
+    let fields = header.split(',').map(str::split_whitespace);
+    let mut fields = fields.filter_map(|mut words| {
+        // RFC 7235, 2.1: the scheme is written in any case.
+        let is_ours = words.next()?.eq_ignore_ascii_case(scheme);
+        is_ours.then_some(words)
+    });
+    let (Some(mut words), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    match (words.next(), words.next()) {
+        (Some(token), None) => Some(token),
+        _ => Some(""),
+    }
+}
+
 /// A random UUID (RFC 9562, 5.4).
 #[pyfunction]
 pub(crate) fn uuid4() -> String {
     let mut bytes = [0; 16];
     SystemEnv.fill(&mut bytes);
-    let random = u128::from_be_bytes(bytes);
-    let marked = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let digits = format!("{marked:032x}");
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
-    parts.join("-")
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0x0f));
+    }
+    text
 }

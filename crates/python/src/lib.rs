@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::jws::{
-        Signatures, Token, TokenRules, cookie, unverified_claims, unverified_header, uuid4,
+        Signatures, Token, TokenRules, cookie, credential, unverified_claims, unverified_header,
+        uuid4,
     };
 }

@@ -5,8 +5,7 @@ from datetime import datetime, timedelta, timezone
 from json import JSONEncoder
 from typing import Any
 
-from flask import current_app
-
+from . import current
 from .internal_utils import get_json_encoder
 from .typing import ExpiresDelta
 
@@ -19,7 +18,7 @@ _YEAR = 31540000
 
 
 def _setting(key: str) -> Any:
-    return property(lambda _: current_app.config[key], doc=f"`{key}`")
+    return property(lambda _: current.app().config[key], doc=f"`{key}`")
 
 
 class _Config:
@@ -66,12 +65,14 @@ class _Config:
     @property
     def token_location(self) -> Sequence[str]:
         """Where a token is looked for, in this order."""
-        locations = current_app.config["JWT_TOKEN_LOCATION"]
+        locations: Any = current.app().config["JWT_TOKEN_LOCATION"]
         if isinstance(locations, str):
             locations = (locations,)
-        elif not isinstance(locations, Iterable):
-            raise RuntimeError("JWT_TOKEN_LOCATION must be a sequence or a set")
-        elif not locations:
+        elif not isinstance(locations, (tuple, list)):
+            if not isinstance(locations, Iterable):
+                raise RuntimeError("JWT_TOKEN_LOCATION must be a sequence or a set")
+            locations = tuple(locations)
+        if not locations:
             raise RuntimeError(
                 "JWT_TOKEN_LOCATION must contain at least one "
                 'of "headers", "cookies", "query_string", or "json"'
@@ -82,7 +83,7 @@ class _Config:
                     "JWT_TOKEN_LOCATION can only contain "
                     '"headers", "cookies", "query_string", or "json"'
                 )
-        return locations if isinstance(locations, Sequence) else tuple(locations)
+        return locations
 
     @property
     def jwt_in_cookies(self) -> bool:
@@ -102,7 +103,7 @@ class _Config:
 
     @property
     def header_name(self) -> str:
-        name: str = current_app.config["JWT_HEADER_NAME"]
+        name: str = current.app().config["JWT_HEADER_NAME"]
         if not name:
             raise RuntimeError("JWT_ACCESS_HEADER_NAME cannot be empty")
         return name
@@ -123,7 +124,7 @@ class _Config:
     @property
     def decode_algorithms(self) -> list[str]:
         """The algorithms that are accepted; the one that signs is always among them."""
-        algorithms = list(current_app.config["JWT_DECODE_ALGORITHMS"] or ())
+        algorithms = list(current.app().config["JWT_DECODE_ALGORITHMS"] or ())
         return algorithms if self.algorithm in algorithms else [*algorithms, self.algorithm]
 
     @property
@@ -132,19 +133,19 @@ class _Config:
 
     @property
     def encode_key(self) -> str:
-        return _key(current_app.config, "JWT_PRIVATE_KEY")
+        return _key(current.app().config, "JWT_PRIVATE_KEY")
 
     @property
     def decode_key(self) -> str:
-        return _key(current_app.config, "JWT_PUBLIC_KEY")
+        return _key(current.app().config, "JWT_PUBLIC_KEY")
 
     @property
     def json_encoder(self) -> type[JSONEncoder]:
-        return get_json_encoder(current_app)
+        return get_json_encoder(current.app())
 
 
 def _duration(key: str) -> ExpiresDelta:
-    duration = current_app.config[key]
+    duration = current.app().config[key]
     if type(duration) is int:
         return timedelta(seconds=duration)
     if duration is not False and type(duration) is not timedelta:

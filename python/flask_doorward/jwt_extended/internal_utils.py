@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask, current_app
+from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
+from . import current
 from .exceptions import RevokedTokenError, UserClaimsVerificationError, WrongTokenError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def get_jwt_manager() -> JWTManager:
     """The extension of the current app."""
     try:
-        return cast("JWTManager", current_app.extensions["flask-jwt-extended"])
+        return cast("JWTManager", current.app().extensions["flask-jwt-extended"])
     except KeyError:
         raise RuntimeError(
             "You must initialize a JWTManager with this flask application before using this method"
@@ -35,7 +36,7 @@ def answer(callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await answered
 
     try:
-        return current_app.async_to_sync(awaited)()
+        return current.app().async_to_sync(awaited)()
     finally:
         getattr(answered, "close", lambda: None)()
 
@@ -73,9 +74,9 @@ class JSONEncoder(json.JSONEncoder):
     """Python's encoder, which asks the app's JSON provider about the values that it does not know."""
 
     def default(self, o: Any) -> Any:
-        provider: Any = current_app.json_provider_class
+        provider: Any = current.app().json_provider_class
         if provider is DefaultJSONProvider:
-            provider = current_app.json
+            provider = current.app().json
         return getattr(provider, "default", DefaultJSONProvider.default)(o)
 
 

@@ -8,12 +8,12 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from flask import Flask, current_app
+from flask import Flask
 from flask.typing import ResponseReturnValue
 
 from .._native import Rules, Token, unverified_claims, unverified_header
+from . import current, exceptions, token_errors
 from . import default_callbacks as default
-from . import exceptions, token_errors
 from .config import config
 from .cryptography_keys import text_of
 from .internal_utils import answer
@@ -30,6 +30,14 @@ _RULES = itemgetter(
     "JWT_DECODE_LEEWAY",
     "JWT_VERIFY_SUB",
     "JWT_IDENTITY_CLAIM",
+)
+_MADE_OF = itemgetter(
+    "JWT_ALGORITHM",
+    "JWT_ENCODE_AUDIENCE",
+    "JWT_COOKIE_CSRF_PROTECT",
+    "JWT_IDENTITY_CLAIM",
+    "JWT_ENCODE_ISSUER",
+    "JWT_ENCODE_NBF",
 )
 
 
@@ -255,30 +263,28 @@ class JWTManager:
         expires_delta: ExpiresDelta | None = None,
         headers: dict[str, Any] | None = None,
     ) -> str:
-        # New dictionaries: a callback may hand out the same one every time.
-        header_overrides = {
-            **answer(self._jwt_additional_header_callback, identity),
-            **(headers or {}),
-        }
-        claim_overrides = {**answer(self._user_claims_callback, identity), **(claims or {})}
+        more_headers = answer(self._jwt_additional_header_callback, identity)
+        more_claims = answer(self._user_claims_callback, identity)
         if expires_delta is None:
             is_access = token_type == "access"
             expires_delta = config.access_expires if is_access else config.refresh_expires
+        algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(current.app().config)
         return _encode_jwt(
-            algorithm=config.algorithm,
-            audience=config.encode_audience,
-            claim_overrides=claim_overrides,
-            csrf=config.cookie_csrf_protect,
+            algorithm=algorithm,
+            audience=audience,
+            # New dictionaries: a callback may hand out the same one every time.
+            claim_overrides={**more_claims, **claims} if claims else more_claims,
+            csrf=csrf,
             expires_delta=expires_delta,
             fresh=fresh,
-            header_overrides=header_overrides,
+            header_overrides={**more_headers, **headers} if headers else more_headers,
             identity=answer(self._user_identity_callback, identity),
-            identity_claim_key=config.identity_claim_key,
-            issuer=config.encode_issuer,
+            identity_claim_key=claim,
+            issuer=issuer,
             json_encoder=config.json_encoder,
             secret=answer(self._encode_key_callback, identity),
             token_type=token_type,
-            nbf=config.encode_nbf,
+            nbf=nbf,
         )
 
     def _decode_jwt_from_config(
@@ -303,7 +309,7 @@ class JWTManager:
 
     def _current_rules(self) -> Rules:
         """Made anew when a setting has changed."""
-        settings = _RULES(current_app.config)
+        settings = _RULES(current.app().config)
         if self._rules is None or self._rules[0] != settings:
             _, _, audience, issuer, leeway, verify_sub, identity_claim = settings
             rules = rules_of(

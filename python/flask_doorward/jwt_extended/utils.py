@@ -5,10 +5,11 @@ from __future__ import annotations
 from time import time
 from typing import Any, Literal
 
-from flask import Response, g
+from flask import Response
 from werkzeug.local import LocalProxy
 
 from .._native import Token, unverified_claims, unverified_header
+from . import current
 from .config import config
 from .internal_utils import get_jwt_manager
 from .token_errors import DecodeError
@@ -38,14 +39,14 @@ def get_jwt_identity() -> Any:
 
 def get_jwt_request_location() -> str | None:
     """Where the token was found: "headers", "cookies", "query_string" or "json"."""
-    location: str | None = g.get("_jwt_extended_jwt_location", None)
+    location: str | None = current.g().get("_jwt_extended_jwt_location")
     return location
 
 
 def get_current_user() -> Any:
     """What the user lookup found; `None` where a token was optional."""
     _of_request("_jwt_extended_jwt")
-    user = g.get("_jwt_extended_jwt_user", None)
+    user = current.g().get("_jwt_extended_jwt_user")
     if user is None:
         raise RuntimeError(
             "You must provide a `@jwt.user_lookup_loader` callback to use this method"
@@ -54,7 +55,7 @@ def get_current_user() -> Any:
 
 
 def _of_request(name: str) -> Any:
-    value = g.get(name, None)
+    value = current.g().get(name)
     if value is None:
         raise RuntimeError(
             "You must call `@jwt_required()` or `verify_jwt_in_request()` before using this method"

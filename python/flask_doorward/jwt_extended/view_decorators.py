@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from functools import wraps
-from typing import Any
+from functools import lru_cache, wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
 
-from flask import current_app, g, request
 from werkzeug.exceptions import BadRequest
 
-from .._native import Token, cookie
+from .._native import Token, cookie, credential
+from . import current
 from .config import config
 from .default_callbacks import default_blocklist_callback, default_token_verification_callback
 from .exceptions import (
@@ -29,6 +30,9 @@ from .internal_utils import (
     verify_token_not_blocklisted,
     verify_token_type,
 )
+
+if TYPE_CHECKING:
+    from .jwt_manager import JWTManager
 
 LocationType = str | Sequence[str] | None
 _Claims = dict[str, Any]
@@ -72,13 +76,17 @@ def jwt_required(
     arguments = (optional, fresh, refresh, locations, verify_type, skip_revocation_check)
 
     def wrapper(fn: Callable[..., Any]) -> Callable[..., Any]:
+        is_async = iscoroutinefunction(fn)
+
         @wraps(fn)
         def decorator(*args: Any, **kwargs: Any) -> Any:
             if verify_jwt_in_request is _OWN:
                 _verify(*arguments)
             else:
                 verify_jwt_in_request(*arguments)
-            return current_app.ensure_sync(fn)(*args, **kwargs)
+            if is_async:
+                return current.app().ensure_sync(fn)(*args, **kwargs)
+            return fn(*args, **kwargs)
 
         return decorator
 
@@ -93,7 +101,7 @@ def _verify(
     verify_type: bool,
     skip_revocation_check: bool,
 ) -> Token | None:
-    if request.method in config.exempt_methods:
+    if current.request().method in config.exempt_methods:
         return None
     try:
         token, location = _token_of_request(
@@ -104,14 +112,15 @@ def _verify(
             raise
         _keep({}, {}, {"loaded_user": None}, None)
         return None
-    user = _load_user(token.header, token.payload) if has_user_lookup() else None
+    looks_up = get_jwt_manager()._user_lookup_callback is not None
+    user = _load_user(token.header, token.payload) if looks_up else None
     _keep(token, token, user, location)
     return token
 
 
 def _keep(claims: Any, header: Any, user: dict[str, Any] | None, location: str | None) -> None:
     """A token is kept as it is: its dictionaries are filled when the view asks for them."""
-    kept = g._get_current_object()
+    kept = current.g()
     kept._jwt_extended_jwt = claims
     kept._jwt_extended_jwt_header = header
     kept._jwt_extended_jwt_user = user
@@ -148,12 +157,12 @@ def _token_of_request(
     verify_type: bool,
     skip_revocation_check: bool,
 ) -> tuple[Token, str]:
-    token, location = _find_token(locations, refresh)
+    manager = get_jwt_manager()
+    token, location = _find_token(manager, locations, refresh)
     if verify_type:
         verify_token_type(token, refresh)
     if fresh:
         _verify_token_is_fresh(token.header, token.payload)
-    manager = get_jwt_manager()
     if not skip_revocation_check:
         if manager._token_in_blocklist_callback is not default_blocklist_callback:
             verify_token_not_blocklisted(token.header, token.payload)
@@ -162,13 +171,14 @@ def _token_of_request(
     return token, location
 
 
-def _find_token(locations: LocationType, refresh: bool) -> tuple[Token, str]:
+def _find_token(
+    manager: JWTManager, locations: LocationType, refresh: bool
+) -> tuple[Token, str]:
     """The first location that holds a token decides; it is verified there and then."""
     if isinstance(locations, str):
         locations = [locations]
     missing = []
     places = locations or config.token_location
-    manager = get_jwt_manager()
     for location in places:
         try:
             encoded_token, csrf_value = _look(location, refresh)
@@ -205,31 +215,32 @@ def _decode_jwt_from_headers() -> tuple[str, None]:
         if len(words) != 1:
             raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: <JWT>'")
         return words[0], None
-    # A proxy may have joined several headers of the name.
-    fields = [field.split() for field in value.split(",")]
-    # RFC 7235, 2.1: the scheme is written in any case.
-    fields = [words for words in fields if words and words[0].lower() == kind.lower()]
-    if len(fields) != 1:
+    token = credential(value, kind)
+    if token is None:
         raise NoAuthorizationError(
             f"Missing '{kind}' type in '{name}' header. Expected '{name}: {kind} <JWT>'"
         )
-    if len(fields[0]) != 2:
+    if not token:
         raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {kind} <JWT>'")
-    return fields[0][1], None
+    return token, None
 
 
 def _header(name: str) -> str:
     """From the WSGI environment: `request.headers` makes an object of it for each request."""
-    key = name.upper().replace("-", "_")
-    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        key = f"HTTP_{key}"
-    value: str = request.environ.get(key, "")
+    value: str = current.request().environ.get(_environ_key(name), "")
     return value
+
+
+@lru_cache
+def _environ_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def _decode_jwt_from_cookies(refresh: bool) -> tuple[str, str | None]:
     kind = "refresh" if refresh else "access"
     name = getattr(config, f"{kind}_cookie_name")
+    request = current.request()
     header = request.environ.get("HTTP_COOKIE", "")
     # Reading all of them takes Werkzeug longer than everything else here; quotes are for it.
     value = request.cookies.get(name) if '"' in header else cookie(header, name)
@@ -248,7 +259,7 @@ def _decode_jwt_from_cookies(refresh: bool) -> tuple[str, str | None]:
 def _decode_jwt_from_query_string() -> tuple[str, None]:
     name = config.query_string_name
     prefix = config.query_string_value_prefix
-    value = request.args.get(name)
+    value = current.request().args.get(name)
     if not value:
         raise NoAuthorizationError(f"Missing '{name}' query paramater")
     if not value.startswith(prefix):
@@ -260,6 +271,7 @@ def _decode_jwt_from_query_string() -> tuple[str, None]:
 
 
 def _decode_jwt_from_json(refresh: bool) -> tuple[Any, None]:
+    request = current.request()
     if not request.is_json:
         raise NoAuthorizationError("Invalid content-type. Must be application/json.")
     name = config.refresh_json_key if refresh else config.json_key
