@@ -50,8 +50,6 @@ class Mounted:
         """Checks the settings; opens nothing."""
         unmounted = [name for name in ENDPOINTS if not (self.mounts(name) and flags.answers(name))]
         options = self.settings.options | flags.options() | {"unmounted": unmounted}
-        # As browsers see it.
-        options["url_prefix"] = self.settings.root + self.settings.url_prefix
         refused = partial(refusal, response_class=self.app.response_class)
         try:
             return Door(options, refused)
