@@ -77,6 +77,8 @@ fn sign(ring: &KeyRing, now: Timestamp) -> Vec<String> {
     let user = UserId::new("u-42").expect("an id");
     let sign = |_| {
         let claims = NewClaims {
+            nbf: true,
+            identity_claim: None,
             user: &user,
             session: SessionId::new(now, &SystemEnv),
             token: TokenId::random(&SystemEnv),
