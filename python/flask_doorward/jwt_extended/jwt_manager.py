@@ -16,7 +16,7 @@ from . import current, exceptions, token_errors
 from . import default_callbacks as default
 from .config import config
 from .cryptography_keys import text_of
-from .internal_utils import answer
+from .internal_utils import answer, get_json_encoder
 from .tokens import _encode_jwt, jws, rules_of, time
 from .typing import ExpiresDelta, Fresh
 from .utils import current_user_context_processor
@@ -38,6 +38,12 @@ _MADE_OF = itemgetter(
     "JWT_IDENTITY_CLAIM",
     "JWT_ENCODE_ISSUER",
     "JWT_ENCODE_NBF",
+)
+
+
+_NOTHING_TO_ADD = (
+    default.default_jwt_headers_callback,
+    default.default_additional_claims_callback,
 )
 
 
@@ -263,12 +269,13 @@ class JWTManager:
         expires_delta: ExpiresDelta | None = None,
         headers: dict[str, Any] | None = None,
     ) -> str:
-        more_headers = answer(self._jwt_additional_header_callback, identity)
-        more_claims = answer(self._user_claims_callback, identity)
+        app = current.app()
+        more_headers = _asked(self._jwt_additional_header_callback, identity)
+        more_claims = _asked(self._user_claims_callback, identity)
         if expires_delta is None:
             is_access = token_type == "access"
             expires_delta = config.access_expires if is_access else config.refresh_expires
-        algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(current.app().config)
+        algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(app.config)
         return _encode_jwt(
             algorithm=algorithm,
             audience=audience,
@@ -278,11 +285,11 @@ class JWTManager:
             expires_delta=expires_delta,
             fresh=fresh,
             header_overrides={**more_headers, **headers} if headers else more_headers,
-            identity=answer(self._user_identity_callback, identity),
+            identity=_asked(self._user_identity_callback, identity),
             identity_claim_key=claim,
             issuer=issuer,
-            json_encoder=config.json_encoder,
-            secret=answer(self._encode_key_callback, identity),
+            json_encoder=get_json_encoder(app),
+            secret=_asked(self._encode_key_callback, identity),
             token_type=token_type,
             nbf=nbf,
         )
@@ -317,6 +324,17 @@ class JWTManager:
             )
             self._rules = deepcopy(settings), rules
         return self._rules[1]
+
+
+def _asked(callback: Callable[..., Any], identity: Any) -> Any:
+    """What a callback answers about an identity. The defaults are not worth a call."""
+    if callback is default.default_user_identity_callback:
+        return identity
+    if callback is default.default_encode_key_callback:
+        return config.encode_key
+    if callback in _NOTHING_TO_ADD:
+        return {}
+    return answer(callback, identity)
 
 
 def _response(callback: Callable[..., Any], *args: Any) -> ResponseReturnValue:
