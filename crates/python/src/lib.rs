@@ -9,10 +9,12 @@
 //! 4. `door`: the calls; `question`: what only the host can answer; `answer`, `session`: what
 //!    comes back.
 //! 5. `operator`: the commands of `flask auth`.
+//! 6. `jws`: tokens of other making, for `flask_doorward.jwt_extended`.
 
 mod answer;
 mod door;
 mod environ;
+mod jws;
 mod operator;
 mod options;
 mod process;
@@ -29,6 +31,11 @@ mod _native {
     use crate::answer::{Answer, Event};
     #[pymodule_export]
     use crate::door::Door;
+    #[pymodule_export]
+    use crate::jws::{
+        Signatures, Token, TokenRules, cookie, credential, unverified_claims, unverified_header,
+        uuid4,
+    };
     #[pymodule_export]
     use crate::operator::{Account, Key, Operator};
     #[pymodule_export]

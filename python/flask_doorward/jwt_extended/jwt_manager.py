@@ -1,0 +1,324 @@
+"""The extension: settings get their defaults, refusals their answers, the app its callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import timedelta
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from flask import Flask
+from flask.typing import ResponseReturnValue
+
+from .._native import Rules, Token, unverified_claims, unverified_header
+from . import current, exceptions, token_errors
+from . import default_callbacks as default
+from .config import config
+from .cryptography_keys import text_of
+from .internal_utils import answer
+from .tokens import _encode_jwt, jws, rules_of, time
+from .typing import ExpiresDelta, Fresh
+from .utils import current_user_context_processor
+
+_Callback = TypeVar("_Callback", bound=Callable[..., Any])
+_RULES = itemgetter(
+    "JWT_ALGORITHM",
+    "JWT_DECODE_ALGORITHMS",
+    "JWT_DECODE_AUDIENCE",
+    "JWT_DECODE_ISSUER",
+    "JWT_DECODE_LEEWAY",
+    "JWT_VERIFY_SUB",
+    "JWT_IDENTITY_CLAIM",
+)
+_MADE_OF = itemgetter(
+    "JWT_ALGORITHM",
+    "JWT_ENCODE_AUDIENCE",
+    "JWT_COOKIE_CSRF_PROTECT",
+    "JWT_IDENTITY_CLAIM",
+    "JWT_ENCODE_ISSUER",
+    "JWT_ENCODE_NBF",
+)
+
+
+class JWTManager:
+    """The extension; one may serve several apps.
+
+    Each `..._loader` decorates the callback that the extension asks in its place. Any of them may
+    be asynchronous.
+    """
+
+    def __init__(self, app: Flask | None = None, add_context_processor: bool = False) -> None:
+        self._decode_key_callback: Callable[..., Any] = default.default_decode_key_callback
+        self._encode_key_callback: Callable[..., Any] = default.default_encode_key_callback
+        self._expired_token_callback: Callable[..., Any] = default.default_expired_token_callback
+        self._invalid_token_callback: Callable[..., Any] = default.default_invalid_token_callback
+        self._jwt_additional_header_callback: Callable[..., Any] = (
+            default.default_jwt_headers_callback
+        )
+        self._needs_fresh_token_callback: Callable[..., Any] = (
+            default.default_needs_fresh_token_callback
+        )
+        self._revoked_token_callback: Callable[..., Any] = default.default_revoked_token_callback
+        self._token_in_blocklist_callback: Callable[..., Any] = default.default_blocklist_callback
+        self._token_verification_callback: Callable[..., Any] = (
+            default.default_token_verification_callback
+        )
+        self._token_verification_failed_callback: Callable[..., Any] = (
+            default.default_token_verification_failed_callback
+        )
+        self._unauthorized_callback: Callable[..., Any] = default.default_unauthorized_callback
+        self._user_claims_callback: Callable[..., Any] = default.default_additional_claims_callback
+        self._user_identity_callback: Callable[..., Any] = default.default_user_identity_callback
+        self._user_lookup_callback: Callable[..., Any] | None = None
+        self._user_lookup_error_callback: Callable[..., Any] = (
+            default.default_user_lookup_error_callback
+        )
+        self._rules: tuple[tuple[Any, ...], Rules] | None = None
+        if app is not None:
+            self.init_app(app, add_context_processor)
+
+    def init_app(self, app: Flask, add_context_processor: bool = False) -> None:
+        """Registers the extension with an app.
+
+        Args:
+            add_context_processor: whether templates know `current_user`.
+        """
+        app.extensions["flask-jwt-extended"] = self
+        if add_context_processor:
+            app.context_processor(current_user_context_processor)
+        self._set_default_configuration_options(app)
+        self._set_error_handler_callbacks(app)
+
+    @staticmethod
+    def _set_default_configuration_options(app: Flask) -> None:
+        defaults = {
+            "JWT_ACCESS_COOKIE_NAME": "access_token_cookie",
+            "JWT_ACCESS_COOKIE_PATH": "/",
+            "JWT_ACCESS_CSRF_COOKIE_NAME": "csrf_access_token",
+            "JWT_ACCESS_CSRF_COOKIE_PATH": "/",
+            "JWT_ACCESS_CSRF_FIELD_NAME": "csrf_token",
+            "JWT_ACCESS_CSRF_HEADER_NAME": "X-CSRF-TOKEN",
+            "JWT_ACCESS_TOKEN_EXPIRES": timedelta(minutes=15),
+            "JWT_ALGORITHM": "HS256",
+            "JWT_COOKIE_CSRF_PROTECT": True,
+            "JWT_COOKIE_DOMAIN": None,
+            "JWT_COOKIE_SAMESITE": None,
+            "JWT_COOKIE_SECURE": False,
+            "JWT_CSRF_CHECK_FORM": False,
+            "JWT_CSRF_IN_COOKIES": True,
+            "JWT_CSRF_METHODS": ["POST", "PUT", "PATCH", "DELETE"],
+            "JWT_DECODE_ALGORITHMS": None,
+            "JWT_DECODE_AUDIENCE": None,
+            "JWT_DECODE_ISSUER": None,
+            "JWT_DECODE_LEEWAY": 0,
+            "JWT_ENCODE_AUDIENCE": None,
+            "JWT_ENCODE_ISSUER": None,
+            "JWT_ENCODE_NBF": True,
+            "JWT_ERROR_MESSAGE_KEY": "msg",
+            "JWT_HEADER_NAME": "Authorization",
+            "JWT_HEADER_TYPE": "Bearer",
+            "JWT_IDENTITY_CLAIM": "sub",
+            "JWT_JSON_KEY": "access_token",
+            "JWT_PRIVATE_KEY": None,
+            "JWT_PUBLIC_KEY": None,
+            "JWT_QUERY_STRING_NAME": "jwt",
+            "JWT_QUERY_STRING_VALUE_PREFIX": "",
+            "JWT_REFRESH_COOKIE_NAME": "refresh_token_cookie",
+            "JWT_REFRESH_COOKIE_PATH": "/",
+            "JWT_REFRESH_CSRF_COOKIE_NAME": "csrf_refresh_token",
+            "JWT_REFRESH_CSRF_COOKIE_PATH": "/",
+            "JWT_REFRESH_CSRF_FIELD_NAME": "csrf_token",
+            "JWT_REFRESH_CSRF_HEADER_NAME": "X-CSRF-TOKEN",
+            "JWT_REFRESH_JSON_KEY": "refresh_token",
+            "JWT_REFRESH_TOKEN_EXPIRES": timedelta(days=30),
+            "JWT_SECRET_KEY": None,
+            "JWT_SESSION_COOKIE": True,
+            "JWT_TOKEN_LOCATION": ("headers",),
+            "JWT_VERIFY_SUB": True,
+        }
+        for key, value in defaults.items():
+            app.config.setdefault(key, value)
+
+    def _set_error_handler_callbacks(self, app: Flask) -> None:
+        def unauthorized(error: Exception) -> ResponseReturnValue:
+            return _response(self._unauthorized_callback, str(error))
+
+        def invalid(error: Exception) -> ResponseReturnValue:
+            return _response(self._invalid_token_callback, str(error))
+
+        def expired(error: Any) -> ResponseReturnValue:
+            # A token that the app decoded by itself is none of a login.
+            if not hasattr(error, "jwt_data"):
+                return invalid(error)
+            return _response(self._expired_token_callback, error.jwt_header, error.jwt_data)
+
+        def with_token(name: str) -> Callable[[Any], ResponseReturnValue]:
+            return lambda error: _response(getattr(self, name), error.jwt_header, error.jwt_data)
+
+        handlers: dict[type[Exception], Callable[[Any], ResponseReturnValue]] = {
+            exceptions.CSRFError: unauthorized,
+            exceptions.NoAuthorizationError: unauthorized,
+            exceptions.InvalidHeaderError: invalid,
+            exceptions.InvalidQueryParamError: invalid,
+            exceptions.JWTDecodeError: invalid,
+            exceptions.WrongTokenError: invalid,
+            exceptions.FreshTokenRequired: with_token("_needs_fresh_token_callback"),
+            exceptions.RevokedTokenError: with_token("_revoked_token_callback"),
+            exceptions.UserClaimsVerificationError: with_token(
+                "_token_verification_failed_callback"
+            ),
+            exceptions.UserLookupError: with_token("_user_lookup_error_callback"),
+            token_errors.DecodeError: invalid,
+            token_errors.InvalidAudienceError: invalid,
+            token_errors.InvalidIssuerError: invalid,
+            token_errors.InvalidTokenError: invalid,
+            token_errors.MissingRequiredClaimError: invalid,
+            token_errors.ExpiredSignatureError: expired,
+        }
+        for error, handler in handlers.items():
+            app.register_error_handler(error, handler)
+
+    def additional_claims_loader(self, callback: _Callback) -> _Callback:
+        """Identity -> claims to add to a new token."""
+        self._user_claims_callback = callback
+        return callback
+
+    def additional_headers_loader(self, callback: _Callback) -> _Callback:
+        """Identity -> header fields to add to a new token."""
+        self._jwt_additional_header_callback = callback
+        return callback
+
+    def decode_key_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims, **unverified** -> the key that verifies the token."""
+        self._decode_key_callback = callback
+        return callback
+
+    def encode_key_loader(self, callback: _Callback) -> _Callback:
+        """Identity -> the key that signs a new token."""
+        self._encode_key_callback = callback
+        return callback
+
+    def expired_token_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims of an expired token -> the answer."""
+        self._expired_token_callback = callback
+        return callback
+
+    def invalid_token_loader(self, callback: _Callback) -> _Callback:
+        """Why a token is bad, in words -> the answer."""
+        self._invalid_token_callback = callback
+        return callback
+
+    def needs_fresh_token_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims of a token that is not fresh -> the answer."""
+        self._needs_fresh_token_callback = callback
+        return callback
+
+    def revoked_token_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims of a revoked token -> the answer."""
+        self._revoked_token_callback = callback
+        return callback
+
+    def token_in_blocklist_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims -> whether the token has been revoked."""
+        self._token_in_blocklist_callback = callback
+        return callback
+
+    def token_verification_failed_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims that `token_verification_loader` refused -> the answer."""
+        self._token_verification_failed_callback = callback
+        return callback
+
+    def token_verification_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims -> whether the app accepts them."""
+        self._token_verification_callback = callback
+        return callback
+
+    def unauthorized_loader(self, callback: _Callback) -> _Callback:
+        """Why no token was found, in words -> the answer."""
+        self._unauthorized_callback = callback
+        return callback
+
+    def user_identity_loader(self, callback: _Callback) -> _Callback:
+        """Identity, such as a user object -> the text that goes into the token."""
+        self._user_identity_callback = callback
+        return callback
+
+    def user_lookup_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims -> the current user; `None`: there is none, and the token is refused."""
+        self._user_lookup_callback = callback
+        return callback
+
+    def user_lookup_error_loader(self, callback: _Callback) -> _Callback:
+        """Header and claims for which no user was found -> the answer."""
+        self._user_lookup_error_callback = callback
+        return callback
+
+    def _encode_jwt_from_config(
+        self,
+        identity: Any,
+        token_type: str,
+        claims: dict[str, Any] | None = None,
+        fresh: Fresh = False,
+        expires_delta: ExpiresDelta | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> str:
+        more_headers = answer(self._jwt_additional_header_callback, identity)
+        more_claims = answer(self._user_claims_callback, identity)
+        if expires_delta is None:
+            is_access = token_type == "access"
+            expires_delta = config.access_expires if is_access else config.refresh_expires
+        algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(current.app().config)
+        return _encode_jwt(
+            algorithm=algorithm,
+            audience=audience,
+            # New dictionaries: a callback may hand out the same one every time.
+            claim_overrides={**more_claims, **claims} if claims else more_claims,
+            csrf=csrf,
+            expires_delta=expires_delta,
+            fresh=fresh,
+            header_overrides={**more_headers, **headers} if headers else more_headers,
+            identity=answer(self._user_identity_callback, identity),
+            identity_claim_key=claim,
+            issuer=issuer,
+            json_encoder=config.json_encoder,
+            secret=answer(self._encode_key_callback, identity),
+            token_type=token_type,
+            nbf=nbf,
+        )
+
+    def _decode_jwt_from_config(
+        self, encoded_token: str, csrf_value: str | None = None, allow_expired: bool = False
+    ) -> dict[str, Any]:
+        return self._verified(encoded_token, csrf_value, allow_expired).payload
+
+    def _verified(self, encoded_token: Any, csrf_value: str | None, allow_expired: bool) -> Token:
+        if self._decode_key_callback is default.default_decode_key_callback:
+            key: Any = config.decode_key
+        else:
+            claims = unverified_claims(encoded_token)
+            key = answer(self._decode_key_callback, unverified_header(encoded_token), claims)
+        return jws.verify(
+            encoded_token,
+            text_of(key),
+            self._current_rules(),
+            time(),
+            csrf_value or None,
+            allow_expired,
+        )
+
+    def _current_rules(self) -> Rules:
+        """Made anew when a setting has changed."""
+        settings = _RULES(current.app().config)
+        if self._rules is None or self._rules[0] != settings:
+            _, _, audience, issuer, leeway, verify_sub, identity_claim = settings
+            rules = rules_of(
+                config.decode_algorithms, audience, issuer, leeway, verify_sub, identity_claim
+            )
+            self._rules = deepcopy(settings), rules
+        return self._rules[1]
+
+
+def _response(callback: Callable[..., Any], *args: Any) -> ResponseReturnValue:
+    response: ResponseReturnValue = answer(callback, *args)
+    return response

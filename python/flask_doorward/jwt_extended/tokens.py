@@ -1,0 +1,125 @@
+"""Tokens made and verified: the engine does both, this says what goes into them."""
+
+from __future__ import annotations
+
+import json
+from calendar import timegm
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from json import JSONEncoder
+from time import time
+from typing import Any
+
+from .._native import Jws, Rules, uuid4
+from .cryptography_keys import text_of
+from .token_errors import InvalidTokenError
+from .typing import ExpiresDelta, Fresh
+
+jws = Jws()
+
+
+def _encode_jwt(
+    algorithm: str,
+    audience: str | Iterable[str] | None,
+    claim_overrides: dict[str, Any],
+    csrf: bool,
+    expires_delta: ExpiresDelta,
+    fresh: Fresh,
+    header_overrides: dict[str, Any],
+    identity: Any,
+    identity_claim_key: str,
+    issuer: str | None,
+    json_encoder: type[JSONEncoder],
+    secret: Any,
+    token_type: str,
+    nbf: bool,
+) -> str:
+    now = datetime.now(timezone.utc)
+    issued = int(now.timestamp())
+    claims: dict[str, Any] = {
+        "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
+        "iat": issued,
+        "jti": uuid4(),
+        "type": token_type,
+        identity_claim_key: identity,
+    }
+    if nbf:
+        claims["nbf"] = issued
+    if csrf:
+        claims["csrf"] = uuid4()
+    if audience:
+        claims["aud"] = audience
+    if issuer:
+        claims["iss"] = issuer
+    if expires_delta:
+        claims["exp"] = int((now + expires_delta).timestamp())
+    if claim_overrides:
+        claims.update(claim_overrides)
+        _use_numbers_for_times(claims)
+    if not isinstance(claims.get("iss", ""), str):
+        raise TypeError("Issuer (iss) must be a string.")
+    header = None
+    if header_overrides:
+        algorithm = header_overrides.get("alg") or algorithm
+        header = _header(algorithm, header_overrides, json_encoder)
+    key = secret if type(secret) is str else text_of(secret)
+    return jws.sign(claims, key, algorithm, header, json_encoder)
+
+
+def _use_numbers_for_times(claims: dict[str, Any]) -> None:
+    for name in ("exp", "iat", "nbf"):
+        if isinstance(claims.get(name), datetime):
+            claims[name] = timegm(claims[name].utctimetuple())
+
+
+def _header(algorithm: str, overrides: dict[str, Any], encoder: type[JSONEncoder]) -> bytes:
+    fields = {"typ": "JWT", **overrides, "alg": algorithm}
+    if not isinstance(fields.get("kid", ""), str):
+        raise InvalidTokenError("Key ID header parameter must be a string")
+    if not fields.pop("b64", True):
+        raise InvalidTokenError("A token with a detached payload is no JWT")
+    if not fields["typ"]:
+        del fields["typ"]
+    return json.dumps(fields, separators=(",", ":"), cls=encoder, sort_keys=True).encode()
+
+
+def _decode_jwt(
+    algorithms: list[str],
+    allow_expired: bool,
+    audience: str | Iterable[str] | None,
+    csrf_value: str | None,
+    encoded_token: str,
+    identity_claim_key: str,
+    issuer: str | Iterable[str] | None,
+    leeway: float | timedelta,
+    secret: Any,
+    verify_aud: bool,
+    verify_sub: bool,
+) -> dict[str, Any]:
+    rules = rules_of(
+        algorithms, audience if verify_aud else None, issuer, leeway, verify_sub, identity_claim_key
+    )
+    key = text_of(secret)
+    token = jws.verify(encoded_token, key, rules, time(), csrf_value or None, allow_expired)
+    return token.payload
+
+
+def rules_of(
+    algorithms: list[str],
+    audience: str | Iterable[str] | None,
+    issuer: str | Iterable[str] | None,
+    leeway: float | timedelta,
+    verify_sub: bool,
+    identity_claim: str,
+) -> Rules:
+    """The rules of these settings."""
+    seconds = leeway.total_seconds() if isinstance(leeway, timedelta) else leeway
+    return Rules(
+        algorithms, _texts(audience), _texts(issuer), seconds, bool(verify_sub), identity_claim
+    )
+
+
+def _texts(one_or_more: str | Iterable[str] | None) -> list[str] | None:
+    if one_or_more is None:
+        return None
+    return [one_or_more] if isinstance(one_or_more, str) else list(one_or_more)
