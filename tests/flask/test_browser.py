@@ -29,6 +29,8 @@ import('/static/session.js').then(({ call }) => call('GET', '/session'))
     .then(({ session }) => new Date(session.fresh_until) <= Date.now())
 """
 USER = f"{SESSION}.then(({{ user }}) => user.id)"
+#: The app takes settings from the environment, and must not take up the caller's.
+OTHERS = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
 #: Hashing that protects nothing, so that the tests spend their time elsewhere.
 CHEAP = {"FLASK_DOORWARD_PASSWORD_MEMORY_KIB": "8", "FLASK_DOORWARD_PASSWORD_ITERATIONS": "1"}
 #: Tokens that expire while a test waits for it.
@@ -40,7 +42,7 @@ class Example:
 
     def __init__(self, folder: pathlib.Path, **settings: str) -> None:
         self.folder = folder / "notes"
-        self.environment = {**os.environ, **CHEAP, **settings}
+        self.environment = {**OTHERS, **CHEAP, **settings}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / "log"
