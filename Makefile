@@ -14,6 +14,7 @@ test: ## Install what the tests need, and pass every test
 	@scripts/install
 	cargo test --workspace --locked
 	cargo build --locked --workspace --bin doorward
+	@scripts/wheel
 	.venv/bin/python -m pytest tests
 
 check: ## Formatting and lints
@@ -31,6 +32,7 @@ soak: ## The long forms of the tests
 	@scripts/need cargo python3
 	@scripts/install
 	cargo build --locked --workspace --bin doorward
+	@scripts/wheel
 	cargo test --workspace --locked -- --include-ignored
 	TEST_KILLS=500 .venv/bin/python -m pytest tests -k kill
 

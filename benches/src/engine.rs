@@ -45,7 +45,8 @@ impl Engine {
             algorithm,
             ..KeyConfig::default()
         };
-        let keys = block_on(KeyRing::open(&*store, config, Arc::clone(&env))).expect("keys");
+        let keys =
+            block_on(KeyRing::open(&*store, config, &policy, Arc::clone(&env))).expect("keys");
         let (keys, bounds) = (Arc::new(keys), Bounds::of(&policy));
         let revocations = Arc::new(Revocations::new(bounds, store.feed()));
         let (shared, ring) = (Arc::clone(&store), Arc::clone(&keys));
@@ -112,6 +113,8 @@ impl Engine {
             issuer: None,
             audience: None,
             csrf: None,
+            nbf: true,
+            identity_claim: None,
             custom: None,
         };
         self.keys.sign_access(&claims, now).expect("a key")

@@ -91,6 +91,15 @@ class SessionRow:
     def claims(self) -> dict[str, Any]: ...
 
 @final
+class Refreshed:
+    """A refresh that was decided: its tokens are still to be made."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+
+@final
 class Tokens:
     """What a login or a refresh hands out."""
 
@@ -205,7 +214,10 @@ class Door:
         environ: Environ | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
-    def refresh(self, refresh_token: str, delivery: str) -> tuple[Tokens, list[Event]]: ...
+    def refresh(self, refresh_token: str, delivery: str) -> tuple[Refreshed, list[Event]]:
+        """Decides what a refresh token that came in by `delivery` means, and carries it out."""
+    def grant(self, refreshed: Refreshed, claims: str | None = None) -> Tokens:
+        """The tokens of a refreshed session."""
     def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
         """Decides as `refresh` does, without rotating."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...
@@ -255,9 +267,14 @@ class Operator:
     def enable_user(self, username: str) -> None: ...
     def remove_user(self, username: str) -> None: ...
     def set_password(self, username: str, password: str) -> None: ...
-    def sessions(self, after: str | None = None, limit: int = 1000) -> list[SessionRow]:
-        """Live sessions in order of id, after one."""
-    def sessions_of(self, username: str) -> list[SessionRow]: ...
+    def sessions(
+        self, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[SessionRow], str | None]:
+        """Of the next `limit` sessions after one the live ones, and where to go on; None: done."""
+    def sessions_of(
+        self, username: str | None = None, user_id: str | None = None
+    ) -> list[SessionRow]:
+        """Of an account by its name, or of a user of the app's own by its id."""
     def end_session(self, session_id: str) -> None: ...
     def purge(self) -> int:
         """Removes everything that has expired; returns how many batches that took."""

@@ -57,7 +57,7 @@ impl Bench {
             key: None,
             ..KeyConfig::default()
         };
-        let keys = pollster::block_on(KeyRing::open(&store, config, Arc::clone(&env)))
+        let keys = pollster::block_on(KeyRing::open(&store, config, &policy, Arc::clone(&env)))
             .expect("a store in memory takes keys");
         Bench {
             env,
@@ -82,6 +82,8 @@ impl Bench {
                 issuer: None,
                 audience: None,
                 csrf: None,
+                nbf: true,
+                identity_claim: None,
                 custom: None,
             };
             let token = self.keys.sign_access(&claims, self.now);

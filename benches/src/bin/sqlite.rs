@@ -43,7 +43,7 @@ async fn main() {
     let policy = Policy::default();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, policy.clone()).unwrap());
     let shared = Arc::clone(&env) as Arc<dyn Env>;
-    let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&shared))
+    let keys = KeyRing::open(&*store, KeyConfig::default(), &policy, Arc::clone(&shared))
         .await
         .unwrap();
     let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));

@@ -110,7 +110,7 @@ impl Bench {
             key: None,
             ..KeyConfig::default()
         };
-        let keys = pollster::block_on(KeyRing::open(&store, config, env))
+        let keys = pollster::block_on(KeyRing::open(&store, config, &policy, env))
             .expect("a store in memory takes keys");
         let mut bench = Bench {
             algorithm,
@@ -137,6 +137,8 @@ impl Bench {
                 issuer: None,
                 audience: None,
                 csrf: None,
+                nbf: true,
+                identity_claim: None,
                 custom: None,
             };
             let token = self.keys.sign_access(&claims, self.now);

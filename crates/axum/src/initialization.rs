@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_core::keys::{KeyConfig, KeyError, KeyRing, RingError};
+use doorward_core::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError};
 use doorward_core::password::{Hashing, Passwords};
 use doorward_core::policy::PolicyError;
 use doorward_core::revocation::{Bounds, Revocations};
@@ -169,7 +169,8 @@ impl Builder {
             Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.policy.clone())?),
             Place::Store(store) => store,
         };
-        let keys = Arc::new(KeyRing::open(&*store, self.key, Arc::clone(&env)).await?);
+        let keys =
+            Arc::new(KeyRing::open(&*store, self.key, &self.policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&self.policy), store.feed()));
         let service = Service::new(
             Arc::clone(&store),
@@ -215,6 +216,7 @@ async fn background(door: std::sync::Weak<Inner>) {
         let ticked = service.tick().await;
         told.store(ticked.is_err());
         told.keys(service.keys().can_sign(service.now()).err());
+        told.changing(service.keys().changes_between_starts());
         told.spread(service.store().slow_to_spread());
         if ticked.is_ok() {
             clean_up(service).await;
@@ -235,6 +237,7 @@ async fn clean_up(service: &Service) {
 struct Told {
     failing: bool,
     keyless: Option<KeyError>,
+    changing: bool,
     slow: Option<String>,
     fast: bool,
 }
@@ -261,6 +264,12 @@ impl Told {
             tracing::info!("a key signs again");
         }
         self.keyless = keyless;
+    }
+
+    fn changing(&mut self, changes: bool) {
+        if changes && !std::mem::replace(&mut self.changing, true) {
+            tracing::warn!("{CHANGES_BETWEEN_STARTS}");
+        }
     }
 
     /// Which bound holds for processes that share the store.

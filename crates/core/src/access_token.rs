@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use crate::csrf::CsrfValue;
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, TokenId, UserId};
@@ -63,7 +64,7 @@ pub struct NewClaims<'a> {
     pub session: SessionId,
     /// `jti`.
     pub token: TokenId,
-    /// `iat` and `nbf`.
+    /// `iat`, and `nbf` where [`Policy::nbf`] is on.
     pub issued_at: Timestamp,
     /// `exp`.
     pub expires_at: Timestamp,
@@ -77,29 +78,43 @@ pub struct NewClaims<'a> {
     pub audience: Option<&'a str>,
     /// `csrf`, where the double submit is on.
     pub csrf: Option<&'a str>,
+    /// Whether there is an `nbf`.
+    pub nbf: bool,
+    /// Another name for `sub`, beside it.
+    pub identity_claim: Option<&'a str>,
     /// The host's own, checked by [`check_custom`].
     pub custom: Option<&'a str>,
 }
 
 impl NewClaims<'_> {
+    /// The host's own claims are fit to stand beside the others.
+    fn check(&self) -> Result<()> {
+        self.custom
+            .map_or(Ok(()), |custom| check_custom(custom, self.identity_claim))
+    }
+
     fn json(&self) -> String {
         let mut claims = json!({
             "sub": self.user.as_str(),
             "sid": self.session.to_string(),
             "jti": BASE64URL.encode_to_string(self.token.0),
             "iat": self.issued_at.seconds(),
-            "nbf": self.issued_at.seconds(),
             "exp": self.expires_at.seconds(),
             "type": "access",
             "fresh": self.fresh_until.seconds(),
             "auth_time": self.auth_time.seconds(),
         });
+        if self.nbf {
+            claims["nbf"] = self.issued_at.seconds().into();
+        }
+        let user = Some(self.user.as_str());
         for (name, value) in [
-            ("iss", self.issuer),
-            ("aud", self.audience),
-            ("csrf", self.csrf),
+            (Some("iss"), self.issuer),
+            (Some("aud"), self.audience),
+            (Some("csrf"), self.csrf),
+            (self.identity_claim, user),
         ] {
-            if let Some(value) = value {
+            if let (Some(name), Some(value)) = (name, value) {
                 claims[name] = value.into();
             }
         }
@@ -116,23 +131,25 @@ impl NewClaims<'_> {
     }
 }
 
-/// Refuses claims that a host may not add: no object, over 1 KiB, a registered name, a name twice,
-/// anything that another JSON parser could stumble over (a lone surrogate, a number past all
-/// bounds, 128 levels).
+/// Whether every token says something of its own by this name.
+pub(crate) fn is_registered(name: &str) -> bool {
+    REGISTERED.contains(&name)
+}
+
+/// Refuses claims that a host may not add: no object, over 1 KiB, a registered name or
+/// [`Policy::identity_claim`], a name twice, anything that another JSON parser could stumble over
+/// (a lone surrogate, a number past all bounds, 128 levels).
 ///
 /// # Errors
 /// [`Error::BadRequest`].
-pub fn check_custom(json: &str) -> Result<()> {
+pub fn check_custom(json: &str, identity_claim: Option<&str>) -> Result<()> {
     let short = Some(json).filter(|json| json.len() <= MAX_CUSTOM);
     let names = short.and_then(|json| serde_json::from_str::<Names>(json).ok());
     let names = names.ok_or(Error::BadRequest(
         "claims must be a JSON object of at most 1 KiB",
     ))?;
-    if names
-        .0
-        .iter()
-        .any(|name| REGISTERED.contains(&name.as_str()))
-    {
+    let is_taken = |name: &String| is_registered(name) || identity_claim == Some(name);
+    if names.0.iter().any(is_taken) {
         return Err(Error::BadRequest("claims must not use a registered name"));
     }
     Ok(())
@@ -181,6 +198,7 @@ struct Verified {
     expires_at: u64,
     fresh_until: u64,
     auth_time: u64,
+    csrf: Option<CsrfValue>,
     payload: Box<[u8]>,
 }
 
@@ -193,7 +211,8 @@ struct Payload<'a> {
     #[serde(rename = "jti")]
     _jti: &'a str,
     iat: u64,
-    nbf: u64,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<u64>,
     exp: u64,
     #[serde(rename = "type")]
     kind: &'a str,
@@ -203,8 +222,8 @@ struct Payload<'a> {
     iss: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     aud: Option<Text<'a>>,
-    #[serde(rename = "csrf", borrow, default, deserialize_with = "present")]
-    _csrf: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    csrf: Option<Text<'a>>,
 }
 
 /// A string, borrowed where it holds no escape.
@@ -212,8 +231,12 @@ struct Payload<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A claim that may be left out, but not be `null`.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Text<'de>>, D::Error> {
-    Text::deserialize(from).map(Some)
+fn present<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(from).map(Some)
 }
 
 impl<'a> Payload<'a> {
@@ -237,6 +260,7 @@ impl Claims {
             .ok_or(Error::TokenInvalid)?;
         let fits = parsed.kind == "access"
             && lifetime <= MAX_LIFETIME
+            && (parsed.nbf.is_some() || !policy.nbf)
             && policy
                 .issuer
                 .as_deref()
@@ -250,22 +274,24 @@ impl Claims {
             user: user.map_err(|_| Error::TokenInvalid)?,
             session: session.map_err(|_| Error::TokenInvalid)?,
             issued_at: parsed.iat,
-            not_before: parsed.nbf,
+            not_before: parsed.nbf.unwrap_or(parsed.iat),
             expires_at: parsed.exp,
             fresh_until: parsed.fresh,
             auth_time: parsed.auth_time,
+            csrf: parsed.csrf.map(|csrf| CsrfValue::new(csrf.0)),
             payload,
         };
         Ok(Claims(Arc::new(verified)))
     }
 
-    /// Leeway for `iat` and `nbf`, none for `exp`. A token that was to live longer than the policy
+    /// Leeway for `iat` and `nbf`, and `exp_leeway` for `exp`. A token that was to live longer than the policy
     /// says now does not: the ends of sessions are not remembered for so long.
     pub(crate) fn check_times(&self, now: Timestamp, policy: &Policy) -> Result<()> {
         let earliest = now + policy.leeway();
+        let latest = self.issued_at() + policy.access_ttl;
         if self.issued_at() > earliest || time(self.0.not_before) > earliest {
             Err(Error::TokenInvalid)
-        } else if now >= self.expires_at().min(self.issued_at() + policy.access_ttl) {
+        } else if now >= self.expires_at().min(latest) + policy.exp_leeway {
             Err(Error::TokenExpired)
         } else {
             Ok(())
@@ -306,6 +332,13 @@ impl Claims {
     #[must_use]
     pub fn fresh_until(&self) -> Timestamp {
         time(self.0.fresh_until)
+    }
+
+    /// `csrf`: what an unsafe request whose token came by cookie must repeat, where the double
+    /// submit is on.
+    #[must_use]
+    pub fn csrf(&self) -> Option<&CsrfValue> {
+        self.0.csrf.as_ref()
     }
 
     /// The payload, a JSON object with the registered and the host's own claims.
@@ -406,13 +439,9 @@ impl AccessKey {
         })
     }
 
-    pub(crate) fn id(&self) -> KeyId {
-        self.id
-    }
-
-    /// Whether a token claims, by its whole header, to be this key's.
-    pub(crate) fn made(&self, token: &str) -> bool {
-        token.starts_with(&self.header)
+    /// What its tokens begin with, to the first dot and with it.
+    pub(crate) fn header(&self) -> &str {
+        &self.header
     }
 
     pub(crate) fn is_asymmetric(&self) -> bool {
@@ -420,7 +449,7 @@ impl AccessKey {
     }
 
     pub(crate) fn sign(&self, claims: &NewClaims<'_>) -> Result<String> {
-        claims.custom.map_or(Ok(()), check_custom)?;
+        claims.check()?;
         let mut token = self.header.clone();
         token.push_str(&BASE64URL.encode_to_string(claims.json()));
         let signature = self.signature(token.as_bytes())?;

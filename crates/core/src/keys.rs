@@ -1,18 +1,30 @@
 //! The key ring: one key of each purpose signs, several verify; JWKS; rotation.
 //!
 //! Guarantees: a key is in the store, and so known to every node after one poll, before it signs
-//! ([`PUBLISH_DELAY`]), unless there is none that could sign until then; a superseded key goes on
-//! verifying for as long as its tokens live; a retired key verifies nothing from the next poll on,
-//! and cannot join again. Which key signs is derived from the rows and the time, so all nodes agree
-//! without asking each other. With a seal secret the store gets no key in the clear, and an entry
-//! that does not authenticate is ignored; where none does, the ring does not open rather than
-//! replace the keys silently.
+//! ([`PUBLISH_DELAY`]), unless there is none that could sign until then. Which key signs is derived
+//! from the rows and the time, so all nodes agree without asking each other.
+//!
+//! An access key verifies for as long as somebody signs with it, and then until its last token is
+//! over: whoever signs with it keeps [`StoredKey::verifies_until`] that far ahead
+//! ([`KeyRing::renew`]). After that it is known to logout only, for a longest session; then it goes.
+//! So a process whose own key changes at every start logs nobody out, and an old key that has leaked
+//! is worth nothing but a logout. A retired key verifies nothing from the next poll on, and cannot
+//! join again. An own key is for the issuer and audience of those who joined with it, and for nobody
+//! else on the store.
+//!
+//! Whether a key has run out is asked when the store is read, and not between: while the store does
+//! not answer, and for a moment after it does again ([`PUBLISH_DELAY`]), what verified goes on
+//! doing so, since whoever signs could not renew it.
+//!
+//! With a seal secret the store gets no key in the clear, and an entry that does not authenticate is
+//! ignored; where none does, the ring does not open rather than replace the keys silently.
 
+mod ring;
 mod secret;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,17 +34,36 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::access_token::{AccessKey, Cache, Claims, MAX_BYTES, NewClaims};
-use crate::env::{Env, Timestamp};
+use crate::csrf::{CsrfKind, CsrfValue};
+use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result, StoreError};
 use crate::id::{SessionId, TokenId};
 use crate::policy::Policy;
-use crate::seal::{Seal, is_sealed, opened};
+use crate::seal::{Seal, is_sealed};
 use crate::store::{Store, Write};
 
 pub use self::secret::check_secret;
 
+use self::ring::{Published, Ring, Signer};
+
 /// How long a new key is published before it signs: several polls of every node.
 pub const PUBLISH_DELAY: Duration = Duration::from_secs(10);
+/// How far beyond its last token's end a key is made to verify, so that it is renewed seldom: once
+/// half of this is left.
+const LEASE: Duration = Duration::from_secs(5 * 60);
+/// When a refresh key runs out: its tokens live as long as sessions do, so it goes once superseded.
+const EVER: Timestamp = Timestamp(i64::MAX);
+/// How many keys that have run out are kept for logout, at the most: a process that is started every
+/// few minutes must not make all others slow.
+const LAPSED_KEPT: usize = 2_000;
+/// Own keys that joined within this time, besides the one at hand, show that each start makes one.
+const RECENT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Fewer are a key that was replaced, or another door's.
+const MANY: usize = 2;
+
+/// What an operator is told where [`KeyRing::changes_between_starts`].
+pub const CHANGES_BETWEEN_STARTS: &str = "the configured key seems to be another one at every start; all of them work, but the store's \
+    key ring makes and keeps one by itself: configure none";
 
 /// Names a key: 64 bits; in a token's `kid` 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +169,11 @@ pub struct StoredKey {
     pub created_at: Timestamp,
     /// From when it signs, until a key that signs from later begins to.
     pub signs_from: Timestamp,
+    /// Until when an access key verifies; whoever signs with it moves this on in time.
+    pub verifies_until: Timestamp,
+    /// Whose tokens an own key verifies: a line for each issuer and audience that it joined for.
+    /// Empty: anybody's on the store.
+    pub scopes: Box<str>,
     /// Dropped by an operator: verifies nothing any more.
     pub retired: bool,
 }
@@ -149,6 +185,8 @@ impl fmt::Debug for StoredKey {
             .field("purpose", &self.purpose)
             .field("algorithm", &self.algorithm)
             .field("signs_from", &self.signs_from)
+            .field("verifies_until", &self.verifies_until)
+            .field("scopes", &self.scopes)
             .field("retired", &self.retired)
             .finish_non_exhaustive()
     }
@@ -194,21 +232,45 @@ impl fmt::Debug for KeyConfig {
 pub struct KeyRing {
     ring: ArcSwap<Ring>,
     cache: Cache,
-    algorithm: Algorithm,
-    configured: Option<KeyId>,
+    signer: Signer,
+    /// Whether the configured key was new to the store.
+    is_new: AtomicBool,
+    policy: Policy,
     seal: Option<Seal>,
     env: Arc<dyn Env>,
-    /// Numbers the reads of the store, and the read that `ring` is from: a slow one may not undo a
-    /// later one.
+    /// Numbers the reads of the store: a slow one may not undo a later one.
     reads: AtomicU64,
-    newest_read: Mutex<u64>,
+    newest_read: Mutex<Read>,
 }
 
+/// The read of the store that the ring is from.
 #[derive(Default)]
-struct Ring {
-    rows: Vec<StoredKey>,
-    access: Vec<Arc<AccessKey>>,
-    refresh: Vec<Arc<RefreshKey>>,
+struct Read {
+    number: u64,
+    at: Option<Timestamp>,
+    /// When the store last answered again, and when it had before.
+    gap: Option<(Timestamp, Timestamp)>,
+}
+
+impl Read {
+    /// The time by which keys have run out, of a read at `now`: whoever could not renew one while the
+    /// store did not answer has a moment to do so.
+    fn as_of(&mut self, now: Timestamp) -> Timestamp {
+        let before = self.at.replace(now);
+        let missed = before.filter(|before| *before + PUBLISH_DELAY < now);
+        if let Some(before) = missed {
+            self.gap = Some((self.judged_at(before), now));
+        }
+        self.judged_at(now)
+    }
+
+    fn judged_at(&self, now: Timestamp) -> Timestamp {
+        let soon_after = |back| (0..millis(PUBLISH_DELAY)).contains(&now.since(back));
+        match self.gap {
+            Some((before, back)) if soon_after(back) => before,
+            _ => now,
+        }
+    }
 }
 
 /// How often a change of keys is tried again when other processes change them meanwhile.
@@ -232,17 +294,14 @@ impl KeyRing {
     pub async fn open(
         store: &dyn Store,
         config: KeyConfig,
+        policy: &Policy,
         env: Arc<dyn Env>,
     ) -> Result<Self, RingError> {
-        let own = config.own_key(env.now())?;
-        let ring = KeyRing::empty(&config, own.as_ref(), env)?;
+        let ring = KeyRing::empty(&config, policy, env)?;
         ring.seal_all(store).await?;
         ring.take_over(store).await?;
         ring.ensure(store, Purpose::Refresh).await?;
-        match own {
-            Some(key) => ring.join(store, key).await?,
-            None => ring.ensure(store, Purpose::Access).await?,
-        }
+        ring.renew(store).await?;
         Ok(ring)
     }
 
@@ -255,34 +314,40 @@ impl KeyRing {
     pub async fn look(
         store: &dyn Store,
         config: KeyConfig,
+        policy: &Policy,
         env: Arc<dyn Env>,
     ) -> Result<Self, RingError> {
-        let own = config.own_key(env.now())?;
-        let ring = KeyRing::empty(&config, own.as_ref(), env)?;
+        let ring = KeyRing::empty(&config, policy, env)?;
         if ring.to_seal(store).await?.is_empty() {
             ring.take_over(store).await?;
         }
-        match own.and_then(|own| ring.ring.load().row(own.id).cloned()) {
-            Some(row) if row.retired => Err(RETIRED.into()),
-            _ => Ok(ring),
+        if ring.is_retired() {
+            return Err(RETIRED.into());
         }
+        Ok(ring)
     }
 
-    fn empty(
-        config: &KeyConfig,
-        own: Option<&StoredKey>,
-        env: Arc<dyn Env>,
-    ) -> Result<Self, KeyError> {
+    fn empty(config: &KeyConfig, policy: &Policy, env: Arc<dyn Env>) -> Result<Self, KeyError> {
+        let own = config.own_key(env.now())?;
         Ok(KeyRing {
             ring: ArcSwap::default(),
             cache: Cache::default(),
-            algorithm: config.algorithm,
-            configured: own.map(|key| key.id),
+            signer: Signer::new(config.algorithm, own, policy),
+            is_new: AtomicBool::new(false),
+            policy: policy.clone(),
             seal: config.seal()?,
             env,
             reads: AtomicU64::new(0),
-            newest_read: Mutex::new(0),
+            newest_read: Mutex::default(),
         })
+    }
+
+    /// Whether the configured key was retired.
+    fn is_retired(&self) -> bool {
+        let ring = self.ring.load();
+        let own = self.signer.configured.as_ref();
+        own.and_then(|own| ring.row(own.id))
+            .is_some_and(|row| row.retired)
     }
 
     /// Seals what lies in the store unsealed, all at once, if nothing there is sealed yet. After
@@ -320,7 +385,7 @@ impl KeyRing {
     /// Makes a key where none fits. Of a purpose's first key there is only one.
     async fn ensure(&self, store: &dyn Store, purpose: Purpose) -> Result<(), RingError> {
         for only_if_none in [true, false] {
-            if self.ring.load().has(purpose, self.algorithm_of(purpose)) {
+            if self.has(purpose) {
                 break;
             }
             let algorithm = self.algorithm_of(purpose);
@@ -331,35 +396,126 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Publishes the operator's own key, so that every process on the store verifies its tokens.
-    async fn join(&self, store: &dyn Store, mut own: StoredKey) -> Result<(), RingError> {
-        for only_if_none in [true, false] {
-            if self.ring.load().row(own.id).is_some() {
-                break;
-            }
-            own.signs_from = self.first_signs(Purpose::Access);
-            let _ = store.add_key(self.sealed(&own)?, only_if_none).await?;
-            self.take_over(store).await?;
-        }
-        match self.ring.load().row(own.id) {
-            Some(row) if row.retired => Err(RETIRED.into()),
-            _ => Ok(()),
+    fn has(&self, purpose: Purpose) -> bool {
+        let ring = self.ring.load();
+        match purpose {
+            Purpose::Access => ring.own(&self.signer, self.env.now()).is_some(),
+            Purpose::Refresh => !ring.refresh.is_empty(),
         }
     }
 
-    /// From when a key signs that is new now: at once, if no other could until it is known to all.
+    /// From when a key signs that is made now: at once, if no other could until it is known to all.
     fn first_signs(&self, purpose: Purpose) -> Timestamp {
         let now = self.env.now();
-        if self.ring.load().live(purpose).next().is_some() {
-            now + PUBLISH_DELAY
-        } else {
-            now
+        let ring = self.ring.load();
+        let another = match purpose {
+            Purpose::Access => ring.lent(&self.signer, now).is_some(),
+            Purpose::Refresh => !ring.refresh.is_empty(),
+        };
+        if another { now + PUBLISH_DELAY } else { now }
+    }
+
+    /// Sees to it that the store has what this process signs with, and that it verifies for as long
+    /// as its tokens live: publishes the operator's own key, makes one where there is none, or moves
+    /// on the time at which it runs out. Doors call it every second, through
+    /// [`crate::Service::purge`]; it writes once in some minutes.
+    ///
+    /// # Errors
+    /// The configured key was retired, or the store did not answer.
+    pub async fn renew(&self, store: &dyn Store) -> Result<(), RingError> {
+        for _ in 0..RETRIES {
+            if self.is_retired() {
+                return Err(RETIRED.into());
+            }
+            if self.signer.configured.is_none() {
+                self.ensure(store, Purpose::Access).await?;
+            }
+            let Some(row) = self.unrenewed() else { break };
+            self.write(store, row).await?;
+            self.take_over(store).await?;
         }
+        Ok(())
+    }
+
+    async fn write(&self, store: &dyn Store, row: StoredKey) -> Result<(), RingError> {
+        // One that was sealed and is for anybody stays sealed as it is.
+        let sealed = if is_sealed(&row) {
+            row
+        } else {
+            self.sealed(&row)?
+        };
+        if self.ring.load().row(sealed.id).is_some() {
+            let _ = store.update_keys(vec![sealed]).await?;
+        } else if store.add_key(sealed, false).await? == Write::Done {
+            self.is_new.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The row that this process signs with as the store should have it; `None`: the store does.
+    fn unrenewed(&self) -> Option<StoredKey> {
+        let (ring, now) = (self.ring.load(), self.env.now());
+        let published = ring.own(&self.signer, now).map(|own| &own.row);
+        let until = now + self.promise() + LEASE;
+        let in_time = |row: &&StoredKey| row.verifies_until >= until - LEASE / 2;
+        let Some(own) = &self.signer.configured else {
+            let late = published.filter(|row| !in_time(row));
+            return late.map(|row| StoredKey {
+                verifies_until: until,
+                ..row.clone()
+            });
+        };
+        if published.is_some_and(|row| in_time(&row) && self.signer.has_joined(row)) {
+            return None;
+        }
+        let fresh = StoredKey {
+            created_at: now,
+            signs_from: now + PUBLISH_DELAY,
+            verifies_until: until,
+            ..own.clone()
+        };
+        Some(published.map_or(fresh.clone(), |row| self.rejoined(row, fresh)))
+    }
+
+    /// The row of a configured key that was in the store before. While it verified, all knew it.
+    fn rejoined(&self, row: &StoredKey, fresh: StoredKey) -> StoredKey {
+        let for_all = row.scopes.is_empty() || self.signer.has_joined(row);
+        let known = for_all && row.verifies_until > self.env.now();
+        let others = row.scopes.lines().filter(|scope| **scope != *fresh.scopes);
+        let scopes: Vec<_> = others.chain([&*fresh.scopes]).collect();
+        StoredKey {
+            scopes: scopes.join("\n").into(),
+            created_at: row.created_at,
+            signs_from: if known {
+                row.signs_from
+            } else {
+                fresh.signs_from
+            },
+            verifies_until: row.verifies_until.max(fresh.verifies_until),
+            ..fresh
+        }
+    }
+
+    /// How long a key must verify after it signed: as long as its token lives, by any node's clock.
+    fn promise(&self) -> Duration {
+        self.policy.revocation_span() + PUBLISH_DELAY
+    }
+
+    /// Whether the configured key seems to be another one at every start, which the operator should
+    /// be told: it was new to the store, and others for the same tokens joined lately, more than a
+    /// key that was replaced or another door's would explain. It works all the same.
+    #[must_use]
+    pub fn changes_between_starts(&self) -> bool {
+        let since = self.env.now() - RECENT;
+        let ring = self.ring.load();
+        let others = ring.other_own(&self.signer);
+        self.is_new.load(Ordering::Relaxed)
+            && others.filter(|row| row.created_at > since).count() >= MANY
     }
 
     fn algorithm_of(&self, purpose: Purpose) -> Algorithm {
         match purpose {
-            Purpose::Access => self.algorithm,
+            Purpose::Access => self.signer.algorithm,
             Purpose::Refresh => Algorithm::HS256,
         }
     }
@@ -382,13 +538,17 @@ impl KeyRing {
             .newest_read
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if read < *newest {
+        if read < newest.number {
             return Ok(());
         }
-        *newest = read;
-        if rows != self.ring.load().rows {
-            self.ring
-                .store(Arc::new(Ring::of(rows, self.seal.as_ref())?));
+        newest.number = read;
+        let now = self.env.now();
+        let as_of = newest.as_of(now);
+        let ring = self.ring.load();
+        if rows != ring.rows || ring.lapses(&self.signer, now, as_of) {
+            let seal = self.seal.as_ref();
+            let ring = Ring::of(rows, &ring, seal, &self.signer, (now, as_of))?;
+            self.ring.store(Arc::new(ring));
             self.cache.flush();
         }
         Ok(())
@@ -400,7 +560,7 @@ impl KeyRing {
     /// [`Error::StoreUnavailable`]: there is none, which only a damaged store can bring about.
     pub fn current_refresh(&self, now: Timestamp) -> Result<Arc<RefreshKey>> {
         let ring = self.ring.load();
-        let id = ring.signing(Purpose::Refresh, Algorithm::HS256, now);
+        let id = ring.minting(now);
         id.and_then(|id| ring.refresh_key(id))
             .ok_or(Error::StoreUnavailable)
     }
@@ -416,7 +576,9 @@ impl KeyRing {
     /// # Errors
     /// [`Error::StoreUnavailable`]: there is no such key.
     pub fn sign_access(&self, claims: &NewClaims<'_>, now: Timestamp) -> Result<String> {
-        self.signing_key(now)?.sign(claims)
+        let ring = self.ring.load();
+        let signing = ring.signing(&self.signer, now);
+        signing.ok_or(Error::StoreUnavailable)?.key.sign(claims)
     }
 
     /// Why nobody can log in or refresh, if no key can sign at `now`: for the operator's log.
@@ -424,28 +586,15 @@ impl KeyRing {
     /// # Errors
     /// What is wrong, and what to do.
     pub fn can_sign(&self, now: Timestamp) -> Result<(), KeyError> {
-        let ring = self.ring.load();
-        let own = self.configured.and_then(|own| ring.row(own));
-        if own.is_some_and(|own| own.retired) {
+        if self.is_retired() {
             return Err(RETIRED);
         }
-        match (self.signing_key(now), self.current_refresh(now)) {
-            (Ok(_), Ok(_)) => Ok(()),
-            _ => Err(NO_KEY),
+        let signing = self.ring.load().signing(&self.signer, now).is_some();
+        if signing && self.current_refresh(now).is_ok() {
+            Ok(())
+        } else {
+            Err(NO_KEY)
         }
-    }
-
-    fn signing_key(&self, now: Timestamp) -> Result<Arc<AccessKey>> {
-        let ring = self.ring.load();
-        let id = match self.configured {
-            Some(own) if ring.waits(own, now)? => {
-                ring.signing(Purpose::Access, self.algorithm, now)
-            }
-            Some(own) => Some(own),
-            None => ring.signing(Purpose::Access, self.algorithm, now),
-        };
-        id.and_then(|id| ring.access_key(id))
-            .ok_or(Error::StoreUnavailable)
     }
 
     /// Verifies an access token: form, signature, type, issuer, audience, times. Not whether its
@@ -454,12 +603,14 @@ impl KeyRing {
     /// # Errors
     /// [`Error::TokenInvalid`], [`Error::TokenExpired`].
     pub fn verify_access(&self, token: &str, now: Timestamp, policy: &Policy) -> Result<Claims> {
-        let claims = self.verify_signed(token, policy)?;
+        let ring = self.ring.load();
+        let claims = self.verify_signed(token, ring.verifier(token), policy)?;
         claims.check_times(now, policy)?;
         Ok(claims)
     }
 
-    /// As [`KeyRing::verify_access`], but an expired token passes: enough to log out.
+    /// As [`KeyRing::verify_access`], but an expired token passes, that of a key which has run out
+    /// too: enough to log out.
     ///
     /// # Errors
     /// [`Error::TokenInvalid`].
@@ -469,20 +620,28 @@ impl KeyRing {
         now: Timestamp,
         policy: &Policy,
     ) -> Result<Claims> {
-        let claims = self.verify_signed(token, policy)?;
+        let ring = self.ring.load();
+        let (verifier, known) = (ring.verifier(token), ring.known(token));
+        let claims = self.verify_signed(token, verifier.or(known), policy)?;
         match claims.check_times(now, policy) {
-            Ok(()) | Err(Error::TokenExpired) => Ok(claims),
+            Err(Error::TokenExpired) => Ok(claims),
+            // No token outlives its key: whoever made this one was not asked to.
+            Ok(()) if verifier.is_some() => Ok(claims),
+            Ok(()) => Err(Error::TokenInvalid),
             Err(error) => Err(error),
         }
     }
 
-    fn verify_signed(&self, token: &str, policy: &Policy) -> Result<Claims> {
+    fn verify_signed(
+        &self,
+        token: &str,
+        published: Option<&Published>,
+        policy: &Policy,
+    ) -> Result<Claims> {
         if token.len() > MAX_BYTES {
             return Err(Error::TokenInvalid);
         }
-        let ring = self.ring.load();
-        let key = ring.access.iter().find(|key| key.made(token));
-        let key = key.ok_or(Error::TokenInvalid)?;
+        let key = &published.ok_or(Error::TokenInvalid)?.key;
         let print = self.cache.fingerprint(token);
         // A MAC costs little more than keeping a token does: only those that come again are kept.
         let keeps = self.cache.seen(print) || key.is_asymmetric();
@@ -502,7 +661,7 @@ impl KeyRing {
     /// # Errors
     /// Another key than the ring's own signs, or the store did not answer.
     pub async fn rotate(&self, store: &dyn Store, purpose: Purpose) -> Result<KeyId, RingError> {
-        if purpose == Purpose::Access && self.configured.is_some() {
+        if purpose == Purpose::Access && self.signer.configured.is_some() {
             return Err(KeyError(
                 "access tokens are signed by the configured key; configure another one instead",
             )
@@ -519,16 +678,20 @@ impl KeyRing {
 
     /// The processes that sign may be configured otherwise than this one: the rows tell.
     fn signing_algorithm(&self, purpose: Purpose) -> Algorithm {
-        let ring = self.ring.load();
-        let configured = self.algorithm_of(purpose);
-        let id = ring.signing(purpose, configured, self.env.now());
-        let row = id.and_then(|id| ring.row(id));
-        let algorithm = row.and_then(|row| row.algorithm.parse().ok());
-        algorithm.unwrap_or(configured)
+        let (ring, now) = (self.ring.load(), self.env.now());
+        let signing = match purpose {
+            Purpose::Access => {
+                let own = ring.own(&self.signer, now).map(|own| &own.row);
+                own.or_else(|| ring.newest_made(now))
+            }
+            Purpose::Refresh => None,
+        };
+        let algorithm = signing.and_then(|row| row.algorithm.parse().ok());
+        algorithm.unwrap_or_else(|| self.algorithm_of(purpose))
     }
 
     /// Drops a key at once, for logout too. If no other of its algorithm could sign, a new one takes
-    /// its place first, unless it is the configured one, or was superseded by another algorithm.
+    /// its place first, unless it is somebody's own, or was superseded by another algorithm.
     ///
     /// # Errors
     /// No such key, or the store did not answer.
@@ -540,7 +703,7 @@ impl KeyRing {
         if row.retired {
             return Ok(());
         }
-        if self.configured != Some(id) && self.ring.load().is_last(&row) {
+        if self.ring.load().is_last(&row, self.env.now()) {
             let algorithm = row.algorithm.parse()?;
             let key = self.new_key(row.purpose, algorithm, self.env.now())?;
             let _ = store.add_key(self.sealed(&key)?, false).await?;
@@ -554,30 +717,29 @@ impl KeyRing {
         self.take_over(store).await
     }
 
-    /// Removes keys whose last token was over a longest session ago. The configured one stays: long
-    /// before other processes would remove it, it counts as new again. Retired ones stay as well,
-    /// without their secret.
+    /// Removes keys whose last token was over a longest session ago, and of those that have run out
+    /// the oldest if there are too many. Retired ones stay, without their secret.
     ///
     /// # Errors
     /// The store did not answer.
-    pub async fn prune(&self, store: &dyn Store, policy: &Policy) -> Result<(), StoreError> {
-        let now = self.env.now();
-        let span = policy.session_ttl + policy.revocation_span();
+    pub async fn prune(&self, store: &dyn Store) -> Result<(), StoreError> {
         let ring = self.ring.load_full();
-        for row in ring.outlived(now - span) {
-            if Some(row.id) != self.configured {
-                let _ = store.remove_key(row.id).await?;
-            }
-        }
-        let mut old = ring.outlived(now - span / 2);
-        if let Some(own) = old.find(|row| Some(row.id) == self.configured) {
-            let renewed = StoredKey {
-                signs_from: now,
-                ..own.clone()
-            };
-            let _ = store.update_keys(vec![renewed]).await?;
+        for row in self.unneeded(&ring) {
+            let _ = store.remove_key(row.id).await?;
         }
         Ok(())
+    }
+
+    fn unneeded<'a>(&self, ring: &'a Ring) -> Vec<&'a StoredKey> {
+        let now = self.env.now();
+        let long_ago = now - self.policy.session_ttl - self.policy.revocation_span();
+        let lapsed = ring.lapsed(now);
+        let too_many = lapsed.len().saturating_sub(LAPSED_KEPT);
+        let access = lapsed.into_iter().enumerate();
+        let access =
+            access.filter(|(place, row)| *place < too_many || row.verifies_until < long_ago);
+        let access = access.map(|(_, row)| row);
+        access.chain(ring.outlived(long_ago)).collect()
     }
 
     fn new_key(
@@ -595,6 +757,11 @@ impl KeyRing {
             secret: AccessKey::generate(algorithm, &*self.env)?,
             created_at: self.env.now(),
             signs_from,
+            verifies_until: match purpose {
+                Purpose::Access => signs_from + self.promise() + LEASE,
+                Purpose::Refresh => EVER,
+            },
+            scopes: "".into(),
             retired: false,
         })
     }
@@ -605,122 +772,13 @@ impl KeyRing {
         self.ring.load().rows.clone()
     }
 
-    /// The public keys (RFC 7517); none for HS256.
+    /// The public keys that verify (RFC 7517); none for HS256.
     #[must_use]
     pub fn jwks(&self) -> serde_json::Value {
         let ring = self.ring.load();
-        let keys: Vec<_> = ring.access.iter().filter_map(|key| key.jwk()).collect();
+        let keys = ring.verifying().iter().filter_map(|key| key.key.jwk());
+        let keys: Vec<_> = keys.collect();
         serde_json::json!({ "keys": keys })
-    }
-}
-
-impl Ring {
-    fn of(rows: Vec<StoredKey>, seal: Option<&Seal>) -> Result<Ring, KeyError> {
-        let mut ring = Ring::default();
-        for purpose in [Purpose::Access, Purpose::Refresh] {
-            let live = rows.iter().filter(|row| row.purpose == purpose);
-            let live: Vec<_> = live.filter(|row| !row.retired).collect();
-            if seal.is_none() && live.iter().any(|row| is_sealed(row)) {
-                return Err(NO_SEAL_SECRET);
-            }
-            let secrets = live.iter().map(|row| (row, opened(seal, row)));
-            let opened: Vec<_> = secrets.filter_map(|(row, s)| Some((row, s?))).collect();
-            // A purpose whose keys were never sealed, beside another's that are, is one without keys: a
-            // process without the secret began on a new store at the same moment.
-            if opened.is_empty() && live.iter().any(|row| is_sealed(row)) {
-                return Err(NOT_AUTHENTIC);
-            }
-            for (row, secret) in opened {
-                ring.take(row, &secret);
-            }
-        }
-        let has_none = ring.access.is_empty() && ring.refresh.is_empty();
-        if seal.is_some() && has_none && rows.iter().any(|row| !row.retired) {
-            return Err(NOT_AUTHENTIC);
-        }
-        Ok(Ring { rows, ..ring })
-    }
-
-    fn take(&mut self, row: &StoredKey, secret: &[u8]) {
-        match row.purpose {
-            Purpose::Access => {
-                let key = AccessKey::of(row, secret).ok();
-                self.access.extend(key.map(Arc::new));
-            }
-            Purpose::Refresh if secret.len() >= 32 => {
-                self.refresh.push(Arc::new(RefreshKey::new(row.id, secret)));
-            }
-            Purpose::Refresh => {}
-        }
-    }
-
-    fn row(&self, id: KeyId) -> Option<&StoredKey> {
-        self.rows.iter().find(|row| row.id == id)
-    }
-
-    fn access_key(&self, id: KeyId) -> Option<Arc<AccessKey>> {
-        self.access.iter().find(|key| key.id() == id).cloned()
-    }
-
-    fn refresh_key(&self, id: KeyId) -> Option<Arc<RefreshKey>> {
-        self.refresh.iter().find(|key| key.id() == id).cloned()
-    }
-
-    /// The rows behind keys that verify.
-    fn live(&self, purpose: Purpose) -> impl Iterator<Item = &StoredKey> + Clone {
-        let usable = move |row: &&StoredKey| match purpose {
-            Purpose::Access => self.access.iter().any(|key| key.id() == row.id),
-            Purpose::Refresh => self.refresh.iter().any(|key| key.id() == row.id),
-        };
-        self.rows.iter().filter(usable)
-    }
-
-    fn has(&self, purpose: Purpose, algorithm: Algorithm) -> bool {
-        self.live(purpose)
-            .any(|row| *row.algorithm == *algorithm.name())
-    }
-
-    /// Whether a key is the only one of its algorithm, and none of another algorithm is newer.
-    fn is_last(&self, row: &StoredKey) -> bool {
-        let mut others = self.live(row.purpose).filter(|other| other.id != row.id);
-        !others.any(|other| other.algorithm == row.algorithm || other.signs_from > row.signs_from)
-    }
-
-    /// Whether a key that joined is too new to sign.
-    fn waits(&self, id: KeyId, now: Timestamp) -> Result<bool> {
-        let row = self.row(id).filter(|row| !row.retired);
-        let row = row.ok_or(Error::StoreUnavailable)?;
-        Ok(row.signs_from > now)
-    }
-
-    /// The newest key whose time to sign has come; one of `algorithm` if there is any. Before the
-    /// very first one's time, that one.
-    fn signing(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Option<KeyId> {
-        let order = |row: &&StoredKey| (row.signs_from, row.id);
-        let due = self.live(purpose).filter(|row| row.signs_from <= now);
-        let fitting = due
-            .clone()
-            .filter(|row| *row.algorithm == *algorithm.name());
-        let newest = fitting
-            .max_by_key(order)
-            .or_else(|| due.max_by_key(order))
-            .or_else(|| self.live(purpose).min_by_key(order));
-        newest.map(|row| row.id)
-    }
-
-    /// Keys that were superseded before `long_ago`.
-    fn outlived(&self, long_ago: Timestamp) -> impl Iterator<Item = &StoredKey> {
-        let superseded = move |old: &&StoredKey| {
-            self.live(old.purpose).any(|new| {
-                new.algorithm == old.algorithm
-                    && new.signs_from > old.signs_from
-                    && new.signs_from < long_ago
-            })
-        };
-        self.rows
-            .iter()
-            .filter(|row| !row.retired)
-            .filter(superseded)
     }
 }
 
@@ -729,23 +787,30 @@ fn own_key(algorithm: Algorithm, secret: &[u8], now: Timestamp) -> Result<Stored
     if algorithm == Algorithm::HS256 {
         check_secret(secret)?;
     }
+    let row = StoredKey {
+        id: id_of(secret),
+        purpose: Purpose::Access,
+        algorithm: algorithm.name().into(),
+        secret: secret.into(),
+        created_at: now,
+        signs_from: now,
+        verifies_until: now,
+        scopes: "".into(),
+        retired: false,
+    };
+    AccessKey::of(&row, secret)?;
+    Ok(row)
+}
+
+/// The id of an own key: whoever has the same secret has the same entry.
+fn id_of(secret: &[u8]) -> KeyId {
     let digest = Sha256::new()
         .chain_update(b"doorward key id")
         .chain_update(secret)
         .finalize();
     let mut id = [0; 8];
     id.copy_from_slice(&digest[..8]);
-    let row = StoredKey {
-        id: KeyId(u64::from_be_bytes(id)),
-        purpose: Purpose::Access,
-        algorithm: algorithm.name().into(),
-        secret: secret.into(),
-        created_at: now,
-        signs_from: now,
-        retired: false,
-    };
-    AccessKey::of(&row, secret)?;
-    Ok(row)
+    KeyId(u64::from_be_bytes(id))
 }
 
 /// The MAC key behind refresh tokens.
@@ -753,10 +818,11 @@ pub struct RefreshKey {
     id: KeyId,
     ids: Hmac<Sha256>,
     tokens: Hmac<Sha256>,
+    csrf: Hmac<Sha256>,
 }
 
 impl RefreshKey {
-    /// Derives the two labelled keys.
+    /// Derives the three labelled keys.
     #[must_use]
     pub fn new(id: KeyId, secret: &[u8]) -> Self {
         let derive = |label: &[u8]| {
@@ -768,6 +834,7 @@ impl RefreshKey {
             id,
             ids: derive(b"doorward refresh id"),
             tokens: derive(b"doorward refresh token"),
+            csrf: derive(b"doorward csrf"),
         }
     }
 
@@ -787,6 +854,18 @@ impl RefreshKey {
         let mut id = [0; 16];
         id.copy_from_slice(&mac.finalize().into_bytes()[..16]);
         TokenId(id)
+    }
+
+    /// What a session's requests repeat where the double submit is on.
+    #[must_use]
+    pub fn csrf(&self, session: SessionId, kind: CsrfKind) -> CsrfValue {
+        let mut mac = self.csrf.clone();
+        mac.update(match kind {
+            CsrfKind::Access => b"access",
+            CsrfKind::Refresh => b"refresh",
+        });
+        mac.update(&session.0);
+        CsrfValue::of(&mac.finalize().into_bytes()[..16])
     }
 
     /// The MAC over a refresh token's fixed-length fields.

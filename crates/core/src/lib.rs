@@ -5,6 +5,7 @@
 //! 1. [`session`]: the row, and its one decision, [`session::Session::refresh`].
 //! 2. [`refresh_token`] and [`access_token`]: what clients hold.
 //! 3. [`keys`]: the ring that signs and verifies them; `seal`: how a store may keep it.
+//!    [`csrf`]: what is sent along with them where cookies are not enough.
 //! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
@@ -15,6 +16,7 @@
 
 pub mod access_token;
 pub mod account;
+pub mod csrf;
 pub mod env;
 pub mod error;
 pub mod event;
@@ -34,6 +36,7 @@ pub mod testing;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
+pub use csrf::{CsrfKind, CsrfValue};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
 pub use event::Event;

@@ -47,6 +47,12 @@ impl Password {
         Ok(Password(Zeroizing::new(text.nfc().collect())))
     }
 
+    /// For a host that checks it itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Refuses what is guessed first.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::access_token::is_registered;
+
 /// Lifetimes and limits of sessions and tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -27,6 +29,15 @@ pub struct Policy {
     pub issuer: Option<String>,
     /// `aud` of access tokens; tokens with another are refused.
     pub audience: Option<String>,
+    /// How long after `exp` an access token is still accepted, at most 10 min. Also a lower bound
+    /// of [`Policy::leeway`].
+    pub exp_leeway: Duration,
+    /// Whether access tokens carry `nbf`. If not, tokens without one are accepted.
+    pub nbf: bool,
+    /// Whether access tokens carry `csrf`, for a double submit.
+    pub csrf: bool,
+    /// Another claim that repeats `sub`, for readers that look for the user there.
+    pub identity_claim: Option<String>,
 }
 
 impl Default for Policy {
@@ -41,6 +52,10 @@ impl Default for Policy {
             expiry_jitter_percent: 5,
             issuer: None,
             audience: None,
+            exp_leeway: Duration::ZERO,
+            nbf: true,
+            csrf: false,
+            identity_claim: None,
         }
     }
 }
@@ -51,6 +66,8 @@ impl Default for Policy {
 pub struct PolicyError(pub &'static str);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The most that [`Policy::exp_leeway`] may be.
+pub(crate) const MAX_EXP_LEEWAY: Duration = Duration::from_secs(10 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 impl Policy {
@@ -61,16 +78,17 @@ impl Policy {
             .unwrap_or_else(|| (self.access_ttl / 2).min(Duration::from_secs(30)))
     }
 
-    /// How far in the future `iat` and `nbf` may lie: `W/2`, at least 5 s.
+    /// How far in the future `iat` and `nbf` may lie: `W/2`, at least 5 s and `exp_leeway`.
     #[must_use]
     pub fn leeway(&self) -> Duration {
-        (self.window() / 2).max(Duration::from_secs(5))
+        let least = Duration::from_secs(5).max(self.exp_leeway);
+        (self.window() / 2).max(least)
     }
 
     /// How long the id of an ended session must be remembered by every verifier.
     #[must_use]
     pub fn revocation_span(&self) -> Duration {
-        self.access_ttl + self.leeway() + self.clock_skew
+        self.access_ttl + self.exp_leeway + self.leeway() + self.clock_skew
     }
 
     /// Checks that the values make sense together.
@@ -113,6 +131,16 @@ impl Policy {
         rule(
             self.expiry_jitter_percent <= 50,
             "expiry_jitter_percent must be at most 50",
+        )?;
+        rule(
+            self.exp_leeway <= MAX_EXP_LEEWAY,
+            "exp_leeway must be at most 10m",
+        )?;
+        rule(
+            self.identity_claim
+                .as_deref()
+                .is_none_or(|name| !name.is_empty() && !is_registered(name)),
+            "identity_claim must not be empty or the name of a claim that every token has",
         )
     }
 }

@@ -1,9 +1,11 @@
 //! Sealing: the secrets of the key ring, encrypted before a store gets them.
 //!
 //! AES-256-GCM under a key derived from `seal_secret` by HKDF-SHA-256 (RFC 5869). A sealed secret is
-//! bound to its key's id, purpose and algorithm, so that it cannot be moved to another row. Left
-//! out: which keys there are and when they sign is not hidden; whoever can write to the store can
-//! still remove keys; the seal secret itself cannot be changed yet.
+//! bound to its key's id, purpose and algorithm, so that it cannot be moved to another row; that of an
+//! own key also to whom it is for and when it runs out, so that an old one cannot be brought back.
+//! Left out: which keys there are and when they sign is not hidden; whoever can write to the store can
+//! still remove keys, and make one of the ring's own verify for longer; the seal secret itself cannot
+//! be changed yet.
 
 use std::fmt;
 
@@ -89,18 +91,20 @@ pub(crate) fn is_sealed(row: &StoredKey) -> bool {
     row.secret.starts_with(MARK)
 }
 
-/// What a sealed secret cannot be moved away from. The algorithm, of no fixed length, comes last.
+/// What a sealed secret cannot be moved away from. What is of no fixed length comes last; no
+/// algorithm's name and no scope has a zero byte.
 fn bound_to(row: &StoredKey) -> Vec<u8> {
     let purpose = match row.purpose {
-        Purpose::Access => 1,
+        Purpose::Access if row.scopes.is_empty() => 1,
         Purpose::Refresh => 2,
+        Purpose::Access => 3,
     };
-    [
-        &row.id.0.to_be_bytes()[..],
-        &[purpose],
-        row.algorithm.as_bytes(),
-    ]
-    .concat()
+    let (id, algorithm) = (row.id.0.to_be_bytes(), row.algorithm.as_bytes());
+    if purpose != 3 {
+        return [&id[..], &[purpose], algorithm].concat();
+    }
+    let (until, scopes) = (row.verifies_until.0.to_be_bytes(), row.scopes.as_bytes());
+    [&id[..], &[purpose], &until, algorithm, &[0], scopes].concat()
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use crate::access_token::{Claims, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
+use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{SessionId, TokenId, UserId};
-use crate::keys::{KeyId, KeyRing, RefreshKey};
-use crate::policy::Policy;
+use crate::keys::{KeyId, KeyRing, RefreshKey, RingError};
+use crate::policy::{MAX_EXP_LEEWAY, Policy};
 use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
 use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
@@ -66,8 +67,19 @@ pub struct Grant {
     pub access_expires_at: Timestamp,
     /// The refresh token to use next.
     pub refresh: RefreshText,
+    /// What requests with these tokens repeat, where [`Policy::csrf`] is on.
+    pub csrf: Option<Csrf>,
     /// The time by which all this was decided.
     pub now: Timestamp,
+}
+
+/// The values of a double submit.
+#[derive(Clone, Debug)]
+pub struct Csrf {
+    /// Beside the access token, which carries it too.
+    pub access: CsrfValue,
+    /// Beside the refresh token.
+    pub refresh: CsrfValue,
 }
 
 /// A refresh that was decided; [`Service::grant`] makes its tokens.
@@ -77,6 +89,13 @@ pub struct Refreshed {
     pub session: Session,
     /// The time of the decision: whatever is minted is dated by it.
     pub now: Timestamp,
+}
+
+/// Whether a decision moves the row on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Rotates,
+    Stays,
 }
 
 /// The text of an access token. It never appears in a `Debug`.
@@ -138,7 +157,9 @@ impl Service {
     }
 
     async fn open(&self, identity: Identity, terms: Terms) -> Result<Grant> {
-        identity.claims.as_deref().map_or(Ok(()), check_custom)?;
+        if let Some(claims) = identity.claims.as_deref() {
+            check_custom(claims, self.policy.identity_claim.as_deref())?;
+        }
         let seen = match identity.valid_from {
             Some(seen) => seen,
             None => {
@@ -193,9 +214,36 @@ impl Service {
     /// [`Error::StoreUnavailable`].
     pub async fn refresh(&self, text: &str, via: Delivery) -> Outcome<Refreshed> {
         match self.refresh_token(text).await {
-            Ok(token) => self.decide(&token, via).await,
+            Ok(token) => self.decide(&token, via, Turn::Rotates).await,
             Err(error) => (Err(error), None),
         }
+    }
+
+    /// Decides as [`Service::refresh`] does, but without rotating: whatever that would answer with
+    /// tokens passes, and nothing is written. What has ended is refused; reuse ends the session.
+    ///
+    /// # Errors
+    /// As [`Service::refresh`].
+    pub async fn check_refresh(&self, text: &str, via: Delivery) -> Outcome<Session> {
+        let decided = match self.refresh_token(text).await {
+            Ok(token) => self.decide(&token, via, Turn::Stays).await,
+            Err(error) => (Err(error), None),
+        };
+        match decided {
+            (Ok(passed), _) => (Ok(passed.session), None),
+            (Err(error), event) => (Err(error), event),
+        }
+    }
+
+    /// What a request with this refresh token, whose MAC was checked, must repeat where the double
+    /// submit is on.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`] if its key was retired meanwhile.
+    pub fn refresh_csrf(&self, token: &RefreshToken) -> Result<CsrfValue> {
+        let key = self.keys.refresh_key(token.key);
+        let key = key.ok_or(Error::TokenInvalid)?;
+        Ok(key.csrf(token.session, CsrfKind::Refresh))
     }
 
     /// The tokens of a refreshed session, with the claims that its row holds.
@@ -209,12 +257,17 @@ impl Service {
             .refresh_key(session.refresh_key)
             .ok_or(Error::TokenInvalid)?;
         let refresh = session.child(&key).sign(&key);
-        let (access, access_expires_at) = self.access_token(&session, now)?;
+        let csrf = self.policy.csrf.then(|| Csrf {
+            access: key.csrf(session.id, CsrfKind::Access),
+            refresh: key.csrf(session.id, CsrfKind::Refresh),
+        });
+        let (access, access_expires_at) = self.access_token(&session, csrf.as_ref(), now)?;
         Ok(Grant {
             session,
             access,
             access_expires_at,
             refresh,
+            csrf,
             now,
         })
     }
@@ -234,9 +287,9 @@ impl Service {
         self.keys.refresh_key(id).ok_or(Error::TokenInvalid)
     }
 
-    async fn decide(&self, token: &RefreshToken, via: Delivery) -> Outcome<Refreshed> {
+    async fn decide(&self, token: &RefreshToken, via: Delivery, turn: Turn) -> Outcome<Refreshed> {
         for _ in 0..=RETRIES {
-            match self.attempt(token, via).await {
+            match self.attempt(token, via, turn).await {
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => {}
                 Err(error) => return (Err(error), None),
@@ -251,6 +304,7 @@ impl Service {
         &self,
         token: &RefreshToken,
         via: Delivery,
+        turn: Turn,
     ) -> Result<Option<Outcome<Refreshed>>> {
         let now = self.env.now();
         let row = self.store.load(token.session).await?;
@@ -266,7 +320,7 @@ impl Service {
         let row_key = self.known_refresh_key(row.refresh_key).await?;
         let current = self.keys.current_refresh(now)?.id();
         let decision = row.refresh(token, now, &self.policy, &row_key, current);
-        let session = match decision.swap {
+        let session = match decision.swap.filter(|_| turn == Turn::Rotates) {
             None => row,
             Some(next) => match self.store.swap(next.clone()).await? {
                 Write::Done => next,
@@ -320,7 +374,12 @@ impl Service {
         self.env.now().since(loaded_from) > millis(limit)
     }
 
-    fn access_token(&self, session: &Session, now: Timestamp) -> Result<(AccessText, Timestamp)> {
+    fn access_token(
+        &self,
+        session: &Session,
+        csrf: Option<&Csrf>,
+        now: Timestamp,
+    ) -> Result<(AccessText, Timestamp)> {
         let expires_at = self.access_expiry(session, now);
         let claims = NewClaims {
             user: &session.user,
@@ -332,7 +391,9 @@ impl Service {
             auth_time: session.auth_time,
             issuer: self.policy.issuer.as_deref(),
             audience: self.policy.audience.as_deref(),
-            csrf: None,
+            csrf: csrf.map(|csrf| csrf.access.as_str()),
+            nbf: self.policy.nbf,
+            identity_claim: self.policy.identity_claim.as_deref(),
             custom: session.claims.as_deref(),
         };
         Ok((AccessText(self.keys.sign_access(&claims, now)?), expires_at))
@@ -594,14 +655,19 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes one small batch of expired rows, and keys that no session needs any more; `true`
-    /// when there may be more rows.
+    /// Renews the key that this process signs with, and removes one small batch of expired rows, and
+    /// keys that no session needs any more; `true` when there may be more rows. Doors call it every
+    /// second.
     pub async fn purge(&self, limit: u32) -> Result<bool> {
-        self.keys.prune(&*self.store, &self.policy).await?;
+        // A configured key that was retired is no reason to stop: `KeyRing::can_sign` tells.
+        if let Err(RingError::Store(error)) = self.keys.renew(&*self.store).await {
+            return Err(error.into());
+        }
+        self.keys.prune(&*self.store).await?;
         let now = self.env.now();
         // Others on the store may have longer lifetimes than this one: the longest there is counts.
         // Twice the skew: a node that starts and whose clock is behind still needs what is old here.
-        let longest = Duration::from_secs(MAX_LIFETIME) + self.policy.leeway();
+        let longest = Duration::from_secs(MAX_LIFETIME) + MAX_EXP_LEEWAY + self.policy.leeway();
         let log_before = now - longest - 2 * self.policy.clock_skew;
         Ok(self
             .store

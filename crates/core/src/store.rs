@@ -181,7 +181,7 @@ pub trait AccountStore: Send + Sync {
 /// The key ring's rows. See [`crate::keys`].
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// Every key.
+    /// Every key, in the order in which they were added.
     async fn keys(&self) -> StoreResult<Vec<StoredKey>>;
 
     /// Adds a key. Lost: the id exists, or `only_if_none` and there is a key of its purpose already.

@@ -35,7 +35,7 @@ impl World {
             algorithm: Algorithm::HS256,
             ..KeyConfig::default()
         };
-        let keys = KeyRing::open(&*store, config, Arc::clone(&env) as _);
+        let keys = KeyRing::open(&*store, config, &policy, Arc::clone(&env) as _);
         let keys = Arc::new(keys.block_on().unwrap());
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
         let service = Service::new(store, keys, revocations, policy, env);

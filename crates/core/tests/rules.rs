@@ -361,4 +361,30 @@ fn ends_are_remembered_for_an_access_lifetime_the_leeway_and_the_skew() {
     let policy = Policy::default();
     let seconds = 15 * 60 + 15 + 60;
     assert_eq!(policy.revocation_span(), Duration::from_secs(seconds));
+    let exp_leeway = Duration::from_secs(40);
+    let lenient = Policy {
+        exp_leeway,
+        ..policy
+    };
+    // Once for the end, and once for a beginning that may now lie as far ahead.
+    let seconds = 15 * 60 + 40 + 40 + 60;
+    assert_eq!(lenient.revocation_span(), Duration::from_secs(seconds));
+}
+
+#[test]
+fn a_policy_is_refused_that_lets_ended_tokens_live_or_renames_a_claim() {
+    let leeway = |exp_leeway| Policy {
+        exp_leeway,
+        ..Policy::default()
+    };
+    assert!(leeway(Duration::from_secs(600)).check().is_ok());
+    assert!(leeway(Duration::from_millis(600_001)).check().is_err());
+    let named = |name: &str| Policy {
+        identity_claim: Some(name.into()),
+        ..Policy::default()
+    };
+    assert!(named("identity").check().is_ok() && named("user_id").check().is_ok());
+    for name in ["", "sub", "sid", "exp", "csrf", "type"] {
+        assert!(named(name).check().is_err(), "{name:?}");
+    }
 }

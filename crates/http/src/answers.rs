@@ -11,6 +11,8 @@ pub(crate) struct Granted<'a> {
     pub(crate) access_expires_at: String,
     pub(crate) refresh_expires_at: String,
     pub(crate) server_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) csrf: Option<CsrfView<'a>>,
     #[serde(flatten)]
     pub(crate) tokens: Option<Tokens<'a>>,
 }
@@ -20,8 +22,16 @@ pub(crate) struct Tokens<'a> {
     pub(crate) access_token: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refresh_token: Option<&'a str>,
-    pub(crate) token_type: &'static str,
+    pub(crate) token_type: &'a str,
     pub(crate) expires_in: i64,
+}
+
+/// What requests with these cookies repeat, where no cookie tells.
+#[derive(Serialize)]
+pub(crate) struct CsrfView<'a> {
+    pub(crate) access: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refresh: Option<&'a str>,
 }
 
 #[derive(Serialize)]

@@ -1,11 +1,14 @@
 //! JSON in: strict, small, and of one reading only.
 
+use std::fmt;
+
 use bytes::Bytes;
 use doorward_core::Delivery;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess};
+use serde_json::{Map, Value};
 
 use crate::problem::Problem;
 
@@ -24,11 +27,10 @@ pub(crate) struct Login {
     pub(crate) delivery: Option<Delivery>,
 }
 
-#[derive(Default, Deserialize)]
+/// A body that holds tokens only.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Refresh {
-    pub(crate) refresh_token: Option<String>,
-}
+pub(crate) struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,25 +64,61 @@ fn delivery<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Deliver
 /// What is said of a body that is not as documented.
 pub(crate) const FORM: &str = "the body must be a JSON object with the documented fields only";
 
-/// The body as `T`.
-pub(crate) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
-    check(request)?;
-    // A derived `Deserialize` takes an array of the fields' values too.
-    if !request.body().trim_ascii_start().starts_with(b"{") {
-        return Err(Problem::BadRequest(FORM));
+/// The fields of a body that may hold a token, each of which stands once.
+#[derive(Default)]
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// An empty body has none.
+    pub(crate) fn of(request: &Request<Bytes>) -> Result<Self, Problem> {
+        check(request)?;
+        if request.body().is_empty() {
+            return Ok(Fields::default());
+        }
+        serde_json::from_slice(request.body()).map_err(|_| Problem::BadRequest(FORM))
     }
-    serde_json::from_slice(request.body()).map_err(|_| Problem::BadRequest(FORM))
+
+    /// Takes a token out of a field; `null` is none.
+    pub(crate) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(token)) => Ok(Some(token)),
+            Some(_) => Err(Problem::BadRequest(FORM)),
+        }
+    }
+
+    /// What is left as `T`.
+    pub(crate) fn rest<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        serde_json::from_value(self.0.into()).map_err(|_| Problem::BadRequest(FORM))
+    }
 }
 
-/// As [`json`]; an empty body is an empty object.
-pub(crate) fn json_or_empty<T: DeserializeOwned + Default>(
-    request: &Request<Bytes>,
-) -> Result<T, Problem> {
-    if request.body().is_empty() {
-        Ok(T::default())
-    } else {
-        json(request)
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom("a field stands twice"));
+                    }
+                }
+                Ok(Fields(fields))
+            }
+        }
+        input.deserialize_map(Visitor)
     }
+}
+
+/// The body as `T`.
+pub(crate) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Problem> {
+    Fields::of(request)?.rest()
 }
 
 fn check(request: &Request<Bytes>) -> Result<(), Problem> {
@@ -122,8 +160,11 @@ mod tests {
     fn only_an_object_is_an_object() {
         assert!(takes::<Login>(r#" {"username": "ada", "password": "pw"}"#));
         assert!(!takes::<Login>(r#"["ada", "pw", false, null, null]"#));
-        assert!(takes::<Refresh>("\r\n\t{}") && !takes::<Refresh>(r#"["dwr_x"]"#));
-        assert!(!takes::<Refresh>("[null]") && !takes::<Refresh>("null"));
+        assert!(takes::<Nothing>("\r\n\t{}") && !takes::<Nothing>(r#"["dwr_x"]"#));
+        assert!(!takes::<Nothing>("[null]") && !takes::<Nothing>("null"));
+        assert!(!takes::<Nothing>(r#"{"x": 1}"#) && !takes::<Nothing>("{}{}"));
+        let twice = r#"{"username": "ada", "username": "bob", "password": "pw"}"#;
+        assert!(!takes::<Login>(twice));
         assert!(!takes::<Register>(r#"["ada", "pw"]"#));
         assert!(!takes::<ChangePassword>(r#"["old", "new"]"#));
         assert!(!takes::<Reauthenticate>(r#"["pw"]"#));

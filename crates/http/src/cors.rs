@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use crate::settings::Settings;
 
 /// The request's origin, if it is an allowed one.
-pub(crate) fn allowed(headers: &HeaderMap, settings: &Settings) -> Option<HeaderValue> {
-    let origin = headers.get(ORIGIN)?;
+pub(crate) fn allowed(origin: Option<&HeaderValue>, settings: &Settings) -> Option<HeaderValue> {
+    let origin = origin?;
     settings
         .allowed_origins
         .iter()
@@ -40,15 +40,31 @@ pub(crate) fn apply(headers: &mut HeaderMap, origin: Option<&HeaderValue>, setti
 pub(crate) fn preflight(headers: &HeaderMap, settings: &Settings) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let origin = allowed(headers, settings);
+    let origin = allowed(headers.get(ORIGIN), settings);
     let answer = response.headers_mut();
     if origin.is_some() {
         let methods = HeaderValue::from_static("GET, POST, DELETE");
         answer.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-        let allowed = HeaderValue::from_static("authorization, content-type");
-        answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        if let Ok(allowed) = HeaderValue::try_from(allowed_headers(settings)) {
+            answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
         answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
     apply(answer, origin.as_ref(), settings);
     response
+}
+
+fn allowed_headers(settings: &Settings) -> String {
+    let mut names = vec![
+        settings.header_name.to_ascii_lowercase(),
+        "content-type".into(),
+    ];
+    let csrf = settings.double_submit.iter();
+    for own in csrf.flat_map(|csrf| [&csrf.access, &csrf.refresh]) {
+        let name = own.header_name.to_ascii_lowercase();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }

@@ -1,66 +1,54 @@
 //! Whether another site may have caused a request that carries cookies.
 
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Method, Uri};
+use doorward_core::{CsrfKind, CsrfValue};
 
+use crate::asked::Asked;
 use crate::problem::Problem;
-use crate::settings::Settings;
+use crate::settings::{DoubleSubmit, Settings};
 
 /// Passes safe methods, and unsafe ones that this site or an allowed origin sent.
-pub(crate) fn check(
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    settings: &Settings,
-) -> Result<(), Problem> {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        return Ok(());
-    }
-    if is_ours(uri, headers, settings) {
+pub(crate) fn check(asked: &Asked<'_>, settings: &Settings) -> Result<(), Problem> {
+    if is_safe(asked.method) || is_ours(asked, settings) {
         Ok(())
     } else {
         Err(Problem::CsrfFailed)
     }
 }
 
-fn is_ours(uri: &Uri, headers: &HeaderMap, settings: &Settings) -> bool {
-    let Ok(site) = only(headers, "sec-fetch-site") else {
+pub(crate) fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+fn is_ours(asked: &Asked<'_>, settings: &Settings) -> bool {
+    let Ok(site) = asked.headers.only("sec-fetch-site") else {
         return false;
     };
     match site {
-        Some("same-origin" | "none") => return true,
-        Some("same-site") if settings.allow_same_site => return true,
+        Some(b"same-origin" | b"none") => return true,
+        Some(b"same-site") if settings.allow_same_site => return true,
         _ => {}
     }
-    match only(headers, ORIGIN.as_str()) {
+    match asked.headers.only("origin") {
         Ok(Some(origin)) => {
-            settings
-                .allowed_origins
-                .iter()
-                .any(|allowed| allowed == origin)
-                || is_this_site(origin, uri, headers, settings)
+            std::str::from_utf8(origin).is_ok_and(|origin| is_allowed(origin, asked, settings))
         }
         Ok(None) => site.is_none() && !settings.csrf_strict,
-        Err(()) => false,
+        Err(_) => false,
     }
 }
 
-/// The one value of a header; two are an attempt to be read in two ways.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ()> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
-        (Some(_), Some(_)) => Err(()),
-    }
+fn is_allowed(origin: &str, asked: &Asked<'_>, settings: &Settings) -> bool {
+    let mut allowed = settings.allowed_origins.iter();
+    allowed.any(|allowed| allowed == origin) || is_this_site(origin, asked, settings)
 }
 
 /// Behind a proxy the scheme is not known here: where cookies are `Secure`, only https will do, and
 /// http on the machine itself.
-fn is_this_site(origin: &str, uri: &Uri, headers: &HeaderMap, settings: &Settings) -> bool {
-    let host = only(headers, HOST.as_str()).ok().flatten();
-    let host = host.or_else(|| uri.authority().map(http::uri::Authority::as_str));
-    let (Some((scheme, site)), Some(host)) = (origin.split_once("://"), host) else {
+fn is_this_site(origin: &str, asked: &Asked<'_>, settings: &Settings) -> bool {
+    let host = asked.headers.only("host").ok().flatten();
+    let host = host.and_then(|host| std::str::from_utf8(host).ok());
+    let (Some((scheme, site)), Some(host)) = (origin.split_once("://"), host.or(asked.authority))
+    else {
         return false;
     };
     let same = site.eq_ignore_ascii_case(host)
@@ -68,6 +56,39 @@ fn is_this_site(origin: &str, uri: &Uri, headers: &HeaderMap, settings: &Setting
     let encrypted =
         scheme == "https" || scheme == "http" && (!settings.cookie_secure || is_local(host));
     same && encrypted
+}
+
+/// Passes what repeats `value`, that of the token which came by cookie, and methods that need not.
+/// It is compared with the token, not with the cookie beside it: another site of the same domain
+/// can plant cookies, but makes no token.
+pub(crate) fn check_submitted(
+    asked: &Asked<'_>,
+    kind: CsrfKind,
+    value: Option<&CsrfValue>,
+    settings: &Settings,
+) -> Result<(), Problem> {
+    let asks = settings.double_submit.as_ref();
+    let Some(double_submit) = asks.filter(|own| own.applies(asked.method)) else {
+        return Ok(());
+    };
+    let sent = submitted(asked, kind, double_submit);
+    match (value, sent) {
+        (Some(value), Some(sent)) if value.is(sent) => Ok(()),
+        _ => Err(Problem::CsrfFailed),
+    }
+}
+
+fn submitted<'a>(
+    asked: &Asked<'a>,
+    kind: CsrfKind,
+    double_submit: &DoubleSubmit,
+) -> Option<&'a [u8]> {
+    let name = double_submit.names(kind).header_name.to_ascii_lowercase();
+    let in_header = asked.headers.only(&name).ok()?;
+    let in_form = asked.body.csrf.filter(|_| double_submit.check_form);
+    in_header
+        .filter(|value| !value.is_empty())
+        .or(in_form.map(str::as_bytes))
 }
 
 fn without_default_port<'a>(scheme: &str, host: &'a str) -> &'a str {
@@ -87,13 +108,21 @@ fn is_local(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asked::{Headers, InBody};
 
-    fn passes(headers: &[(&'static str, &str)], settings: &Settings) -> bool {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(*name, value.parse().unwrap());
+    fn asked<'a>(pairs: &'a [(&'a str, &'a [u8])]) -> Asked<'a> {
+        Asked {
+            method: "POST",
+            query: None,
+            authority: None,
+            headers: Headers::Pairs(pairs),
+            body: InBody::default(),
         }
-        check(&Method::POST, &Uri::from_static("/x"), &map, settings).is_ok()
+    }
+
+    fn passes(headers: &[(&str, &str)], settings: &Settings) -> bool {
+        let pairs: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_bytes())).collect();
+        check(&asked(&pairs), settings).is_ok()
     }
 
     #[test]

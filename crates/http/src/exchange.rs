@@ -7,12 +7,12 @@ use doorward_core::account::PasswordChange;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::answers::{Granted, SessionView, Tokens, UserView, rfc3339};
+use crate::answers::{CsrfView, Granted, SessionView, Tokens, UserView, rfc3339};
 use crate::cors;
 use crate::problem::Problem;
 use crate::reply::{Answer, Reply};
@@ -191,11 +191,21 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
-        let origin = cors::allowed(request.headers(), api.settings());
+        let origin = cors::allowed(request.headers().get(ORIGIN), api.settings());
         Exchange {
             api: api.clone(),
             origin,
             varies: !endpoint.is_public(),
+            events: Vec::new(),
+        }
+    }
+
+    /// For an answer that a host's own view gives.
+    pub(crate) fn of_host(api: &Api) -> Self {
+        Exchange {
+            api: api.clone(),
+            origin: None,
+            varies: true,
             events: Vec::new(),
         }
     }
@@ -218,7 +228,8 @@ impl Exchange {
     }
 
     pub(crate) fn refuse(self, problem: &Problem) -> Reply {
-        self.done(problem.response())
+        let response = problem.response(self.api.settings());
+        self.done(response)
     }
 
     /// Within a session a wrong password is no lack of one.
@@ -271,10 +282,11 @@ impl Exchange {
             access_expires_at: rfc3339(grant.access_expires_at),
             refresh_expires_at: rfc3339(session.expires_at(api.service().policy())),
             server_time: rfc3339(grant.now),
+            csrf: csrf_told(&api, grant, handed),
             tokens: in_body.then(|| Tokens {
                 access_token: grant.access.as_str(),
                 refresh_token: (handed == Handed::Both).then(|| grant.refresh.as_str()),
-                token_type: "Bearer",
+                token_type: api.settings().scheme(),
                 expires_in: grant.access_expires_at.since(grant.now) / 1000,
             }),
         };
@@ -294,14 +306,26 @@ fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response
         .expires_at(api.service().policy())
         .since(grant.now)
         / 1000;
-    let max_age = grant.session.remember.then_some(remains);
-    let headers = response.headers_mut();
-    api.cookies()
-        .access
-        .set(headers, grant.access.as_str(), max_age);
+    let goes_with_the_browser = api.settings().session_cookie;
+    let goes_with_the_browser = goes_with_the_browser.unwrap_or(!grant.session.remember);
+    let max_age = (!goes_with_the_browser).then_some(remains);
+    let (headers, cookies, csrf) = (response.headers_mut(), api.cookies(), grant.csrf.as_ref());
+    cookies.set_access(headers, grant.access.as_str(), csrf, max_age);
     if handed == Handed::Both {
-        api.cookies()
-            .refresh
-            .set(headers, grant.refresh.as_str(), max_age);
+        cookies.set_refresh(headers, grant.refresh.as_str(), csrf, max_age);
     }
+}
+
+/// What cookies do not tell of the double submit of a session whose tokens are in cookies.
+fn csrf_told<'a>(api: &Api, grant: &'a Grant, handed: Handed) -> Option<CsrfView<'a>> {
+    let double_submit = api.settings().double_submit.as_ref()?;
+    let by_cookie = grant.session.delivery == Delivery::Cookie;
+    let csrf = grant
+        .csrf
+        .as_ref()
+        .filter(|_| by_cookie && !double_submit.in_cookies)?;
+    Some(CsrfView {
+        access: csrf.access.as_str(),
+        refresh: (handed == Handed::Both).then(|| csrf.refresh.as_str()),
+    })
 }

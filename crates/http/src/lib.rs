@@ -7,7 +7,7 @@
 //! 2. [`routes`]: the table, then one function an endpoint.
 //! 3. [`reply`]: answers and questions, and how the built-in accounts settle them.
 //! 4. [`exchange`]: how a request goes on after its question; `answers`: the JSON it ends with.
-//! 5. [`guard`]: how a host protects its own routes.
+//! 5. [`guard`]: how a host protects its own routes; [`asked`]: what it hands over for that.
 //! 6. `credentials`, `cookies`, `csrf`, `cors`: where tokens are found, set, and when they count.
 //! 7. [`problem`]: every error on the wire.
 //! 8. [`openapi`]: the description, and the page that shows it.
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+pub mod asked;
 mod body;
 mod client;
 mod cookies;
@@ -31,9 +32,10 @@ pub mod routes;
 pub mod settings;
 pub mod testing;
 
+pub use asked::{Asked, Headers, InBody};
 pub use client::{Client, client_address};
-pub use guard::Need;
+pub use guard::{Need, Verified};
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};
-pub use routes::{Api, Endpoint, ROUTES, Route};
-pub use settings::{Settings, SettingsError};
+pub use routes::{Api, Endpoint, ROUTES, Route, device, unavailable};
+pub use settings::{CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError};

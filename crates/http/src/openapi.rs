@@ -1,6 +1,8 @@
 //! The description of the API (OpenAPI 3.1), made from [`ROUTES`]: each operation lists exactly its
 //! own codes, worded by [`Problem`] itself. A test holds it against the recorded exchanges.
 
+mod credentials;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +13,9 @@ use serde_json::{Map, Value, json};
 use crate::body;
 use crate::problem::Problem;
 use crate::routes::{Endpoint, QUERY, ROUTES, Route};
-use crate::settings::Settings;
+use crate::settings::{Location, Settings};
+
+use self::credentials::{asks, security, security_schemes, submitted};
 
 /// The description of the API as `settings` mount it.
 #[must_use]
@@ -36,7 +40,7 @@ pub fn describe(settings: &Settings) -> Value {
         },
         "servers": [{ "url": settings.url_prefix }],
         "paths": paths,
-        "components": { "schemas": schemas(), "securitySchemes": security_schemes(settings) }
+        "components": { "schemas": schemas(settings), "securitySchemes": security_schemes(settings) }
     })
 }
 
@@ -49,6 +53,11 @@ fn operation(route: &Route, settings: &Settings) -> Value {
         "security": security(route.endpoint, settings),
     });
     if let Some((schema, required, examples)) = told.body {
+        let takes_both = settings.locations().contains(&Location::Json);
+        let schema = match route.endpoint {
+            Endpoint::Logout if takes_both => "Logout",
+            _ => schema,
+        };
         let media = json!({
             "schema": { "$ref": format!("#/components/schemas/{schema}") },
             "examples": named(examples(settings)),
@@ -56,8 +65,10 @@ fn operation(route: &Route, settings: &Settings) -> Value {
         operation["requestBody"] =
             json!({ "required": required, "content": { "application/json": media } });
     }
-    if let Some(parameters) = parameters(route.endpoint) {
-        operation["parameters"] = parameters;
+    let mut parameters = parameters(route.endpoint);
+    parameters.extend(submitted(route, settings));
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
     }
     operation
 }
@@ -186,7 +197,8 @@ fn refreshes(settings: &Settings) -> Examples {
         examples.push(("cookie", json!({})));
     }
     if settings.allows(Delivery::Body) {
-        examples.push(("body", json!({ "refresh_token": "the last refresh token" })));
+        let body = json!({ &settings.refresh_json_key: "the last refresh token" });
+        examples.push(("body", body));
     }
     examples
 }
@@ -205,27 +217,24 @@ fn registrations(_: &Settings) -> Examples {
     vec![("account", account)]
 }
 
-fn parameters(endpoint: Endpoint) -> Option<Value> {
+fn parameters(endpoint: Endpoint) -> Vec<Value> {
     match endpoint {
-        Endpoint::EndSession => Some(json!([{
+        Endpoint::EndSession => vec![json!({
             "name": "id", "in": "path", "required": true, "schema": { "type": "string" }, "example": ID
-        }])),
-        Endpoint::EndSessions => Some(json!([{
+        })],
+        Endpoint::EndSessions => vec![json!({
             "name": "except", "in": "query", "required": false,
             "schema": { "type": "string", "enum": ["current"] },
             "description": "current: this session goes on"
-        }])),
+        })],
         Endpoint::Verify => {
             let method = |name| {
                 json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" },
                     "example": "GET" })
             };
-            Some(json!([
-                method("X-Original-Method"),
-                method("X-Forwarded-Method")
-            ]))
+            vec![method("X-Original-Method"), method("X-Forwarded-Method")]
         }
-        _ => None,
+        _ => Vec::new(),
     }
 }
 
@@ -238,11 +247,11 @@ fn responses(route: &Route, told: &Told, settings: &Settings) -> Value {
         success(route.endpoint, told, settings),
     );
     let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
-    for problem in problems(route) {
+    for problem in problems(route, settings) {
         by_status.entry(problem.status()).or_default().push(problem);
     }
     for (status, problems) in by_status {
-        responses.insert(status.to_string(), refusal(status, &problems));
+        responses.insert(status.to_string(), refusal(status, &problems, settings));
     }
     responses.into()
 }
@@ -292,7 +301,7 @@ fn success_headers(endpoint: Endpoint, settings: &Settings) -> Option<Value> {
 
 /// Every way in which an operation is refused, as the API itself words it.
 #[must_use]
-pub fn problems(route: &Route) -> Vec<Problem> {
+pub fn problems(route: &Route, settings: &Settings) -> Vec<Problem> {
     let endpoint = route.endpoint;
     let retry_after = Duration::from_secs(1);
     let mut problems: Vec<Problem> = Vec::new();
@@ -305,7 +314,9 @@ pub fn problems(route: &Route) -> Vec<Problem> {
         let ended = Error::SessionEnded(EndReason::Logout);
         problems.extend([Error::TokenExpired, ended].map(Problem::from));
     }
-    if route.method != Method::GET || endpoint == Endpoint::Verify {
+    let submits = settings.double_submit.as_ref();
+    let submits = submits.is_some_and(|own| asks(own, route));
+    if route.method != Method::GET || endpoint == Endpoint::Verify || submits {
         problems.push(Problem::CsrfFailed);
     }
     problems.extend(own_problems(endpoint));
@@ -358,10 +369,10 @@ fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
 }
 
 /// One response: its codes, each with the document that carries it.
-fn refusal(status: u16, problems: &[Problem]) -> Value {
+fn refusal(status: u16, problems: &[Problem], settings: &Settings) -> Value {
     let codes: Vec<_> = problems.iter().map(Problem::code).collect();
     let examples = problems.iter().map(|problem| {
-        let document = serde_json::to_value(problem.document());
+        let document = serde_json::to_value(problem.document(&settings.message_key));
         (problem.code(), document.unwrap_or_default())
     });
     let schema = json!({ "allOf": [
@@ -370,17 +381,17 @@ fn refusal(status: u16, problems: &[Problem]) -> Value {
     ] });
     json!({
         "description": codes.join(", "),
-        "headers": headers(status),
+        "headers": headers(status, settings.scheme()),
         "content": { "application/problem+json": {
             "schema": schema, "examples": named(examples.collect())
         } }
     })
 }
 
-fn headers(status: u16) -> Value {
+fn headers(status: u16, scheme: &str) -> Value {
     match status {
         401 => json!({ "WWW-Authenticate": { "schema": { "type": "string" }, "required": true,
-            "example": "Bearer" } }),
+            "example": scheme } }),
         429 | 503 => json!({ "Retry-After": { "schema": { "type": "integer", "minimum": 1 },
             "required": true, "description": "seconds" } }),
         _ => json!({}),
@@ -442,7 +453,7 @@ fn granted(endpoint: Endpoint, settings: &Settings) -> Examples {
     if endpoint != Endpoint::Reauthenticate {
         body["refresh_token"] = "the next refresh token".into();
     }
-    body["token_type"] = "Bearer".into();
+    body["token_type"] = settings.scheme().into();
     body["expires_in"] = 900.into();
     let both = [
         ("cookie", Delivery::Cookie, cookie),
@@ -454,90 +465,101 @@ fn granted(endpoint: Endpoint, settings: &Settings) -> Examples {
     allowed.map(|(name, _, value)| (name, value)).collect()
 }
 
-// ---- credentials ----
-
-/// Any one of them; an empty one where the body may hold the credential instead.
-fn security(endpoint: Endpoint, settings: &Settings) -> Value {
-    let access = ["bearer", "access_cookie"].as_slice();
-    let schemes: &[&str] = match endpoint {
-        Endpoint::Refresh => &["refresh_cookie", ""],
-        Endpoint::Logout => &["refresh_cookie", "access_cookie", "bearer", ""],
-        _ if is_protected(endpoint) => access,
-        _ => &[],
-    };
-    let allowed = |scheme: &&&str| match **scheme {
-        "" => true,
-        "bearer" => settings.allows(Delivery::Body),
-        _ => settings.allows(Delivery::Cookie),
-    };
-    let requirement = |scheme: &&str| match *scheme {
-        "" => json!({}),
-        scheme => json!({ scheme: [] }),
-    };
-    schemes.iter().filter(allowed).map(requirement).collect()
-}
-
-fn security_schemes(settings: &Settings) -> Value {
-    let mut schemes = Map::new();
-    if settings.allows(Delivery::Body) {
-        let bearer = json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" });
-        schemes.insert("bearer".into(), bearer);
-    }
-    if settings.allows(Delivery::Cookie) {
-        let prefix = if settings.cookie_secure {
-            "__Secure-"
-        } else {
-            ""
-        };
-        for kind in ["access", "refresh"] {
-            let name = format!("{prefix}{kind}_token_cookie");
-            let cookie = json!({ "type": "apiKey", "in": "cookie", "name": name });
-            schemes.insert(format!("{kind}_cookie"), cookie);
-        }
-    }
-    schemes.into()
-}
-
 // ---- schemas ----
 
 fn object(properties: &Value, required: &[&str]) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
-fn schemas() -> Value {
+/// The access token in a body, where one is looked for there.
+fn with_token(mut properties: Value, settings: &Settings) -> Value {
+    if settings.locations().contains(&Location::Json) {
+        properties[&settings.json_key] = json!({ "type": ["string", "null"] });
+    }
+    properties
+}
+
+fn granted_schema(settings: &Settings) -> Value {
+    let (text, time) = (json!({ "type": "string" }), time());
+    let mut properties = json!({
+        "user": { "$ref": "#/components/schemas/User" },
+        "session": { "$ref": "#/components/schemas/Session" },
+        "access_expires_at": time, "refresh_expires_at": time,
+        "server_time": time, "access_token": text, "refresh_token": text,
+        "token_type": { "const": settings.scheme() },
+        "expires_in": { "type": "integer", "description": "seconds" }
+    });
+    let double_submit = settings.double_submit.as_ref();
+    if double_submit.is_some_and(|own| !own.in_cookies) {
+        properties["csrf"] = object(&json!({ "access": text, "refresh": text }), &["access"]);
+    }
+    let required = [
+        "user",
+        "session",
+        "access_expires_at",
+        "refresh_expires_at",
+        "server_time",
+    ];
+    object(&properties, &required)
+}
+
+fn problem_schema(settings: &Settings) -> Value {
     let text = json!({ "type": "string" });
-    let time =
-        json!({ "type": "string", "format": "date-time", "examples": ["2026-01-01T12:00:00Z"] });
+    let reasons = EndReason::ALL.iter().map(|reason| reason.name());
+    let codes = Problem::CODES.iter().map(|(code, _)| *code);
+    let message = settings.message_key.as_str();
+    let properties = json!({
+        "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
+        "code": { "type": "string", "enum": codes.collect::<Vec<_>>() }, message: text,
+        "reason": { "type": "string", "enum": reasons.collect::<Vec<_>>() }
+    });
+    let required = ["type", "title", "status", "detail", "code", message];
+    object(&properties, &required)
+}
+
+fn time() -> Value {
+    json!({ "type": "string", "format": "date-time", "examples": ["2026-01-01T12:00:00Z"] })
+}
+
+fn schemas(settings: &Settings) -> Value {
+    let mut schemas = fixed_schemas(settings);
+    if settings.locations().contains(&Location::Json) {
+        let tokens = with_token(refresh_token(settings), settings);
+        schemas["Logout"] = object(&tokens, &[]);
+    }
+    schemas
+}
+
+fn refresh_token(settings: &Settings) -> Value {
+    json!({ &settings.refresh_json_key: { "type": ["string", "null"] } })
+}
+
+fn fixed_schemas(settings: &Settings) -> Value {
+    let text = json!({ "type": "string" });
+    let time = time();
     let name = json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["ada"] });
     let password =
         json!({ "type": "string", "format": "password", "minLength": 1, "maxLength": 1024 });
     let maybe = json!({ "type": ["string", "null"] });
     let session = json!({ "$ref": "#/components/schemas/Session" });
     let user = json!({ "$ref": "#/components/schemas/User" });
-    let reasons: Vec<_> = doorward_core::EndReason::ALL
-        .iter()
-        .map(|reason| reason.name())
-        .collect();
-    let codes: Vec<_> = Problem::CODES.iter().map(|(code, _)| *code).collect();
+    let again = json!({ "password": password });
+    let change = json!({ "current": password, "new": password });
     json!({
         "Login": object(&json!({
             "username": name, "password": password, "remember": { "type": "boolean" },
             "device": { "type": ["string", "null"], "minLength": 1, "maxLength": 100 },
             "delivery": { "type": ["string", "null"], "enum": ["cookie", "body", null] }
         }), &["username", "password"]),
-        "Refresh": object(&json!({ "refresh_token": maybe }), &[]),
-        "Reauthenticate": object(&json!({ "password": password }), &["password"]),
-        "ChangePassword": object(&json!({ "current": password, "new": password }), &["current", "new"]),
+        "Refresh": object(&refresh_token(settings), &[]),
+        "Reauthenticate": object(&with_token(again, settings), &["password"]),
+        "ChangePassword": object(&with_token(change, settings), &["current", "new"]),
         "Register": object(&json!({ "username": name, "password": password }), &["username", "password"]),
         "User": object(&json!({ "id": text, "username": text }), &["id"]),
         "Session": object(&json!({
             "id": text, "created_at": time, "expires_at": time, "fresh_until": time
         }), &["id", "created_at", "expires_at", "fresh_until"]),
-        "Granted": object(&json!({
-            "user": user, "session": session, "access_expires_at": time, "refresh_expires_at": time,
-            "server_time": time, "access_token": text, "refresh_token": text,
-            "token_type": { "const": "Bearer" }, "expires_in": { "type": "integer", "description": "seconds" }
-        }), &["user", "session", "access_expires_at", "refresh_expires_at", "server_time"]),
+        "Granted": granted_schema(settings),
         "Current": object(&json!({
             "user": user, "session": session, "access_expires_at": time, "server_time": time
         }), &["user", "session", "access_expires_at", "server_time"]),
@@ -549,10 +571,6 @@ fn schemas() -> Value {
         "Registered": object(&json!({ "user": user }), &["user"]),
         "Jwks": object(&json!({ "keys": { "type": "array", "items": { "type": "object" } } }), &["keys"]),
         "Description": { "type": "object" },
-        "Problem": object(&json!({
-            "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
-            "code": { "type": "string", "enum": codes }, "msg": text,
-            "reason": { "type": "string", "enum": reasons }
-        }), &["type", "title", "status", "detail", "code", "msg"])
+        "Problem": problem_schema(settings)
     })
 }

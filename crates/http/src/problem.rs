@@ -4,7 +4,10 @@ use bytes::Bytes;
 use doorward_core::Error;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::settings::Settings;
 
 /// Whatever a request can be refused for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,14 +82,20 @@ impl Problem {
         self.words().1
     }
 
+    /// What is wrong, in words for clients.
+    #[must_use]
+    pub fn detail(&self) -> &'static str {
+        self.words().2
+    }
+
     /// The status.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.words().0
     }
 
-    /// The document that tells of it.
-    pub(crate) fn document(&self) -> impl Serialize + use<> {
+    /// The document that tells of it, its `detail` once more as `message_key`.
+    pub(crate) fn document<'a>(&self, message_key: &'a str) -> impl Serialize + use<'a> {
         let (status, code, detail) = self.words();
         Document {
             r#type: format!("urn:doorward:problem:{code}"),
@@ -94,7 +103,7 @@ impl Problem {
             status,
             detail,
             code,
-            msg: detail,
+            message_key,
             reason: match self {
                 Problem::Engine(Error::SessionEnded(reason)) => Some(reason.name()),
                 _ => None,
@@ -104,10 +113,10 @@ impl Problem {
 
     /// The finished answer, without the headers that every answer has.
     #[must_use]
-    pub fn response(&self) -> Response<Bytes> {
+    pub fn response(&self, settings: &Settings) -> Response<Bytes> {
         let status = StatusCode::from_u16(self.status());
         let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        let body = serde_json::to_vec(&self.document()).unwrap_or_default();
+        let body = serde_json::to_vec(&self.document(&settings.message_key)).unwrap_or_default();
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -116,7 +125,10 @@ impl Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
+            let challenge = format!("{}{}", settings.scheme(), self.challenge());
+            if let Ok(challenge) = HeaderValue::try_from(challenge) {
+                headers.insert(WWW_AUTHENTICATE, challenge);
+            }
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -124,14 +136,14 @@ impl Problem {
         response
     }
 
-    /// RFC 6750, section 3; RFC 9470 for a login that is too long ago.
+    /// What follows the scheme. RFC 6750, section 3; RFC 9470 for a login that is too long ago.
     fn challenge(&self) -> &'static str {
         match self {
-            Problem::Engine(Error::TokenMissing | Error::InvalidCredentials) => "Bearer",
+            Problem::Engine(Error::TokenMissing | Error::InvalidCredentials) => "",
             Problem::Engine(Error::FreshLoginRequired) => {
-                "Bearer error=\"insufficient_user_authentication\""
+                " error=\"insufficient_user_authentication\""
             }
-            _ => "Bearer error=\"invalid_token\"",
+            _ => " error=\"invalid_token\"",
         }
     }
 
@@ -196,14 +208,31 @@ fn title(code: &str) -> String {
     title
 }
 
-#[derive(Serialize)]
-struct Document {
+/// The members of a document whose names are not configured.
+pub(crate) const MEMBERS: [&str; 6] = ["type", "title", "status", "detail", "code", "reason"];
+
+struct Document<'a> {
     r#type: String,
     title: String,
     status: u16,
     detail: &'static str,
     code: &'static str,
-    msg: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    message_key: &'a str,
     reason: Option<&'static str>,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut members = out.serialize_map(None)?;
+        members.serialize_entry("type", &self.r#type)?;
+        members.serialize_entry("title", &self.title)?;
+        members.serialize_entry("status", &self.status)?;
+        members.serialize_entry("detail", self.detail)?;
+        members.serialize_entry("code", self.code)?;
+        members.serialize_entry(self.message_key, self.detail)?;
+        if let Some(reason) = self.reason {
+            members.serialize_entry("reason", reason)?;
+        }
+        members.end()
+    }
 }

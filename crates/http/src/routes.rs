@@ -7,24 +7,26 @@ use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
-use doorward_core::service::Terms;
-use doorward_core::{Delivery, Device, EndReason, Error, Service, Session, SessionId};
+use doorward_core::service::{Grant, Terms};
+use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
-    CACHE_CONTROL, HeaderName, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
 
 use crate::answers::{SessionView, UserView, listed, rfc3339};
+use crate::asked::{Asked, InBody};
+use crate::body::Fields;
 use crate::client::Client;
 use crate::cookies::Cookies;
-use crate::credentials::{self, Found, newest_refresh};
+use crate::credentials::{self, Found, Places, newest_refresh};
 use crate::exchange::Handed;
 use crate::exchange::{Confirmed, Exchange, Identified, PasswordSet, Registered, Renewed, Step};
 use crate::guard::Need;
 use crate::problem::Problem;
 use crate::reply::{Ask, Reply};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Location, Settings, SettingsError};
 use crate::{body, cors, csrf, docs, openapi};
 
 /// Everything the API can be asked for.
@@ -55,7 +57,12 @@ impl Endpoint {
     /// Whether `settings` mount it. A question that the host cannot answer is not asked.
     #[must_use]
     pub fn is_mounted(self, settings: &Settings) -> bool {
+        !settings.unmounted.contains(&self) && self.is_answered(settings)
+    }
+
+    fn is_answered(self, settings: &Settings) -> bool {
         match self {
+            Endpoint::DocsAsset => Endpoint::Docs.is_mounted(settings),
             Endpoint::Register => settings.register,
             Endpoint::ChangePassword => settings.change_password,
             Endpoint::Verify => settings.verify,
@@ -119,6 +126,9 @@ struct Inner {
     service: Arc<Service>,
     settings: Settings,
     cookies: Cookies,
+    places: Places,
+    /// None where no header carries a token.
+    vary: Option<HeaderValue>,
 }
 
 impl fmt::Debug for Api {
@@ -129,8 +139,8 @@ impl fmt::Debug for Api {
     }
 }
 
-/// A session, and how the credential that names it travelled.
-type Named = (SessionId, Delivery);
+/// A session, and where the credential that names it was.
+type Named = (SessionId, Location);
 
 impl Api {
     /// The API over `service`.
@@ -139,11 +149,18 @@ impl Api {
     /// Settings that cannot be used, in words that say what to change.
     pub fn new(service: Arc<Service>, settings: Settings) -> Result<Self, SettingsError> {
         settings.check()?;
-        let cookies = Cookies::new(&settings);
+        if settings.double_submit.is_some() && !service.policy().csrf {
+            return Err(SettingsError(
+                "double_submit needs the policy's csrf, which puts the value into access tokens",
+            ));
+        }
+        let places = Places::new(&settings);
         Ok(Api(Arc::new(Inner {
+            cookies: Cookies::new(&settings),
+            vary: vary(&settings, &places),
+            places,
             service,
             settings,
-            cookies,
         })))
     }
 
@@ -212,11 +229,38 @@ impl Api {
     /// A finished refusal, for what the host finds wrong itself in a request with these headers.
     #[must_use]
     pub fn refusal(&self, headers: &HeaderMap, problem: &Problem) -> Response<Bytes> {
-        let mut response = problem.response();
+        self.refusal_to(headers.get(ORIGIN), problem)
+    }
+
+    pub(crate) fn refusal_to(
+        &self,
+        origin: Option<&HeaderValue>,
+        problem: &Problem,
+    ) -> Response<Bytes> {
+        let mut response = problem.response(self.settings());
         self.vary(&mut response);
-        let origin = cors::allowed(headers, self.settings());
+        let origin = cors::allowed(origin, self.settings());
         self.finish(&mut response, origin.as_ref());
         response
+    }
+
+    /// The answer to a login that a host's own view has made.
+    #[must_use]
+    pub fn granted(&self, grant: &Grant, username: Option<&str>) -> Response<Bytes> {
+        self.response(Exchange::of_host(self).granted(grant, username, Handed::Both))
+    }
+
+    /// The answer to a logout by a host's own view: it clears the cookies.
+    #[must_use]
+    pub fn logged_out(&self) -> Response<Bytes> {
+        self.response(Exchange::of_host(self).ended(true))
+    }
+
+    fn response(&self, reply: Reply) -> Response<Bytes> {
+        match reply {
+            Reply::Done(answer) => answer.response,
+            Reply::Ask(_) => unavailable(self.settings()),
+        }
     }
 
     /// The largest body that is read, in bytes.
@@ -224,6 +268,10 @@ impl Api {
 
     pub(crate) fn cookies(&self) -> &Cookies {
         &self.0.cookies
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     /// What every answer has.
@@ -235,35 +283,39 @@ impl Api {
 
     /// For answers that depend on a credential.
     pub(crate) fn vary(&self, response: &mut Response<Bytes>) {
-        let (cookie, bearer) = (
-            self.settings().allows(Delivery::Cookie),
-            self.settings().allows(Delivery::Body),
-        );
-        let vary = match (cookie, bearer) {
-            (true, true) => "Cookie, Authorization",
-            (true, false) => "Cookie",
-            _ => "Authorization",
-        };
-        let vary = HeaderValue::from_static(vary);
-        response.headers_mut().append(VARY, vary);
+        if let Some(vary) = &self.0.vary {
+            response.headers_mut().append(VARY, vary.clone());
+        }
     }
 
     fn csrf(&self, request: &Request<Bytes>) -> Result<(), Problem> {
-        csrf::check(
-            request.method(),
-            request.uri(),
-            request.headers(),
-            self.settings(),
-        )
+        csrf::check(&Asked::of_request(request), self.settings())
     }
 
-    fn session_of(&self, request: &Request<Bytes>) -> Result<(Claims, Delivery), Problem> {
-        self.verify(
-            request.method(),
-            request.uri(),
-            request.headers(),
-            Need::Session,
-        )
+    fn session_of(&self, request: &Request<Bytes>) -> Result<(Claims, Location), Problem> {
+        let token = self.token_in_body(request);
+        let asked = Asked::of_request(request).with(InBody {
+            token: token.as_deref(),
+            csrf: None,
+        });
+        let verified = self.verify(&asked, Need::Session)?;
+        Ok((verified.claims, verified.location))
+    }
+
+    /// Before anything else is asked of a body: one that is malformed has none.
+    fn token_in_body(&self, request: &Request<Bytes>) -> Option<String> {
+        let fields = self.places().include(Location::Json).then_some(request);
+        let mut fields = Fields::of(fields?).ok()?;
+        fields.take(&self.settings().json_key).ok().flatten()
+    }
+
+    /// The body's fields, less the access token that was looked at before.
+    fn fields(&self, request: &Request<Bytes>) -> Result<Fields, Problem> {
+        let mut fields = Fields::of(request)?;
+        if self.places().include(Location::Json) {
+            fields.take(&self.settings().json_key)?;
+        }
+        Ok(fields)
     }
 
     // ---- login ----
@@ -277,7 +329,7 @@ impl Api {
                 started_at: self.service().now(),
                 remember: asked.remember,
                 delivery,
-                device: device(asked.device, request, client)?,
+                device: device(asked.device, request.headers(), client)?,
             },
             replaces: self.replaced_by_login(request, delivery),
             exchange,
@@ -303,31 +355,26 @@ impl Api {
 
     /// The session whose access cookie a cookie login carries: the same browser's.
     fn replaced_by_login(&self, request: &Request<Bytes>, to: Delivery) -> Option<SessionId> {
-        let tokens = self.cookies().access.find(request.headers());
+        let headers = Asked::of_request(request).headers;
+        let tokens = self.cookies().access.find(headers);
         let verify = |token: &str| self.service().verify_for_logout(token);
-        let claims = credentials::newest(&tokens, verify).ok();
-        claims
+        let newest = credentials::newest(&tokens, verify).ok();
+        newest
             .filter(|_| to == Delivery::Cookie)
-            .map(|claims| claims.session())
+            .map(|(claims, _)| claims.session())
     }
 
     // ---- refresh ----
 
     async fn refresh(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
-        let asked: body::Refresh = body::json_or_empty(request)?;
-        let body_token = asked.refresh_token.as_deref();
-        let found = credentials::refresh(
-            request.headers(),
-            body_token,
-            self.cookies(),
-            self.settings(),
-        )?;
+        let mut fields = Fields::of(request)?;
+        let in_body = fields.take(&self.settings().refresh_json_key)?;
+        let body::Nothing {} = fields.rest()?;
+        let asked = Asked::of_request(request);
+        let found = self.refresh_found(&asked, in_body.as_deref())?;
         let found = found.ok_or(Error::TokenMissing)?;
-        if found.via == Delivery::Cookie {
-            self.csrf(request)?;
-        }
-        let token = newest_refresh(&found, self.service()).await?;
-        let refreshed = exchange.took(self.service().refresh(token, found.via).await);
+        let token = self.refresh_token(&asked, &found).await?;
+        let refreshed = exchange.took(self.service().refresh(token, found.via()).await);
         let refreshed = match refreshed {
             Ok(refreshed) => refreshed,
             Err(error) => return Ok(exchange.refuse(&error.into())),
@@ -349,20 +396,24 @@ impl Api {
     // ---- logout ----
 
     async fn logout(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
-        let asked: body::Refresh = body::json_or_empty(request)?;
-        let body_token = asked.refresh_token.as_deref();
-        let headers = request.headers();
-        let refresh = credentials::refresh(headers, body_token, self.cookies(), self.settings())?;
-        let access = credentials::access(headers, self.cookies(), self.settings());
-        let used = match self.named_by_refresh(refresh).await? {
+        let in_json = self.token_in_body(request);
+        let mut fields = self.fields(request)?;
+        let in_body = fields.take(&self.settings().refresh_json_key)?;
+        let body::Nothing {} = fields.rest()?;
+        let asked = Asked::of_request(request).with(InBody {
+            token: in_json.as_deref(),
+            csrf: None,
+        });
+        let refresh = self.refresh_found(&asked, in_body.as_deref())?;
+        let used = match self.named_by_refresh(&asked, refresh).await? {
             Some(used) => Some(used),
-            None => access.and_then(|found| self.named_by_access(&found)),
+            None => self.named_by_access(&asked)?,
         };
         // By what counts, not by what came along: a page that adds a worthless token to the
         // cookies of its visitor is still another site.
-        let clears = !used.is_some_and(|(_, via)| via == Delivery::Body)
-            && self.settings().allows(Delivery::Cookie);
-        if clears {
+        let by_cookie = used.map(|(_, at)| at == Location::Cookie);
+        let clears = by_cookie.unwrap_or(true) && self.settings().allows(Delivery::Cookie);
+        if clears || by_cookie == Some(true) {
             self.csrf(request)?;
         }
         if let Some((session, _)) = used {
@@ -371,22 +422,44 @@ impl Api {
         Ok(exchange.ended(clears))
     }
 
-    async fn named_by_refresh(&self, found: Option<Found<'_>>) -> Decided<Option<Named>> {
+    async fn named_by_refresh(
+        &self,
+        asked: &Asked<'_>,
+        found: Option<Found<'_>>,
+    ) -> Result<Option<Named>, Problem> {
         let Some(found) = found else { return Ok(None) };
-        match newest_refresh(&found, self.service()).await {
-            Ok(text) => {
-                let token = self.service().refresh_token(text).await?;
-                Ok(Some((token.session, found.via)))
-            }
-            Err(Error::StoreUnavailable) => Err(Error::StoreUnavailable),
-            Err(_) => Ok(None),
+        let token = match newest_refresh(&found, self.service()).await {
+            Ok((token, _)) => token,
+            Err(Error::StoreUnavailable) => return Err(Error::StoreUnavailable.into()),
+            Err(_) => return Ok(None),
+        };
+        if found.at == Location::Cookie {
+            self.check_submitted_for(asked, &token)?;
         }
+        Ok(Some((token.session, found.at)))
     }
 
-    fn named_by_access(&self, found: &Found<'_>) -> Option<Named> {
+    fn named_by_access(&self, asked: &Asked<'_>) -> Result<Option<Named>, Problem> {
+        let Some(found) = self.places().access(asked, self.cookies()) else {
+            return Ok(None);
+        };
         let verify = |token: &str| self.service().verify_for_logout(token);
-        let claims = credentials::newest(&found.tokens, verify).ok()?;
-        Some((claims.session(), found.via))
+        let Ok((claims, _)) = credentials::newest(&found.tokens, verify) else {
+            return Ok(None);
+        };
+        if found.at == Location::Cookie {
+            let (kind, value) = (CsrfKind::Access, claims.csrf());
+            csrf::check_submitted(asked, kind, value, self.settings())?;
+        }
+        Ok(Some((claims.session(), found.at)))
+    }
+
+    pub(crate) fn refresh_found<'a>(
+        &self,
+        asked: &Asked<'a>,
+        in_body: Option<&'a str>,
+    ) -> Result<Option<Found<'a>>, Problem> {
+        credentials::refresh(asked.headers, in_body, self.cookies(), self.settings())
     }
 
     // ---- sessions ----
@@ -422,25 +495,26 @@ impl Api {
     }
 
     async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
-        let (claims, via) = self.session_of(request)?;
+        let (claims, at) = self.session_of(request)?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
         exchange.took(self.service().end_own(claims.user(), id).await)?;
-        Ok(exchange.ended(via == Delivery::Cookie && id == claims.session()))
+        Ok(exchange.ended(at == Location::Cookie && id == claims.session()))
     }
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
-        let (claims, via) = self.session_of(request)?;
-        let except = match request.uri().query() {
-            None | Some("") => None,
-            Some("except=current") => Some(claims.session()),
-            Some(_) => return Err(Problem::BadRequest(QUERY)),
+        let (claims, at) = self.session_of(request)?;
+        let query = request.uri().query().unwrap_or_default();
+        let except = match self.places().rest_of(query).as_str() {
+            "" => None,
+            "except=current" => Some(claims.session()),
+            _ => return Err(Problem::BadRequest(QUERY)),
         };
         let ended = self
             .service()
             .end_user(claims.user(), EndReason::EndedByUser, except)
             .await;
         let ended = exchange.took(ended)?;
-        let clear = via == Delivery::Cookie && except.is_none();
+        let clear = at == Location::Cookie && except.is_none();
         Ok(
             exchange.json_and(200, &json!({ "ended": ended }), |api, response| {
                 if clear {
@@ -454,7 +528,7 @@ impl Api {
 
     async fn reauthenticate(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
         let (claims, _) = self.session_of(request)?;
-        let asked: body::Reauthenticate = body::json(request)?;
+        let asked: body::Reauthenticate = self.fields(request)?.rest()?;
         let (user, password) = (claims.user().clone(), Password::new(&asked.password)?);
         let row = self.row_to_answer(claims.session(), request).await?;
         Ok(Reply::Ask(Ask::Confirm {
@@ -488,7 +562,7 @@ impl Api {
         exchange: Exchange,
     ) -> Step {
         let (claims, _) = self.session_of(request)?;
-        let asked: body::ChangePassword = body::json(request)?;
+        let asked: body::ChangePassword = self.fields(request)?.rest()?;
         let (current, new) = (Password::new(&asked.current)?, Password::new(&asked.new)?);
         let row = self.row_to_answer(claims.session(), request).await?;
         let terms = Terms {
@@ -497,7 +571,7 @@ impl Api {
             delivery: row.delivery,
             device: Device {
                 name: row.device.name,
-                ..device(None, request, client)?
+                ..device(None, request.headers(), client)?
             },
         };
         Ok(Reply::Ask(Ask::SetPassword {
@@ -527,15 +601,16 @@ impl Api {
     /// The methods that a proxy reports decide about CSRF; without one the request counts as
     /// unsafe.
     fn verify_for_proxy(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let asked = Asked::of_request(request);
         let told = ["x-original-method", "x-forwarded-method"];
-        let mut methods = told
-            .iter()
-            .flat_map(|name| request.headers().get_all(*name))
-            .peekable();
-        let safe = methods.peek().is_some()
-            && methods.all(|m| matches!(m.as_bytes(), b"GET" | b"HEAD" | b"OPTIONS"));
-        let method = if safe { Method::GET } else { Method::POST };
-        let (claims, _) = self.verify(&method, request.uri(), request.headers(), Need::Session)?;
+        let told = told.iter().flat_map(|name| asked.headers.all(name));
+        let told: Vec<_> = told
+            .map(|method| std::str::from_utf8(method).unwrap_or("POST"))
+            .collect();
+        let unsafe_one = told.iter().find(|method| !csrf::is_safe(method));
+        let method = unsafe_one.or(told.first()).copied().unwrap_or("POST");
+        let asked = Asked { method, ..asked };
+        let claims = self.verify(&asked, Need::Session)?.claims;
         let mut response = Response::new(Bytes::new());
         let session = claims.session().to_string();
         for (name, value) in [
@@ -552,12 +627,33 @@ impl Api {
     }
 }
 
+fn vary(settings: &Settings, places: &Places) -> Option<HeaderValue> {
+    let cookie = settings.allows(Delivery::Cookie) || places.include(Location::Cookie);
+    let header = places.include(Location::Header);
+    let header = header.then_some(settings.header_name.as_str());
+    let names: Vec<_> = cookie
+        .then_some("Cookie")
+        .into_iter()
+        .chain(header)
+        .collect();
+    let vary = HeaderValue::try_from(names.join(", ")).ok();
+    vary.filter(|vary| !vary.is_empty())
+}
+
 /// The headers of every answer, for hosts that answer something themselves: 404, a time-out.
 pub fn always(headers: &mut HeaderMap) {
     let no_store = HeaderValue::from_static("no-store");
     headers.entry(CACHE_CONTROL).or_insert(no_store);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+/// The answer of a door whose engine does not open.
+#[must_use]
+pub fn unavailable(settings: &Settings) -> Response<Bytes> {
+    let mut response = Problem::Engine(Error::StoreUnavailable).response(settings);
+    always(response.headers_mut());
+    response
 }
 
 /// What is said of another query to [`Endpoint::EndSessions`].
@@ -573,9 +669,13 @@ fn typed(username: String) -> Result<String, Problem> {
     Ok(username)
 }
 
-fn device(
+/// What is kept of a client.
+///
+/// # Errors
+/// [`Problem::BadRequest`] for a name that it cannot have.
+pub fn device(
     name: Option<String>,
-    request: &Request<Bytes>,
+    headers: &HeaderMap,
     client: Client,
 ) -> Result<Device, Problem> {
     let fits = |name: &String| {
@@ -585,7 +685,7 @@ fn device(
         let detail = "device must have 1 to 100 characters and no control characters";
         return Err(Problem::BadRequest(detail));
     }
-    let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes);
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
     let agent = agent.map(|agent: String| agent.into());
     Ok(Device {

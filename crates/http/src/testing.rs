@@ -18,7 +18,8 @@
 //! {"access_token": "<token access>", "expires_in": "<number>", ...}
 //! ```
 //!
-//! - `with KEY = VALUE` is a setting of docs/settings.md; `doors engine, axum` says where the file
+//! - `with KEY = VALUE` is a setting of docs/settings.md, or, where only some doors play the file, of
+//!   [`Settings`]; `doors engine, axum` says where the file
 //!   is played, if not everywhere. Each file starts with an empty store that has the enabled users
 //!   `ada` and `bob`.
 //! - Before a request, `wait 2s` lets time pass and `operator user disable ada` is a command of the
@@ -42,7 +43,7 @@ use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response};
 use serde_json::Value;
 
-use crate::settings::Settings;
+use crate::settings::{DoubleSubmit, Location, SameSite, Settings};
 
 /// The password of every user of the exchanges.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -177,7 +178,19 @@ impl Recording {
     pub fn settings(&self) -> (Policy, Settings) {
         let (mut policy, mut settings) = (Policy::default(), Settings::default());
         for (key, value) in &self.with {
+            if sets_place(&mut settings, key, value) {
+                continue;
+            }
             match key.as_str() {
+                "double_submit" => {
+                    policy.csrf = true;
+                    let (in_cookies, form) = (value != "in body", value == "form");
+                    settings.double_submit = Some(DoubleSubmit {
+                        in_cookies,
+                        check_form: form,
+                        ..DoubleSubmit::default()
+                    });
+                }
                 "access_ttl" => policy.access_ttl = seconds(value),
                 "refresh_ttl" => policy.refresh_ttl = seconds(value),
                 "session_ttl" => policy.session_ttl = seconds(value),
@@ -207,6 +220,40 @@ impl Recording {
                 panic!("{}: {}\n{difference}", self.name, exchange.title);
             }
         }
+    }
+}
+
+/// The settings of names and places: they have no key in docs/settings.md.
+fn sets_place(settings: &mut Settings, key: &str, value: &str) -> bool {
+    let text = || value.to_owned();
+    match key {
+        "access_cookie_name" => settings.access_cookie_name = Some(text()),
+        "refresh_cookie_name" => settings.refresh_cookie_name = Some(text()),
+        "refresh_cookie_path" => settings.refresh_cookie_path = Some(text()),
+        "same_site" if value == "strict" => settings.same_site = Some(SameSite::Strict),
+        "same_site" if value == "none" => settings.same_site = Some(SameSite::None),
+        "session_cookie" => settings.session_cookie = Some(value == "true"),
+        "locations" => settings.locations = Some(value.split(',').map(location).collect()),
+        "header_name" => settings.header_name = text(),
+        "header_type" if value == "<empty>" => settings.header_type.clear(),
+        "header_type" => settings.header_type = text(),
+        "query_name" => settings.query_name = text(),
+        "query_value_prefix" => settings.query_value_prefix = text(),
+        "json_key" => settings.json_key = text(),
+        "refresh_json_key" => settings.refresh_json_key = text(),
+        "message_key" => settings.message_key = text(),
+        _ => return false,
+    }
+    true
+}
+
+fn location(name: &str) -> Location {
+    match name {
+        "cookie" => Location::Cookie,
+        "header" => Location::Header,
+        "query" => Location::QueryString,
+        "json" => Location::Json,
+        _ => panic!("{name:?} is no location"),
     }
 }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use doorward_http::openapi::describe;
 use doorward_http::testing;
-use doorward_http::{Endpoint, ROUTES, Settings};
+use doorward_http::{DoubleSubmit, Endpoint, Location, ROUTES, Settings};
+use http::Method;
 use serde_json::Value;
 
 use crate::engine::matching;
@@ -126,4 +127,50 @@ fn examples_are_words_of_the_api_itself() {
     let text = describe(&everything()).to_string();
     assert!(text.contains("the access token has expired; refresh it"));
     assert!(text.contains(r#""reason":"logout""#));
+}
+
+#[test]
+fn the_description_has_the_configured_names_and_places() {
+    let settings = Settings {
+        locations: Some(vec![
+            Location::Cookie,
+            Location::Header,
+            Location::QueryString,
+            Location::Json,
+        ]),
+        access_cookie_name: Some("shop".into()),
+        header_name: "X-Token".into(),
+        query_name: "token".into(),
+        json_key: "own_access".into(),
+        refresh_json_key: "own_refresh".into(),
+        message_key: "message".into(),
+        double_submit: Some(DoubleSubmit {
+            in_cookies: false,
+            methods: vec![Method::POST, Method::GET],
+            ..DoubleSubmit::default()
+        }),
+        ..everything()
+    };
+    let described = describe(&settings);
+    let schemes = &described["components"]["securitySchemes"];
+    let name = |scheme: &str| schemes[scheme]["name"].as_str().unwrap();
+    assert_eq!(name("access_cookie"), "shop");
+    assert_eq!(name("refresh_cookie"), "__Secure-refresh_token_cookie");
+    assert_eq!((name("bearer"), name("query")), ("X-Token", "token"));
+    let bodies = &described["components"]["schemas"];
+    let has = |schema: &str, field: &str| bodies[schema]["properties"].get(field).is_some();
+    assert!(has("Refresh", "own_refresh") && !has("Refresh", "own_access"));
+    assert!(has("Logout", "own_refresh") && has("Logout", "own_access"));
+    assert!(has("Reauthenticate", "own_access") && has("Granted", "csrf"));
+    assert!(has("Problem", "message") && !has("Problem", "msg"));
+    let submits = |path: &str, method: &str| {
+        let operation = &described["paths"][path][method];
+        let parameters = operation["parameters"].as_array();
+        parameters.is_some_and(|all| all.iter().any(|one| one["name"] == "X-CSRF-TOKEN"))
+    };
+    assert!(submits("/refresh", "post") && submits("/session", "get"));
+    assert!(submits("/logout", "post") && submits("/verify", "get"));
+    assert!(!submits("/login", "post") && !submits("/sessions", "delete"));
+    let refused = &described["paths"]["/session"]["get"]["responses"]["403"];
+    assert!(refused.to_string().contains("csrf_failed"));
 }

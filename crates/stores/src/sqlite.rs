@@ -496,8 +496,8 @@ impl KeyStore for SqliteStore {
     async fn keys(&self) -> StoreResult<Vec<StoredKey>> {
         self.read(|db| {
             db.prepare_cached(
-                "SELECT id, purpose, algorithm, secret, created_at, signs_from, retired \
-                 FROM keys ORDER BY number",
+                "SELECT id, purpose, algorithm, secret, created_at, signs_from, retired, verifies_until, \
+                 scopes FROM keys ORDER BY number",
             )?
             .query_map([], rows::key)?
             .collect()
@@ -508,7 +508,7 @@ impl KeyStore for SqliteStore {
         self.write(move |group| {
             let purpose = rows::purpose(key.purpose);
             let sql = "INSERT INTO keys (id, purpose, algorithm, secret, created_at, signs_from, \
-                retired) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT ?8 \
+                retired, verifies_until, scopes) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9, ?10 WHERE NOT ?8 \
                 OR NOT EXISTS (SELECT 1 FROM keys WHERE purpose = ?2) ON CONFLICT DO NOTHING";
             let added = group.tx.prepare_cached(sql)?.execute(params![
                 key.id.0.cast_signed(),
@@ -518,7 +518,9 @@ impl KeyStore for SqliteStore {
                 key.created_at.0,
                 key.signs_from.0,
                 key.retired,
-                only_if_none
+                only_if_none,
+                key.verifies_until.0,
+                key.scopes
             ])?;
             Ok(added == 1)
         })
@@ -535,7 +537,7 @@ impl KeyStore for SqliteStore {
                 }
             }
             let sql = "UPDATE keys SET purpose = ?2, algorithm = ?3, secret = ?4, created_at = ?5, \
-                signs_from = ?6, retired = ?7 WHERE id = ?1";
+                signs_from = ?6, retired = ?7, verifies_until = ?8, scopes = ?9 WHERE id = ?1";
             for key in &keys {
                 group.tx.prepare_cached(sql)?.execute(params![
                     key.id.0.cast_signed(),
@@ -544,7 +546,9 @@ impl KeyStore for SqliteStore {
                     key.secret,
                     key.created_at.0,
                     key.signs_from.0,
-                    key.retired
+                    key.retired,
+                    key.verifies_until.0,
+                    key.scopes
                 ])?;
             }
             Ok(true)

@@ -31,6 +31,8 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
             secret: [1; 32].into(),
             created_at: NOW,
             signs_from: NOW,
+            verifies_until: NOW + Duration::from_secs(1),
+            scopes: r#"[null,"app"]"#.into(),
             retired: false,
         };
         assert_eq!(store.add_key(key, true).block_on().unwrap(), Write::Done);
@@ -348,8 +350,10 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
 fn one_first_key_of_a_purpose_wins() {
     on_every_store(|store, _| {
         let known = store.keys().block_on().unwrap();
+        // Keys come in the order in which they were added, whatever they say.
         let second = StoredKey {
             id: KeyId(2),
+            created_at: NOW - Duration::from_secs(1),
             ..known[0].clone()
         };
         assert_eq!(
@@ -392,6 +396,8 @@ fn keys_are_updated_together_and_a_retired_one_never() {
         );
         let changed = |key: &StoredKey| StoredKey {
             secret: [2; 32].into(),
+            verifies_until: Timestamp(i64::MAX),
+            scopes: "[\"\u{e4}\",null]\n[null,null]".into(),
             ..key.clone()
         };
         let update = |keys| store.update_keys(keys).block_on().unwrap();

@@ -21,7 +21,7 @@ fn open(directory: &Path, seal_secret: Option<&[u8]>) -> Result<KeyRing, String>
         seal_secret: seal_secret.map(|secret| secret.to_vec().into()),
     };
     let env = Arc::new(TestEnv::new(Timestamp(1_800_000_000_000), 1));
-    let ring = KeyRing::open(&store, config, env).block_on();
+    let ring = KeyRing::open(&store, config, &Policy::default(), env).block_on();
     ring.map_err(|error| error.to_string())
 }
 

@@ -46,7 +46,9 @@ impl World {
         };
         let store = MemoryStore::new(policy.clone());
         let env = Arc::new(TestEnv::new(NOW, 1));
-        let ring = KeyRing::open(&store, config, env).block_on().unwrap();
+        let ring = KeyRing::open(&store, config, &policy, env)
+            .block_on()
+            .unwrap();
         let mut rows = ring.rows();
         rows.retain(|row| row.purpose == Purpose::Access);
         let row = rows.remove(0);
@@ -84,6 +86,8 @@ impl World {
             issuer: self.policy.issuer.as_deref(),
             audience: self.policy.audience.as_deref(),
             csrf: None,
+            nbf: self.policy.nbf,
+            identity_claim: self.policy.identity_claim.as_deref(),
             custom,
         };
         self.ring.sign_access(&claims, NOW)
@@ -315,12 +319,13 @@ fn a_public_key_is_no_hmac_key() {
 fn the_header_of_one_key_and_the_signature_of_another_is_refused() {
     for algorithm in [Algorithm::EdDSA, Algorithm::HS256, Algorithm::ES256] {
         let env = Arc::new(TestEnv::new(NOW, 3));
-        let store = MemoryStore::new(Policy::default());
+        let policy = Policy::default();
+        let store = MemoryStore::new(policy.clone());
         let config = KeyConfig {
             algorithm,
             ..KeyConfig::default()
         };
-        let ring = KeyRing::open(&store, config, Arc::clone(&env) as _)
+        let ring = KeyRing::open(&store, config, &policy, Arc::clone(&env) as _)
             .block_on()
             .unwrap();
         let _ = ring.rotate(&store, Purpose::Access).block_on().unwrap();
@@ -591,6 +596,64 @@ fn leeway_is_for_the_beginning_and_not_for_the_end() {
     assert_eq!(at(1_000_000_000), Err(Error::TokenExpired));
 }
 
+#[test]
+fn a_leeway_for_the_end_is_exact_for_tokens_of_any_lifetime() {
+    let policy = Policy {
+        exp_leeway: Duration::from_secs(20),
+        ..Policy::default()
+    };
+    let world = World::with(Algorithm::HS256, policy);
+    for lifetime in [60, 900, 3600] {
+        let token = world.signed_payload(good_with("exp", IAT + lifetime));
+        // No longer than the policy says, and then the leeway.
+        let end = Timestamp::from_seconds(1_800_000_020) + Duration::from_secs(lifetime.min(900));
+        let at = |now| world.ring.verify_access(&token, now, &world.policy);
+        assert!(at(end - Duration::from_millis(1)).is_ok(), "{lifetime}");
+        assert_eq!(at(end).unwrap_err(), Error::TokenExpired, "{lifetime}");
+    }
+    assert!(world.accepts(good_with("nbf", IAT + 20)));
+    assert!(!world.accepts(good_with("nbf", IAT + 21)));
+}
+
+#[test]
+fn nbf_may_be_missing_only_where_ours_have_none() {
+    let mut without = good();
+    without.remove("nbf");
+    let without = Value::from(without).to_string();
+    assert!(!World::new(Algorithm::HS256).accepts(&without));
+    let policy = Policy {
+        nbf: false,
+        ..Policy::default()
+    };
+    let world = World::with(Algorithm::HS256, policy);
+    let claims = world.verify(&world.token()).unwrap();
+    assert!(claims.custom::<Value>().unwrap().get("nbf").is_none());
+    assert!(world.accepts(&without) && world.accepts(Value::from(good()).to_string()));
+    // One that is there counts.
+    for nbf in [json!(IAT + 900), json!(null), json!("1"), json!(1.5)] {
+        assert!(!world.accepts(good_with("nbf", nbf.clone())), "{nbf}");
+    }
+}
+
+#[test]
+fn the_user_may_have_a_second_name_that_no_custom_claim_can_take() {
+    let policy = Policy {
+        identity_claim: Some("identity".into()),
+        ..Policy::default()
+    };
+    let world = World::with(Algorithm::HS256, policy);
+    let token = world.token_with(Some(r#"{"role":"admin"}"#)).unwrap();
+    let claims = world.verify(&token).unwrap().custom::<Value>().unwrap();
+    assert_eq!(
+        (&claims["sub"], &claims["identity"]),
+        (&json!("ada"), &json!("ada"))
+    );
+    for taken in [r#"{"identity":"root"}"#, r#"{"ident\u0069ty":"root"}"#] {
+        assert!(check_custom(taken, Some("identity")).is_err());
+        assert!(world.token_with(Some(taken)).is_err());
+    }
+}
+
 // ---- the payload's text ----
 
 #[test]
@@ -706,7 +769,7 @@ fn custom_claims_are_carried_and_dangerous_ones_refused() {
     ];
     refused.extend(texts.map(String::from));
     for custom in refused {
-        assert!(check_custom(&custom).is_err(), "{custom}");
+        assert!(check_custom(&custom, None).is_err(), "{custom}");
         assert!(world.token_with(Some(&custom)).is_err(), "{custom}");
     }
 }
@@ -781,8 +844,9 @@ fn own(algorithm: Algorithm, secret: &[u8]) -> Result<KeyRing, crate::keys::Ring
         key: Some(secret.to_vec().into()),
         ..KeyConfig::default()
     };
-    let store = MemoryStore::new(Policy::default());
-    KeyRing::open(&store, config, Arc::new(TestEnv::new(NOW, 1))).block_on()
+    let (policy, env) = (Policy::default(), Arc::new(TestEnv::new(NOW, 1)));
+    let store = MemoryStore::new(policy.clone());
+    KeyRing::open(&store, config, &policy, env).block_on()
 }
 
 #[test]

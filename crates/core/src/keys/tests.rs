@@ -1,3 +1,5 @@
+mod lapse;
+
 use std::sync::Barrier;
 
 use base64_simd::URL_SAFE_NO_PAD;
@@ -38,7 +40,13 @@ impl World {
     }
 
     fn try_open(&self, config: KeyConfig) -> Result<KeyRing, RingError> {
-        KeyRing::open(&*self.store, config, Arc::clone(&self.env) as _).block_on()
+        KeyRing::open(
+            &*self.store,
+            config,
+            &self.policy,
+            Arc::clone(&self.env) as _,
+        )
+        .block_on()
     }
 
     fn open(&self, config: KeyConfig) -> KeyRing {
@@ -46,7 +54,12 @@ impl World {
     }
 
     fn look(&self, config: KeyConfig) -> KeyRing {
-        let looked = KeyRing::look(&*self.store, config, Arc::clone(&self.env) as _);
+        let looked = KeyRing::look(
+            &*self.store,
+            config,
+            &self.policy,
+            Arc::clone(&self.env) as _,
+        );
         looked.block_on().unwrap()
     }
 
@@ -75,7 +88,25 @@ impl World {
             issuer: None,
             audience: None,
             csrf: None,
+            nbf: true,
+            identity_claim: None,
             custom: None,
+        }
+    }
+
+    /// A token that somebody makes who has learnt a key.
+    fn sign_by(&self, ring: &KeyRing, id: KeyId) -> String {
+        let row = row(ring, id);
+        let key = AccessKey::of(&row, &row.secret).unwrap();
+        let user = UserId::new("ada").unwrap();
+        key.sign(&self.claims(&user)).unwrap()
+    }
+
+    /// Lets a process live to a moment.
+    fn run(&self, ring: &KeyRing, to: Timestamp) {
+        while self.now() < to {
+            self.env.advance(SECOND);
+            self.tick(ring);
         }
     }
 
@@ -100,8 +131,11 @@ impl World {
         ring.retire(&*self.store, id).block_on().unwrap();
     }
 
-    fn prune(&self, ring: &KeyRing) {
-        ring.prune(&*self.store, &self.policy).block_on().unwrap();
+    /// What a process does every second.
+    fn tick(&self, ring: &KeyRing) {
+        self.reload(ring).unwrap();
+        ring.renew(&*self.store).block_on().unwrap();
+        ring.prune(&*self.store).block_on().unwrap();
         self.reload(ring).unwrap();
     }
 
@@ -155,6 +189,10 @@ fn only(ring: &KeyRing, purpose: Purpose) -> StoredKey {
     rows.remove(0)
 }
 
+fn row(ring: &KeyRing, id: KeyId) -> StoredKey {
+    ring.rows().into_iter().find(|row| row.id == id).unwrap()
+}
+
 fn ids(ring: &KeyRing, purpose: Purpose) -> Vec<KeyId> {
     let rows = ring.rows().into_iter();
     rows.filter(|row| row.purpose == purpose)
@@ -205,12 +243,16 @@ fn a_superseded_key_verifies_its_tokens_to_their_end_and_is_known_to_logout_for_
     world.env.advance(SECOND);
     assert!(!world.verifies(&node, &last) && world.logs_out(&node, &last));
 
+    let until = row(&node, old).verifies_until;
+    world.run(&node, until);
+    let forged = world.sign_by(&node, old);
+    assert!(!world.verifies(&node, &forged) && !world.logs_out(&node, &forged));
     let span = world.policy.session_ttl + world.policy.revocation_span();
-    world.env.set(NOW + PUBLISH_DELAY + SECOND + span);
-    world.prune(&node);
+    world.env.set(until + span);
+    world.tick(&node);
     assert!(world.logs_out(&node, &last));
     world.env.advance(SECOND);
-    world.prune(&node);
+    world.tick(&node);
     assert_eq!(ids(&node, Purpose::Access).len(), 1);
     assert!(!world.logs_out(&node, &last));
     assert!(world.verifies(&node, &world.sign(&node)));
@@ -226,7 +268,7 @@ fn a_hundred_rotations_refuse_no_good_token() {
             world.rotate(&nodes[round % 2], Purpose::Access);
             world.env.advance(Duration::from_millis(900));
             world.reload(&nodes[(round + 1) % 2]).unwrap();
-            world.prune(&nodes[round % 2]);
+            world.tick(&nodes[round % 2]);
             world.env.advance(Duration::from_millis(1900));
             tokens.extend(nodes.iter().map(|node| world.sign(node)));
         }
@@ -277,7 +319,7 @@ fn rotating_the_refresh_key_keeps_sessions_alive() {
     for _ in 0..100 {
         let _ = world.rotate(&keys, Purpose::Refresh);
         world.env.advance(world.policy.access_ttl);
-        world.prune(&keys);
+        world.tick(&keys);
         let refreshed = service.refresh(grant.refresh.as_str(), Delivery::Body);
         grant = service.grant(refreshed.block_on().0.unwrap()).unwrap();
     }
@@ -366,7 +408,7 @@ fn a_retired_configured_key_signs_nothing_and_never_joins_again() {
     assert!(world.verifies(&next, &token));
     let later = world.open(own("9a0364b9e99bb480dd25e1f0284c8555"));
     world.env.advance(Duration::from_secs(10 * 366 * 24 * 3600));
-    world.prune(&later);
+    world.tick(&later);
     assert!(world.refused(own(SECRET)).contains("retired"));
 }
 
@@ -426,8 +468,10 @@ fn a_look_at_the_ring_writes_nothing() {
 fn a_look_refuses_what_a_start_would() {
     let world = World::new();
     let node = world.open(sealed(own(SECRET), SEAL));
-    let looks =
-        |config| KeyRing::look(&*world.store, config, Arc::clone(&world.env) as _).block_on();
+    let looks = |config| {
+        let env = Arc::clone(&world.env) as _;
+        KeyRing::look(&*world.store, config, &world.policy, env).block_on()
+    };
     assert!(looks(own(SECRET)).is_err() && looks(sealed(own(SECRET), OTHER_SEAL)).is_err());
     world.retire(&node, only(&node, Purpose::Access).id);
     let refused = looks(sealed(own(SECRET), SEAL)).err().unwrap();
@@ -477,7 +521,7 @@ fn a_key_that_superseded_and_was_retired_outlives_nothing() {
     world.retire(&node, new);
     assert_eq!(kid(&world.sign(&node)), old.to_string());
     world.env.advance(world.policy.session_ttl * 2);
-    world.prune(&node);
+    world.tick(&node);
     assert!(world.verifies(&node, &world.sign(&node)));
 }
 
@@ -525,9 +569,10 @@ fn a_configured_key_in_use_is_not_pruned_by_others() {
     let (one, two) = (world.open(own(SECRET)), world.open(own(OTHER_SECRET)));
     for _ in 0..40 {
         world.env.advance(Duration::from_secs(20 * 24 * 3600));
-        world.prune(&one);
-        world.prune(&two);
-        world.reload(&one).unwrap();
+        for ring in [&one, &two, &one] {
+            world.tick(ring);
+        }
+        world.env.advance(PUBLISH_DELAY);
         let (a, b) = (world.sign(&one), world.sign(&two));
         assert_ne!(kid(&a), kid(&b));
         assert!([&a, &b].iter().all(|token| world.verifies(&one, token)));
@@ -541,7 +586,7 @@ fn a_configured_key_is_not_pruned_by_its_own_process_after_a_long_sleep() {
     let (one, _) = (world.open(own(SECRET)), world.open(own(OTHER_SECRET)));
     world.reload(&one).unwrap();
     world.env.advance(world.policy.session_ttl * 3);
-    world.prune(&one);
+    world.tick(&one);
     assert!(world.verifies(&one, &world.sign(&one)));
 }
 
@@ -667,7 +712,7 @@ fn a_sealed_store_gets_no_secret_in_the_clear() {
                 env: TestEnv::new(NOW, 5),
                 drawn: Mutex::default(),
             });
-            let ring = KeyRing::open(&*world.store, config, Arc::clone(&env) as _);
+            let ring = KeyRing::open(&*world.store, config, &world.policy, Arc::clone(&env) as _);
             let ring = ring.block_on().unwrap();
             if !configured {
                 world.rotate(&ring, Purpose::Access);
@@ -880,4 +925,20 @@ fn nothing_secret_is_shown_by_debug() {
     let secret = format!("{:?}", SECRET.as_bytes());
     assert!(!shown.contains(&SECRET[..8]) && !shown.contains(&SEAL[..8]));
     assert!(!shown.contains(&secret[1..20]), "{shown}");
+}
+
+#[test]
+fn what_requests_repeat_differs_by_session_kind_and_key() {
+    let key = RefreshKey::new(KeyId(1), &[7; 32]);
+    let of = |key: &RefreshKey, session, kind| key.csrf(SessionId([session; 16]), kind);
+    let value = of(&key, 1, CsrfKind::Refresh);
+    assert!(value.is(of(&key, 1, CsrfKind::Refresh).as_str().as_bytes()));
+    let others = [
+        of(&key, 2, CsrfKind::Refresh),
+        of(&key, 1, CsrfKind::Access),
+        of(&RefreshKey::new(KeyId(1), &[8; 32]), 1, CsrfKind::Refresh),
+    ];
+    for other in others {
+        assert!(!value.is(other.as_str().as_bytes()));
+    }
 }

@@ -15,6 +15,8 @@ fn row() -> StoredKey {
         secret: PLAIN.into(),
         created_at: Timestamp(1),
         signs_from: Timestamp(2),
+        verifies_until: Timestamp(3),
+        scopes: "".into(),
         retired: false,
     }
 }
@@ -64,6 +66,37 @@ fn a_sealed_secret_cannot_be_moved_to_another_row() {
         ..sealed
     };
     assert!(opens(&seal, &later));
+}
+
+#[test]
+fn a_sealed_own_key_is_brought_back_for_nobody() {
+    let seal = Seal::new(SECRET).unwrap();
+    let own = StoredKey {
+        scopes: r#"[null,"app"]"#.into(),
+        ..row()
+    };
+    let sealed = seal.seal(&own, &env()).unwrap();
+    assert!(opens(&seal, &sealed));
+    let forged = [
+        StoredKey {
+            verifies_until: Timestamp(4),
+            ..sealed.clone()
+        },
+        StoredKey {
+            scopes: r#"[null,"other"]"#.into(),
+            ..sealed.clone()
+        },
+        StoredKey {
+            scopes: "".into(),
+            ..sealed.clone()
+        },
+        StoredKey {
+            algorithm: format!("EdDSA\0{}", sealed.scopes).into(),
+            scopes: "".into(),
+            ..sealed
+        },
+    ];
+    assert!(forged.iter().all(|row| !opens(&seal, row)));
 }
 
 #[test]

@@ -358,7 +358,7 @@ fn service(store: &Arc<SimStore>, policy: &Policy, env: &Arc<NodeEnv>) -> Arc<Se
         key: Some(secret.into()),
         ..KeyConfig::default()
     };
-    let keys = KeyRing::open(&**store, config, Arc::clone(env) as _)
+    let keys = KeyRing::open(&**store, config, policy, Arc::clone(env) as _)
         .block_on()
         .unwrap();
     let revocations = Arc::new(Revocations::new(Bounds::of(policy), None));

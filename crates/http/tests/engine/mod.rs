@@ -14,8 +14,9 @@ use doorward_core::store::Store;
 use doorward_core::testing::TestEnv;
 use doorward_core::{Accounts, Env, Policy, Service, Timestamp};
 use doorward_http::testing::{self, Door, PASSWORD, USERS};
-use doorward_http::{Api, Client, Endpoint, Need, ROUTES, Route, Settings, settle};
+use doorward_http::{Api, Asked, Client, Endpoint, InBody, Need, ROUTES, Route, Settings, settle};
 use http::{Method, Request, Response};
+use serde_json::Value;
 
 /// The host's part: which endpoint a request is for.
 pub(crate) fn route_of(method: &Method, path: &str) -> Option<Endpoint> {
@@ -46,7 +47,7 @@ impl Engine {
     pub(crate) async fn on(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
         let test_env = Arc::new(TestEnv::new(Timestamp::from_seconds(1_800_000_000), 7));
         let env: Arc<dyn Env> = Arc::clone(&test_env) as _;
-        let keys = KeyRing::open(&*store, KeyConfig::default(), Arc::clone(&env)).await;
+        let keys = KeyRing::open(&*store, KeyConfig::default(), &policy, Arc::clone(&env)).await;
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let service = Service::new(
             Arc::clone(&store),
@@ -73,22 +74,40 @@ impl Engine {
         }
     }
 
-    /// Routes of an app: one for sessions, one for fresh sessions.
+    /// Routes of an app: one for sessions, one for fresh sessions. The app reads its own bodies.
     fn guarded(&self, request: Request<Bytes>) -> Response<Bytes> {
-        let (parts, _) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let need = match parts.uri.path() {
             "/api/v1/hello" => Need::Session,
             "/api/v1/payment" => Need::Fresh,
             path => panic!("no route for {path}"),
         };
-        match self.api.guard(&parts, need) {
-            Ok(claims) => Response::builder()
+        let token = in_json(&body, &self.api.settings().json_key);
+        let csrf = self.api.settings().double_submit.as_ref();
+        let csrf = csrf.and_then(|own| in_form(&body, &own.access.field_name));
+        let asked = Asked::of(&parts).with(InBody {
+            token: token.as_deref(),
+            csrf: csrf.as_deref(),
+        });
+        match self.api.verify(&asked, need) {
+            Ok(verified) => Response::builder()
                 .header("content-type", "text/plain; charset=utf-8")
-                .body(format!("hello {}", claims.user()).into())
+                .body(format!("hello {}", verified.claims.user()).into())
                 .unwrap(),
-            Err(refusal) => *refusal,
+            Err(problem) => self.api.refuse(&asked, &problem),
         }
     }
+}
+
+fn in_json(body: &[u8], key: &str) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body[key].as_str().map(Into::into)
+}
+
+fn in_form(body: &[u8], field: &str) -> Option<String> {
+    let mut fields = form_urlencoded::parse(body);
+    let value = fields.find(|(name, _)| name == field);
+    value.map(|(_, value)| value.into_owned())
 }
 
 impl Door for Engine {

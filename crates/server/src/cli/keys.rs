@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use doorward_core::SystemEnv;
 use doorward_core::keys::{KeyId, KeyRing, PUBLISH_DELAY, Purpose, StoredKey};
+use doorward_core::{Env, SystemEnv, Timestamp};
 
 use super::{date, existing, report, say};
 use crate::Outcome;
@@ -12,7 +12,7 @@ use crate::config::Config;
 
 pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
     let store = existing(&config)?;
-    let ring = KeyRing::look(&*store, config.key, Arc::new(SystemEnv));
+    let ring = KeyRing::look(&*store, config.key, &config.policy, Arc::new(SystemEnv));
     match arguments.subcommand() {
         Some(("rotate", arguments)) => {
             let purpose = match arguments.get_one::<String>("purpose").map(String::as_str) {
@@ -28,12 +28,20 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             ring.await?.retire(&*store, id).await?;
             report(&format!("{id}: retired"))
         }
-        _ => store.keys().await?.iter().try_for_each(show),
+        _ => {
+            let now = SystemEnv.now();
+            let keys = store.keys().await?;
+            keys.iter().try_for_each(|key| show(key, now))
+        }
     }
 }
 
-fn show(key: &StoredKey) -> Outcome {
-    let state = if key.retired { "retired" } else { "live" };
+fn show(key: &StoredKey, now: Timestamp) -> Outcome {
+    let state = match key {
+        StoredKey { retired: true, .. } => "retired",
+        StoredKey { verifies_until, .. } if *verifies_until <= now => "logout only",
+        _ => "live",
+    };
     let purpose = format!("{:?}", key.purpose).to_lowercase();
     let (id, algorithm, from) = (key.id, &key.algorithm, date(key.signs_from));
     say(&format!(

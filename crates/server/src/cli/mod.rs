@@ -154,7 +154,7 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
         }
         _ => initialization::store(&config)?,
     };
-    KeyRing::look(&*store, config.key, Arc::new(SystemEnv)).await?;
+    KeyRing::look(&*store, config.key, &config.policy, Arc::new(SystemEnv)).await?;
     say("the settings are in order")
 }
 

@@ -252,7 +252,7 @@ pub(super) fn valid_from(db: &Connection, user: &UserId) -> Result<ValidFrom> {
     Ok(ValidFrom(at.unwrap_or(0)))
 }
 
-/// A row of `id, purpose, algorithm, secret, created_at, signs_from, retired`.
+/// A row of `id, purpose, algorithm, secret, created_at, signs_from, retired, verifies_until, scopes`.
 pub(super) fn key(row: &Row<'_>) -> Result<StoredKey> {
     Ok(StoredKey {
         id: key_id(row.get(0)?),
@@ -266,6 +266,8 @@ pub(super) fn key(row: &Row<'_>) -> Result<StoredKey> {
         created_at: Timestamp(row.get(4)?),
         signs_from: Timestamp(row.get(5)?),
         retired: row.get(6)?,
+        verifies_until: Timestamp(row.get(7)?),
+        scopes: row.get::<_, String>(8)?.into(),
     })
 }
 

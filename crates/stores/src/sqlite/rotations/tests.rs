@@ -123,7 +123,7 @@ pub(in super::super) fn rotated(row: &Session, env: &TestEnv) -> Session {
 fn file() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let first = Process::open(&directory);
-    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0)";
+    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0, 0, '')";
     first.db.execute_batch(key).unwrap();
     directory
 }

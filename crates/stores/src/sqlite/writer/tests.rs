@@ -90,7 +90,7 @@ fn a_log_that_is_full_is_folded_faster_than_it_grows() {
     let directory = tempfile::tempdir().unwrap();
     let mut writing = writing(&directory);
     writing.full = 10;
-    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0)";
+    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0, 0, '')";
     writing.db.execute_batch(key).unwrap();
     let env = TestEnv::new(NOW, 1);
     let mut sessions: Vec<Session> = (0..50).map(|_| session(&env)).collect();
@@ -127,7 +127,7 @@ fn a_single_session_that_rotates_on_and_on_does_not_make_the_log_grow() {
     let directory = tempfile::tempdir().unwrap();
     let mut writing = writing(&directory);
     writing.many = 10;
-    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0)";
+    let key = "INSERT INTO keys VALUES (1, 7, 'refresh', 'HS256', x'00', 0, 0, 0, 0, '')";
     writing.db.execute_batch(key).unwrap();
     let env = TestEnv::new(NOW, 1);
     let mut row = session(&env);

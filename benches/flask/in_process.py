@@ -1,0 +1,256 @@
+"""What Doorward costs a Flask app within its process, beside what Flask-JWT-Extended costs.
+
+Requests are calls of `app.wsgi_app` with environs that were made before.
+"""
+
+import contextlib
+import gc
+import pathlib
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask_jwt_extended as extended
+from flask import Flask
+
+import apps
+
+ROUNDS = 41
+TOKENS = 256
+
+
+def main() -> None:
+    gc.disable()
+    with tempfile.TemporaryDirectory() as folder:
+        for location in ("cookies", "headers"):
+            protecting(location, folder)
+        making(folder)
+        refreshing(pathlib.Path(folder))
+
+
+def protecting(location: str, folder: str) -> None:
+    """What a guard adds to a request: the same view protected and open, with the same tokens sent."""
+    theirs = apps.flask_jwt_extended(location)
+    with theirs.app_context():
+        tokens = [extended.create_access_token(str(user)) for user in range(TOKENS)]
+    added = {"Flask-JWT-Extended": Guarded(theirs, location, tokens)}
+    ours = apps.doorward(location, folder)
+    with ours.app_context():
+        login = ours.extensions["doorward"]["auth"].door.login
+        own = [login(str(user))[0].access_token for user in range(TOKENS)]
+    added["Doorward"] = Guarded(ours, location, own)
+    if moved := moved_app(location, folder):
+        added["flask_doorward.jwt_extended"] = Guarded(moved, location, tokens)
+    for _ in range(ROUNDS):
+        for guarded in added.values():
+            guarded.round()
+    print(f"\nprotecting a view, token in {location}")
+    for name, guarded in added.items():
+        print(f"  {name:<28} adds {guarded.median():6.1f} us to {statistics.median(guarded.open):.0f} us")
+    base = added.pop("Flask-JWT-Extended")
+    for name, guarded in added.items():
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(guarded.added, base.added))
+        judge(f"{name}, {location}: what a guard adds, of Flask-JWT-Extended's", ratio, 1 / 12)
+
+
+def moved_app(location: str, folder: str) -> Flask | None:
+    try:
+        return apps.compatible(location, folder)
+    except ImportError:
+        print("flask_doorward.jwt_extended is not there")
+        return None
+
+
+class Guarded:
+    """Microseconds of a view open, and of what its guard adds, round by round."""
+
+    def __init__(self, app: Flask, location: str, tokens: list[str]) -> None:
+        header = {"cookies": ("HTTP_COOKIE", "access_token_cookie="), "headers": ("HTTP_AUTHORIZATION", "Bearer ")}
+        name, before = header[location]
+        sent = [{name: before + token} for token in tokens]
+        self.call = {
+            path: Requests(app, [environ("GET", f"/api/v1/{path}", **more) for more in sent])
+            for path in ("open", "protected")
+        }
+        self.open: list[float] = []
+        self.added: list[float] = []
+        for call in (*self.call.values(), *self.call.values(), *self.call.values()):
+            call.all()
+
+    def round(self) -> None:
+        # Open, protected, protected, open: what drifts, drifts for both.
+        first = micros_each(TOKENS, self.call["open"].all)
+        guarded = [micros_each(TOKENS, self.call["protected"].all) for _ in range(2)]
+        open = (first + micros_each(TOKENS, self.call["open"].all)) / 2
+        self.open.append(open)
+        self.added.append(sum(guarded) / 2 - open)
+
+    def median(self) -> float:
+        return statistics.median(self.added)
+
+
+class Requests:
+    """Calls of an app, one for each environ."""
+
+    def __init__(self, app: Flask, environs: list[dict[str, Any]]) -> None:
+        self.app, self.environs, self.status = app.wsgi_app, environs, ""
+
+    def all(self) -> None:
+        for environ in self.environs:
+            answer = self.app(environ.copy(), self.started)
+            b"".join(answer)
+            answer.close()
+        assert self.status == "200 OK", self.status
+
+    def started(self, status: str, headers: list[tuple[str, str]], error: Any = None) -> None:
+        self.status = status
+
+
+def environ(method: str, path: str, **more: str) -> dict[str, Any]:
+    return {
+        "REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": "", "SCRIPT_NAME": "",
+        "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8000", "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000", "HTTP_ACCEPT": "*/*",
+        "HTTP_USER_AGENT": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.multithread": False,
+        "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.errors": None, **more,
+    }  # fmt: skip
+
+
+def making(folder: str) -> None:
+    """Making an access token by itself."""
+    theirs, ours = apps.flask_jwt_extended("headers"), moved_app("headers", folder)
+    if ours is None:
+        return
+    import flask_doorward.jwt_extended as moved
+
+    theirs_took, ours_took = [], []
+    for _ in range(ROUNDS):
+        for app, make, took in (
+            (theirs, extended.create_access_token, theirs_took),
+            (ours, moved.create_access_token, ours_took),
+        ):
+            with app.app_context():
+                took.append(micros_each(200, lambda: repeat(200, make, "7")))
+    print("\nmaking an access token")
+    print(f"  {statistics.median(ours_took):.1f} us; Flask-JWT-Extended {statistics.median(theirs_took):.1f} us")
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(ours_took, theirs_took))
+    judge("create_access_token, of Flask-JWT-Extended's", ratio, 1 / 10)
+
+
+def refreshing(folder: pathlib.Path) -> None:
+    """A refresh that writes, one client: POST /refresh, durable in both."""
+    ours = Refreshes(apps.doorward("headers", str(folder), DOORWARD_REFRESH_WINDOW=0), opened_here)
+    theirs = Refreshes(with_a_table(folder / "theirs.db"), opened_there)
+    took: dict[Refreshes, list[float]] = {ours: [], theirs: []}
+    for _ in range(ROUNDS):
+        for refreshes, times in took.items():
+            times.append(micros_each(20, lambda: repeat(20, refreshes.once)))
+    print("\na refresh that writes")
+    print(f"  {statistics.median(took[ours]):.0f} us; Flask-JWT-Extended {statistics.median(took[theirs]):.0f} us")
+    ratio = statistics.median(a / b for a, b in zip(took[ours], took[theirs]))
+    judge("a refresh that writes, of Flask-JWT-Extended's with a table", ratio, 1 / 3)
+
+
+class Refreshes:
+    """One client of an app, which uses the refresh token that it was given last."""
+
+    def __init__(self, app: Flask, opened: Callable[[Flask], str]) -> None:
+        self.app, self.token = app, opened(app)
+
+    def once(self) -> None:
+        body = self.app.json.dumps({"refresh_token": self.token}).encode()
+        sent = environ("POST", "/api/v1/refresh", CONTENT_TYPE="application/json", CONTENT_LENGTH=str(len(body)))
+        if isinstance(self.app.extensions.get("flask-jwt-extended"), extended.JWTManager):
+            sent["HTTP_AUTHORIZATION"] = f"Bearer {self.token}"
+        answer = self.app.wsgi_app({**sent, "wsgi.input": Body(body)}, lambda *_: None)
+        read = b"".join(answer)
+        answer.close()
+        before, self.token = self.token, self.app.json.loads(read)["refresh_token"]
+        assert self.token != before
+
+
+class Body:
+    """A request's body, of known length."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def read(self, size: int = -1) -> bytes:
+        body, self.body = (self.body, b"") if size < 0 else (self.body[:size], self.body[size:])
+        return body
+
+
+def opened_here(app: Flask) -> str:
+    return app.extensions["doorward"]["auth"].door.login("7")[0].refresh_token
+
+
+def opened_there(app: Flask) -> str:
+    with app.app_context():
+        token = extended.create_refresh_token("7")
+        with tokens_of(app) as db:
+            db.execute("INSERT INTO tokens VALUES (?, ?, 0)", (extended.get_jti(token), "7"))
+    return token
+
+
+def with_a_table(path: pathlib.Path) -> Flask:
+    """A row for each refresh token, as durable as Doorward's: the new one is added and the old one
+    revoked in one transaction, on a connection that stays open."""
+    app = apps.flask_jwt_extended("headers")
+    db = app.extensions["tokens"] = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE tokens (jti TEXT PRIMARY KEY, user TEXT, revoked INT) WITHOUT ROWID")
+    manager = app.extensions["flask-jwt-extended"]
+
+    @manager.token_in_blocklist_loader
+    def is_revoked(header: dict[str, Any], claims: dict[str, Any]) -> bool:
+        if claims["type"] == "access":
+            return False
+        row = db.execute("SELECT revoked FROM tokens WHERE jti = ?", (claims["jti"],)).fetchone()
+        return row is None or bool(row[0])
+
+    @app.post("/api/v1/refresh")
+    @extended.jwt_required(refresh=True)
+    def refresh() -> dict[str, str]:
+        user = extended.get_jwt_identity()
+        new = extended.create_refresh_token(user)
+        with tokens_of(app) as db:
+            db.execute("INSERT INTO tokens VALUES (?, ?, 0)", (extended.get_jti(new), user))
+            db.execute("UPDATE tokens SET revoked = 1 WHERE jti = ?", (extended.get_jwt()["jti"],))
+        return {"access_token": extended.create_access_token(user), "refresh_token": new}
+
+    return app
+
+
+@contextlib.contextmanager
+def tokens_of(app: Flask) -> Iterator[sqlite3.Connection]:
+    """A transaction."""
+    db = app.extensions["tokens"]
+    db.execute("BEGIN IMMEDIATE")
+    yield db
+    db.execute("COMMIT")
+
+
+def repeat(times: int, call: Callable[..., object], *args: object) -> None:
+    for _ in range(times):
+        call(*args)
+
+
+def micros_each(times: int, run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * 1e6 / times
+
+
+def judge(what: str, measured: float, limit: float) -> None:
+    """The line that the summary of `make bench` is made of."""
+    verdict = "ok" if measured <= limit else "MISSED"
+    print(f"{verdict:<7} {what}: {measured:.3f} (at most {limit:.3f})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,479 @@
+//! The calls that `flask_doorward` makes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorward_core::account::Identity as Who;
+use doorward_core::password::{Password, PasswordHash};
+use doorward_core::service::{Grant, Outcome, Terms};
+use doorward_core::{Device, EndReason, Error, SessionId};
+use doorward_http::{
+    Answer as Finished, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
+};
+use http::{HeaderMap, Response};
+use pollster::FutureExt;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyAny, PyBool, PyDict, PyMapping};
+
+use crate::answer::{Answer, Event};
+use crate::environ::{self, Reads};
+use crate::operator::Operator;
+use crate::options::{Options, Place, delivery, endpoint};
+use crate::process::{Engine, Home, NotOpen};
+use crate::question::{Identity, Question, checked, user_id};
+use crate::session::{Refreshed, Session, SessionRow, Tokens};
+
+/// The name of each endpoint, as in `url_for`.
+pub(crate) const NAMES: [(Endpoint, &str); 14] = [
+    (Endpoint::Login, "login"),
+    (Endpoint::Refresh, "refresh"),
+    (Endpoint::Logout, "logout"),
+    (Endpoint::Session, "session"),
+    (Endpoint::Sessions, "sessions"),
+    (Endpoint::EndSession, "end_session"),
+    (Endpoint::EndSessions, "end_sessions"),
+    (Endpoint::Reauthenticate, "reauthenticate"),
+    (Endpoint::ChangePassword, "change_password"),
+    (Endpoint::Register, "register"),
+    (Endpoint::Jwks, "jwks"),
+    (Endpoint::OpenApi, "openapi"),
+    (Endpoint::Docs, "docs"),
+    (Endpoint::DocsAsset, "docs_asset"),
+];
+
+/// Method, path and name of each endpoint that a Flask app may mount.
+pub(crate) fn routes() -> Vec<(String, String, &'static str)> {
+    let routes = ROUTES.iter().filter_map(|route| {
+        let (_, name) = NAMES.iter().find(|(known, _)| *known == route.endpoint)?;
+        Some((route.method.to_string(), route.path.to_owned(), *name))
+    });
+    routes.collect()
+}
+
+/// The engine over one store.
+#[pyclass(frozen, weakref, module = "flask_doorward._native")]
+pub(crate) struct Door {
+    home: Home,
+    refused: Py<PyAny>,
+    reads: PyOnceLock<Reads>,
+}
+
+#[pymethods]
+impl Door {
+    /// Checks the options; opens nothing.
+    #[new]
+    fn new(options: &Bound<'_, PyMapping>, refused: Py<PyAny>) -> PyResult<Self> {
+        let home = Home::new(Options::read(options)?);
+        Ok(Door {
+            home,
+            refused,
+            reads: PyOnceLock::new(),
+        })
+    }
+
+    #[getter]
+    fn store(&self) -> String {
+        match &self.home.options.place {
+            Place::Sqlite(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                format!("sqlite://{}", path.display())
+            }
+            Place::Memory => format!("memory:{:p}", &raw const self.home),
+        }
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.home.close());
+    }
+
+    fn news(&self) -> Vec<(&'static str, String)> {
+        self.home
+            .engine()
+            .map_or_else(Vec::new, |engine| engine.news())
+    }
+
+    fn ready(&self, py: Python<'_>) -> Option<String> {
+        let engine = match self.engine(py) {
+            Ok(engine) => engine,
+            Err(error) => return Some(error.to_string()),
+        };
+        let service = engine.api.service();
+        if !service.is_ready() {
+            return Some("the session store does not answer".into());
+        }
+        let keys = service.keys().can_sign(service.now());
+        keys.err().map(|why| why.0.to_owned())
+    }
+
+    /// Answers a request to an endpoint, or asks.
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        endpoint: &str,
+        environ: &Bound<'py, PyDict>,
+        body: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let endpoint = self::endpoint(endpoint)?;
+        let request = environ::request(environ, Bytes::copy_from_slice(body))?;
+        let trusted = &self.home.options.trusted_proxies;
+        let client = environ::client(environ, request.headers(), trusted)?;
+        let engine = self.open(py)?;
+        let reply = py.detach(|| {
+            let reply = engine.api.call(endpoint, request, client).block_on();
+            if self.home.options.settles {
+                Reply::Done(settle(reply, &engine.accounts).block_on())
+            } else {
+                reply
+            }
+        });
+        Ok(match reply {
+            Reply::Done(answer) => Bound::new(py, Answer::of(answer))?.into_any(),
+            Reply::Ask(ask) => Bound::new(py, Question::new(ask, engine))?.into_any(),
+        })
+    }
+
+    /// The refusal of a body that is too large.
+    fn too_large(&self, environ: &Bound<'_, PyDict>) -> PyResult<Answer> {
+        self.refusal_of(environ, &Problem::PayloadTooLarge)
+    }
+
+    /// The refusal of a body that did not arrive whole.
+    fn unreadable(&self, environ: &Bound<'_, PyDict>) -> PyResult<Answer> {
+        self.refusal_of(
+            environ,
+            &Problem::BadRequest("the body did not arrive whole"),
+        )
+    }
+
+    /// The answer to a CORS preflight.
+    fn preflight(&self, environ: &Bound<'_, PyDict>) -> PyResult<Answer> {
+        let (parts, _) = environ::request(environ, Bytes::new())?.into_parts();
+        let engine = self.open(environ.py())?;
+        Ok(answer(engine.api.preflight(&parts)))
+    }
+
+    /// The session that sent a request. Touches no store.
+    #[pyo3(signature = (environ, optional=false, fresh=None, token=None, csrf=None))]
+    fn guard(
+        &self,
+        environ: &Bound<'_, PyDict>,
+        optional: bool,
+        fresh: Option<&Bound<'_, PyAny>>,
+        token: Option<&str>,
+        csrf: Option<&str>,
+    ) -> PyResult<Option<Session>> {
+        let py = environ.py();
+        let engine = self.open(py)?;
+        let need = fresh.map_or(Ok(Need::Session), need)?;
+        let read = self.reads(py, &engine).of(environ)?;
+        let headers = read.headers();
+        let asked = read.asked(&headers).with(InBody { token, csrf });
+        match engine.api.verify(&asked, need) {
+            Ok(verified) => Ok(Some(Session::new(verified.claims, &verified.token))),
+            Err(Problem::Engine(Error::TokenMissing)) if optional => Ok(None),
+            Err(problem) => Err(self.refused(py, engine.api.refuse(&asked, &problem))),
+        }
+    }
+
+    /// The session of an access token.
+    fn verify(&self, py: Python<'_>, token: &str) -> PyResult<Session> {
+        let engine = self.open(py)?;
+        let claims = engine.api.service().verify(token);
+        let claims = claims.map_err(|error| self.error(py, &engine, error))?;
+        Ok(Session::new(claims, token))
+    }
+
+    /// Opens a session for somebody whose credentials were checked.
+    #[pyo3(signature = (user_id, username=None, claims=None, remember=false, delivery=None,
+        device=None, environ=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
+    fn login(
+        &self,
+        py: Python<'_>,
+        user_id: &str,
+        username: Option<&str>,
+        claims: Option<&str>,
+        remember: bool,
+        delivery: Option<&str>,
+        device: Option<String>,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<(Tokens, Vec<Event>)> {
+        let identity = Who {
+            user: self::user_id(user_id)?,
+            username: username.map(Into::into),
+            valid_from: None,
+            claims: checked(claims, &self.home.options.policy)?,
+        };
+        let engine = self.open(py)?;
+        let allowed = &engine.api.settings().delivery;
+        let asked = delivery.map(self::delivery).transpose()?;
+        let delivery = asked.or_else(|| allowed.first().copied());
+        let delivery = delivery.filter(|delivery| allowed.contains(delivery));
+        let terms = Terms {
+            started_at: engine.api.service().now(),
+            remember,
+            delivery: delivery
+                .ok_or_else(|| PyValueError::new_err("this delivery is not allowed here"))?,
+            device: self.device(device, environ)?,
+        };
+        let outcome = py.detach(|| engine.api.service().login(identity, terms).block_on());
+        let (grant, events) = self.outcome(py, &engine, outcome)?;
+        Ok((tokens(&engine, grant, username), events))
+    }
+
+    /// Decides what a refresh token that came in by `delivery` means, and carries it out.
+    fn refresh(
+        &self,
+        py: Python<'_>,
+        refresh_token: &str,
+        delivery: &str,
+    ) -> PyResult<(Refreshed, Vec<Event>)> {
+        let via = self::delivery(delivery)?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let outcome = py.detach(|| service.refresh(refresh_token, via).block_on());
+        let (refreshed, events) = self.outcome(py, &engine, outcome)?;
+        Ok((Refreshed(refreshed), events))
+    }
+
+    /// The tokens of a refreshed session.
+    #[pyo3(signature = (refreshed, claims=None))]
+    fn grant(
+        &self,
+        py: Python<'_>,
+        refreshed: &Refreshed,
+        claims: Option<&str>,
+    ) -> PyResult<Tokens> {
+        let mut refreshed = refreshed.0.clone();
+        let claims = checked(claims, &self.home.options.policy)?;
+        refreshed.session.claims = claims.or(refreshed.session.claims);
+        let engine = self.open(py)?;
+        let grant = engine.api.service().grant(refreshed);
+        let grant = grant.map_err(|error| self.error(py, &engine, error))?;
+        Ok(tokens(&engine, grant, None))
+    }
+
+    /// Decides as `refresh` does, without rotating.
+    fn check_refresh(
+        &self,
+        py: Python<'_>,
+        refresh_token: &str,
+        delivery: &str,
+    ) -> PyResult<(SessionRow, Vec<Event>)> {
+        let via = self::delivery(delivery)?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let outcome = py.detach(|| service.check_refresh(refresh_token, via).block_on());
+        let (row, events) = self.outcome(py, &engine, outcome)?;
+        Ok((SessionRow::new(row, service.policy()), events))
+    }
+
+    fn sessions_of(&self, py: Python<'_>, user_id: &str) -> PyResult<Vec<SessionRow>> {
+        let user = self::user_id(user_id)?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let rows = py.detach(|| service.sessions_of(&user).block_on());
+        let rows = rows.map_err(|error| self.error(py, &engine, error))?;
+        let rows = rows.into_iter();
+        Ok(rows
+            .map(|row| SessionRow::new(row, service.policy()))
+            .collect())
+    }
+
+    /// Ends a session; one that is unknown or over is no error.
+    fn end(&self, py: Python<'_>, session_id: &str, reason: &str) -> PyResult<Vec<Event>> {
+        let (id, reason) = (session(session_id)?, self::reason(reason)?);
+        let engine = self.open(py)?;
+        let outcome = py.detach(|| engine.api.service().end(id, reason).block_on());
+        Ok(self.outcome(py, &engine, outcome)?.1)
+    }
+
+    /// Ends all sessions of a user but one.
+    #[pyo3(signature = (user_id, reason, except_=None))]
+    fn end_user(
+        &self,
+        py: Python<'_>,
+        user_id: &str,
+        reason: &str,
+        except_: Option<&str>,
+    ) -> PyResult<Vec<Event>> {
+        let (user, reason) = (self::user_id(user_id)?, self::reason(reason)?);
+        let except = except_.map(session).transpose()?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let outcome = py.detach(|| service.end_user(&user, reason, except).block_on());
+        Ok(self.outcome(py, &engine, outcome)?.1)
+    }
+
+    /// The answer to a logout: it clears the cookies.
+    fn logged_out(&self, py: Python<'_>) -> PyResult<Answer> {
+        Ok(answer(self.open(py)?.api.logged_out()))
+    }
+
+    fn identify(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<Identity> {
+        let engine = self.open(py)?;
+        let identity = Password::new(password).and_then(|password| {
+            py.detach(|| engine.accounts.identify(username, password).block_on())
+        });
+        let identity = identity.map_err(|error| self.error(py, &engine, error))?;
+        Ok(Identity(identity))
+    }
+
+    fn register(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<String> {
+        let engine = self.open(py)?;
+        let user = Password::new(password).and_then(|password| {
+            py.detach(|| engine.accounts.register(username, password).block_on())
+        });
+        let user = user.map_err(|error| self.error(py, &engine, error))?;
+        Ok(user.to_string())
+    }
+
+    fn hash_password(&self, py: Python<'_>, password: &str) -> PyResult<String> {
+        let engine = self.open(py)?;
+        let hash = Password::new(password)
+            .and_then(|password| py.detach(|| engine.passwords.hash(password).block_on()));
+        let hash = hash.map_err(|error| self.error(py, &engine, error))?;
+        Ok(hash.as_str().to_owned())
+    }
+
+    #[pyo3(signature = (password, password_hash))]
+    fn verify_password(
+        &self,
+        py: Python<'_>,
+        password: &str,
+        password_hash: Option<&str>,
+    ) -> PyResult<(bool, Option<String>)> {
+        let engine = self.open(py)?;
+        let hash = password_hash.map(PasswordHash::from_phc);
+        let verified = Password::new(password)
+            .and_then(|password| py.detach(|| engine.passwords.verify(password, hash).block_on()));
+        let verified = verified.map_err(|error| self.error(py, &engine, error))?;
+        let rehash = verified.rehash.map(|hash| hash.as_str().to_owned());
+        Ok((verified.matches, rehash))
+    }
+
+    /// The public keys.
+    fn jwks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let jwks = self.open(py)?.api.service().keys().jwks().to_string();
+        py.import("json")?.call_method1("loads", (jwks,))
+    }
+
+    /// The store for an operator's command.
+    fn operator(&self, py: Python<'_>) -> PyResult<Operator> {
+        py.detach(|| Operator::open(&self.home))
+    }
+}
+
+impl Door {
+    fn engine(&self, py: Python<'_>) -> Result<Arc<Engine>, NotOpen> {
+        match self.home.engine() {
+            Some(engine) => Ok(engine),
+            None => py.detach(|| self.home.open()),
+        }
+    }
+
+    /// The engine; where it does not open, a 503 whose cause is the operator's reason.
+    fn open(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        self.engine(py).map_err(|why| {
+            let refused = self.refused(py, doorward_http::unavailable(&self.home.options.settings));
+            refused.set_cause(py, Some(PyRuntimeError::new_err(why.to_string())));
+            refused
+        })
+    }
+
+    fn reads(&self, py: Python<'_>, engine: &Engine) -> &Reads {
+        let reads = || Reads::new(py, engine.api.reads());
+        self.reads.get_or_init(py, reads)
+    }
+
+    fn refusal_of(&self, environ: &Bound<'_, PyDict>, problem: &Problem) -> PyResult<Answer> {
+        let (parts, _) = environ::request(environ, Bytes::new())?.into_parts();
+        let engine = self.open(environ.py())?;
+        Ok(answer(engine.api.refusal(&parts.headers, problem)))
+    }
+
+    fn device(
+        &self,
+        name: Option<String>,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Device> {
+        let (mut client, mut headers) = (Client::default(), HeaderMap::new());
+        if let Some(environ) = environ {
+            headers = environ::headers(environ);
+            client = environ::client(environ, &headers, &self.home.options.trusted_proxies)?;
+        }
+        let device = doorward_http::device(name, &headers, client);
+        device.map_err(|problem| PyValueError::new_err(problem.detail()))
+    }
+
+    fn outcome<T>(
+        &self,
+        py: Python<'_>,
+        engine: &Engine,
+        (result, event): Outcome<T>,
+    ) -> PyResult<(T, Vec<Event>)> {
+        let events = event.iter().map(Event::of).collect();
+        match result {
+            Ok(value) => Ok((value, events)),
+            Err(error) => {
+                let problem = Problem::from(error);
+                let response = engine.api.refusal(&HeaderMap::new(), &problem);
+                let events = event.into_iter().collect();
+                Err(self.raised(py, Finished { response, events }))
+            }
+        }
+    }
+
+    fn error(&self, py: Python<'_>, engine: &Engine, error: Error) -> PyErr {
+        self.refused(py, engine.api.refusal(&HeaderMap::new(), &error.into()))
+    }
+
+    fn refused(&self, py: Python<'_>, response: Response<Bytes>) -> PyErr {
+        let events = Vec::new();
+        self.raised(py, Finished { response, events })
+    }
+
+    /// The exception that Python makes of a refusal.
+    fn raised(&self, py: Python<'_>, finished: Finished) -> PyErr {
+        match self.refused.call1(py, (Answer::of(finished),)) {
+            Ok(exception) => PyErr::from_value(exception.into_bound(py)),
+            Err(error) => error,
+        }
+    }
+}
+
+/// `True`: within `fresh_ttl`; a number: at most so many seconds ago.
+fn need(fresh: &Bound<'_, PyAny>) -> PyResult<Need> {
+    if let Ok(fresh) = fresh.cast::<PyBool>() {
+        let needs = [Need::Session, Need::Fresh];
+        return Ok(needs[usize::from(fresh.is_true())]);
+    }
+    let span = Duration::try_from_secs_f64(fresh.extract()?);
+    let span = span.map_err(|_| PyValueError::new_err("fresh must not be negative"))?;
+    Ok(Need::FreshWithin(span))
+}
+
+fn answer(response: Response<Bytes>) -> Answer {
+    let events = Vec::new();
+    Answer::of(Finished { response, events })
+}
+
+fn tokens(engine: &Engine, grant: Grant, username: Option<&str>) -> Tokens {
+    let answer = engine.api.granted(&grant, username);
+    Tokens::new(grant, answer, engine.api.service().policy())
+}
+
+pub(crate) fn session(id: &str) -> PyResult<SessionId> {
+    id.parse()
+        .map_err(|_| PyValueError::new_err("this is no session id"))
+}
+
+fn reason(name: &str) -> PyResult<EndReason> {
+    let reason = EndReason::ALL
+        .into_iter()
+        .find(|reason| reason.name() == name);
+    reason.ok_or_else(|| PyValueError::new_err("there is no such reason for an end"))
+}

@@ -1,0 +1,296 @@
+//! The commands of `flask auth`: a store of their own, no threads but its writer, and no key of
+//! theirs in the ring.
+
+use std::sync::Arc;
+
+use doorward_core::keys::{KeyRing, Purpose, StoredKey};
+use doorward_core::password::{Password, Passwords};
+use doorward_core::revocation::{Bounds, Revocations};
+use doorward_core::store::{Account as Kept, Store};
+use doorward_core::{Accounts, EndReason, Env, Error, Policy, Service, SystemEnv, UserId};
+use pollster::FutureExt;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDateTime;
+
+use crate::options::{Options, Place};
+use crate::process::Home;
+use crate::session::{SessionRow, date};
+
+/// Rows that one step of cleaning up looks at.
+const SWEEP: u32 = 1_000;
+
+/// A built-in account.
+#[pyclass(frozen, module = "flask_doorward._native")]
+pub(crate) struct Account(Kept);
+
+#[pymethods]
+impl Account {
+    #[getter]
+    fn id(&self) -> &str {
+        self.0.id.as_str()
+    }
+
+    #[getter]
+    fn username(&self) -> &str {
+        &self.0.username
+    }
+
+    #[getter]
+    fn disabled(&self) -> bool {
+        self.0.disabled
+    }
+
+    #[getter]
+    fn created_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
+        date(py, self.0.created_at)
+    }
+}
+
+/// A key of the ring, without its secret.
+#[pyclass(frozen, module = "flask_doorward._native")]
+pub(crate) struct Key(StoredKey);
+
+#[pymethods]
+impl Key {
+    #[getter]
+    fn id(&self) -> String {
+        self.0.id.to_string()
+    }
+
+    #[getter]
+    fn purpose(&self) -> &'static str {
+        match self.0.purpose {
+            Purpose::Access => "access",
+            Purpose::Refresh => "refresh",
+        }
+    }
+
+    #[getter]
+    fn algorithm(&self) -> &str {
+        &self.0.algorithm
+    }
+
+    #[getter]
+    fn signs_from<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
+        date(py, self.0.signs_from)
+    }
+
+    #[getter]
+    fn retired(&self) -> bool {
+        self.0.retired
+    }
+}
+
+/// Commands. What cannot be done is a `ValueError`, in words.
+#[pyclass(frozen, module = "flask_doorward._native")]
+pub(crate) struct Operator {
+    store: Arc<dyn Store>,
+    accounts: Accounts,
+    revocations: Arc<Revocations>,
+    options: Options,
+}
+
+fn failed(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn words(name: &str, error: &Error) -> PyErr {
+    failed(match error {
+        Error::BadRequest(why) => (*why).to_owned(),
+        Error::NotFound => format!("there is no account named {name}"),
+        Error::UsernameTaken => format!("there is an account named {name} already"),
+        Error::PasswordTooWeak(why) => format!("the password is too weak: {why}"),
+        error => error.to_string(),
+    })
+}
+
+impl Operator {
+    pub(crate) fn open(home: &Home) -> PyResult<Self> {
+        let options = home.options.clone();
+        if options.place == Place::Memory {
+            let problem = "the store is memory: nothing outlives this command";
+            return Err(failed(problem));
+        }
+        let store = home.store().map_err(failed)?;
+        let env: Arc<dyn Env> = Arc::new(SystemEnv);
+        let passwords = Arc::new(Passwords::new(options.hashing.clone(), Arc::clone(&env)));
+        // Nobody verifies here; those who do hear of ended sessions from the store.
+        let bounds = Bounds::of(&options.policy);
+        let revocations = Arc::new(Revocations::new(bounds, None));
+        let accounts = Accounts::new(Arc::clone(&store), passwords, Arc::clone(&revocations), env);
+        Ok(Operator {
+            store,
+            accounts,
+            revocations,
+            options,
+        })
+    }
+
+    fn ring(&self) -> PyResult<KeyRing> {
+        let Options { key, policy, .. } = &self.options;
+        let ring = KeyRing::look(&*self.store, key.clone(), policy, Arc::new(SystemEnv));
+        ring.block_on().map_err(failed)
+    }
+
+    fn user(&self, username: &str) -> PyResult<UserId> {
+        let found = self.accounts.find(username).block_on();
+        Ok(found.map_err(|error| words(username, &error))?.id)
+    }
+
+    fn live(&self, rows: Vec<doorward_core::Session>) -> Vec<SessionRow> {
+        let (now, policy) = (SystemEnv.now(), &self.options.policy);
+        let live = rows.into_iter();
+        live.filter(|row| row.over(now, policy).is_none())
+            .map(|row| SessionRow::new(row, policy))
+            .collect()
+    }
+
+    fn set_disabled(&self, py: Python<'_>, username: &str, disabled: bool) -> PyResult<()> {
+        py.detach(|| {
+            let user = self.user(username)?;
+            let set = self.accounts.set_disabled(&user, disabled).block_on();
+            set.map_err(|error| words(username, &error))
+        })
+    }
+}
+
+#[pymethods]
+impl Operator {
+    fn add_user(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<String> {
+        py.detach(|| {
+            let password = Password::new(password).map_err(|error| words(username, &error))?;
+            let added = self.accounts.register(username, password).block_on();
+            let user = added.map_err(|error| words(username, &error))?;
+            Ok(user.to_string())
+        })
+    }
+
+    #[pyo3(signature = (after=None, limit=1000))]
+    fn users(&self, py: Python<'_>, after: Option<&str>, limit: u32) -> PyResult<Vec<Account>> {
+        let page = py.detach(|| self.store.accounts(after, limit).block_on());
+        Ok(page.map_err(failed)?.into_iter().map(Account).collect())
+    }
+
+    fn disable_user(&self, py: Python<'_>, username: &str) -> PyResult<()> {
+        self.set_disabled(py, username, true)
+    }
+
+    fn enable_user(&self, py: Python<'_>, username: &str) -> PyResult<()> {
+        self.set_disabled(py, username, false)
+    }
+
+    fn remove_user(&self, py: Python<'_>, username: &str) -> PyResult<()> {
+        py.detach(|| {
+            let user = self.user(username)?;
+            let removed = self.accounts.remove(&user).block_on();
+            removed.map_err(|error| words(username, &error))
+        })
+    }
+
+    /// Sets a new password, which ends the user's sessions.
+    fn set_password(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<()> {
+        py.detach(|| {
+            let password = Password::new(password).map_err(|error| words(username, &error))?;
+            let user = self.user(username)?;
+            let set = self.accounts.set_password(&user, password).block_on();
+            set.map_err(|error| words(username, &error))
+        })
+    }
+
+    /// Of the next `limit` sessions after one the live ones, and where to go on.
+    #[pyo3(signature = (after=None, limit=1000))]
+    fn sessions(
+        &self,
+        py: Python<'_>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> PyResult<(Vec<SessionRow>, Option<String>)> {
+        let after = after.map(crate::door::session).transpose()?;
+        let page = py.detach(|| self.store.sessions(after, limit).block_on());
+        let page = page.map_err(failed)?;
+        let next = page.last().map(|row| row.id.to_string());
+        Ok((self.live(page), next))
+    }
+
+    /// The live sessions of an account, by its name, or of a user of the app's own, by its id.
+    #[pyo3(signature = (username=None, user_id=None))]
+    fn sessions_of(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        user_id: Option<&str>,
+    ) -> PyResult<Vec<SessionRow>> {
+        let user = match (username, user_id) {
+            (_, Some(id)) => crate::question::user_id(id)?,
+            (Some(name), None) => py.detach(|| self.user(name))?,
+            (None, None) => return Err(failed("whose sessions?")),
+        };
+        let rows = py.detach(|| self.store.sessions_of(&user).block_on());
+        Ok(self.live(rows.map_err(failed)?))
+    }
+
+    fn end_session(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
+        let id = crate::door::session(session_id)?;
+        let (at, why) = (SystemEnv.now(), EndReason::EndedByOperator);
+        let ended = py.detach(|| self.store.end(id, at, why).block_on());
+        match ended.map_err(failed)? {
+            Some(_) => Ok(()),
+            None => Err(failed(format!("there is no session {session_id}"))),
+        }
+    }
+
+    /// Removes everything that has expired; returns how many batches that took.
+    fn purge(&self, py: Python<'_>) -> PyResult<u32> {
+        py.detach(|| {
+            let service = self.service()?;
+            let mut batches = 1;
+            while service.purge(SWEEP).block_on().map_err(failed)? {
+                batches += 1;
+            }
+            Ok(batches)
+        })
+    }
+
+    fn keys(&self, py: Python<'_>) -> PyResult<Vec<Key>> {
+        let keys = py.detach(|| self.store.keys().block_on());
+        Ok(keys.map_err(failed)?.into_iter().map(Key).collect())
+    }
+
+    /// Adds a key that signs once every process knows it; returns its id.
+    fn rotate_key(&self, py: Python<'_>, purpose: &str) -> PyResult<String> {
+        let purpose = match purpose {
+            "access" => Purpose::Access,
+            "refresh" => Purpose::Refresh,
+            _ => return Err(failed("purpose must be access or refresh")),
+        };
+        py.detach(|| {
+            let id = self.ring()?.rotate(&*self.store, purpose).block_on();
+            Ok(id.map_err(failed)?.to_string())
+        })
+    }
+
+    /// Drops a key at once.
+    fn retire_key(&self, py: Python<'_>, key_id: &str) -> PyResult<()> {
+        let id = key_id
+            .parse()
+            .map_err(|_| failed(format!("{key_id} is no key id")))?;
+        py.detach(|| {
+            let retired = self.ring()?.retire(&*self.store, id).block_on();
+            retired.map_err(failed)
+        })
+    }
+}
+
+impl Operator {
+    fn service(&self) -> PyResult<Service> {
+        let policy: Policy = self.options.policy.clone();
+        Ok(Service::new(
+            Arc::clone(&self.store),
+            Arc::new(self.ring()?),
+            Arc::clone(&self.revocations),
+            policy,
+            Arc::new(SystemEnv),
+        ))
+    }
+}

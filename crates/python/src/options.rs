@@ -1,0 +1,325 @@
+//! What `config.py` hands over, as the engine's own types. Each refusal begins with the option's
+//! name, so that Python can name the app's own key.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
+use doorward_core::password::Hashing;
+use doorward_core::{Delivery, Policy};
+use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
+use http::Method;
+use ipnet::IpNet;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyMapping, PyString};
+use zeroize::Zeroizing;
+
+/// Where sessions are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Sqlite(PathBuf),
+    Memory,
+}
+
+/// Everything that a door is made from.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) place: Place,
+    pub(crate) policy: Policy,
+    pub(crate) settings: Settings,
+    pub(crate) key: KeyConfig,
+    pub(crate) hashing: Hashing,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whether the built-in accounts answer every question.
+    pub(crate) settles: bool,
+}
+
+pub(crate) fn wrong(name: &str, problem: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(format!("{name}: {problem}"))
+}
+
+impl Options {
+    /// Reads and checks all of them; one that is not known here is refused.
+    pub(crate) fn read(options: &Bound<'_, PyMapping>) -> PyResult<Options> {
+        let mut read = Reading::default();
+        for item in options.items()?.iter() {
+            let (name, value): (Bound<'_, PyString>, Bound<'_, PyAny>) = item.extract()?;
+            let name = name.to_str()?;
+            if !value.is_none() {
+                read.take(name, &value)
+                    .map_err(|error| named(name, &error, value.py()))?;
+            }
+        }
+        read.check()
+    }
+}
+
+/// Whatever is wrong with a value is said of its option.
+fn named(name: &str, error: &PyErr, py: Python<'_>) -> PyErr {
+    wrong(name, error.value(py))
+}
+
+struct Reading {
+    options: Options,
+    secret: Option<Zeroizing<Vec<u8>>>,
+    private_key: Option<Zeroizing<Vec<u8>>>,
+    algorithm: Option<Algorithm>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading {
+            options: Options {
+                place: Place::Memory,
+                policy: Policy::default(),
+                settings: Settings::default(),
+                key: KeyConfig::default(),
+                hashing: Hashing::default(),
+                trusted_proxies: Vec::new(),
+                settles: true,
+            },
+            secret: None,
+            private_key: None,
+            algorithm: None,
+        }
+    }
+}
+
+impl Reading {
+    fn take(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Options {
+            policy,
+            settings,
+            hashing,
+            ..
+        } = &mut self.options;
+        match name {
+            "store" => self.options.place = place(&value.extract::<String>()?)?,
+            "access_ttl" => policy.access_ttl = seconds(value)?,
+            "refresh_ttl" => policy.refresh_ttl = seconds(value)?,
+            "session_ttl" => policy.session_ttl = seconds(value)?,
+            "refresh_window" => policy.refresh_window = Some(seconds(value)?),
+            "fresh_ttl" => policy.fresh_ttl = seconds(value)?,
+            "clock_skew" => policy.clock_skew = seconds(value)?,
+            "issuer" => policy.issuer = Some(value.extract()?),
+            "audience" => policy.audience = Some(value.extract()?),
+            "url_prefix" => settings.url_prefix = value.extract()?,
+            "delivery" => settings.delivery = each(value, delivery)?,
+            "cookie_secure" => settings.cookie_secure = value.extract()?,
+            "cookie_domain" => settings.cookie_domain = Some(value.extract()?),
+            "access_cookie_path" => settings.access_cookie_path = Some(value.extract()?),
+            "allowed_origins" => settings.allowed_origins = value.extract()?,
+            "allow_same_site" => settings.allow_same_site = value.extract()?,
+            "csrf_strict" => settings.csrf_strict = value.extract()?,
+            "register" => settings.register = value.extract()?,
+            "change_password" => settings.change_password = value.extract()?,
+            "unmounted" => settings.unmounted = each(value, endpoint)?,
+            "same_site" => settings.same_site = Some(same_site(&value.extract::<String>()?)?),
+            "access_cookie_name" => settings.access_cookie_name = Some(value.extract()?),
+            "refresh_cookie_name" => settings.refresh_cookie_name = Some(value.extract()?),
+            "refresh_cookie_path" => settings.refresh_cookie_path = Some(value.extract()?),
+            "session_cookie" => settings.session_cookie = Some(value.extract()?),
+            "locations" => settings.locations = Some(each(value, location)?),
+            "header_name" => settings.header_name = value.extract()?,
+            "header_type" => settings.header_type = value.extract()?,
+            "query_name" => settings.query_name = value.extract()?,
+            "query_value_prefix" => settings.query_value_prefix = value.extract()?,
+            "json_key" => settings.json_key = value.extract()?,
+            "refresh_json_key" => settings.refresh_json_key = value.extract()?,
+            "message_key" => settings.message_key = value.extract()?,
+            "double_submit" => {
+                policy.csrf = true;
+                settings.double_submit = Some(double_submit(value.cast()?)?);
+            }
+            "exp_leeway" => policy.exp_leeway = seconds(value)?,
+            "nbf" => policy.nbf = value.extract()?,
+            "identity_claim" => policy.identity_claim = Some(value.extract()?),
+            "renew" => settings.renew = value.extract()?,
+            "settles" => self.options.settles = value.extract()?,
+            "trusted_proxies" => self.options.trusted_proxies = each(value, network)?,
+            "algorithm" => self.algorithm = Some(parsed(&value.extract::<String>()?)?),
+            "secret" => self.secret = Some(bytes(value)?),
+            "private_key" => self.private_key = Some(bytes(value)?),
+            "seal_secret" => self.options.key.seal_secret = Some(bytes(value)?),
+            "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
+            "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
+            "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
+            "password_threads" => hashing.threads = within(value, 1, 64)? as usize,
+            "password_queue" => hashing.queue = within(value, 1, 100_000)? as usize,
+            "password_min_length" => hashing.min_length = within(value, 8, 128)? as usize,
+            _ => return Err(no_such_option()),
+        }
+        Ok(())
+    }
+
+    fn check(self) -> PyResult<Options> {
+        let key = self.key()?;
+        let options = Options {
+            key,
+            ..self.options
+        };
+        let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());
+        options.policy.check().map_err(|error| wrong(&error))?;
+        options.settings.check().map_err(|error| wrong(&error))?;
+        Ok(options)
+    }
+
+    fn key(&self) -> PyResult<KeyConfig> {
+        let default = if self.secret.is_some() {
+            Algorithm::HS256
+        } else {
+            Algorithm::EdDSA
+        };
+        let algorithm = self.algorithm.unwrap_or(default);
+        let key = match (algorithm, &self.secret, &self.private_key) {
+            (Algorithm::HS256, Some(secret), _) => {
+                check_secret(secret).map_err(|error| wrong("secret", error))?;
+                Some(secret.clone())
+            }
+            (Algorithm::HS256, None, Some(_)) => {
+                return Err(wrong("private_key", "HS256 takes a secret instead"));
+            }
+            (_, _, Some(pem)) => Some(private_key(pem)?),
+            (_, Some(_), None) => {
+                let problem = format!("{} takes a private key instead", algorithm.name());
+                return Err(wrong("secret", problem));
+            }
+            (_, None, None) => None,
+        };
+        let config = KeyConfig {
+            algorithm,
+            key,
+            seal_secret: self.options.key.seal_secret.clone(),
+        };
+        if let Some(seal) = &config.seal_secret {
+            check_secret(seal).map_err(|error| wrong("seal_secret", error))?;
+        }
+        if config.seal_secret.is_some() && config.seal_secret == config.key {
+            return Err(wrong("seal_secret", "must differ from secret"));
+        }
+        Ok(config)
+    }
+}
+
+/// PKCS#8, in PEM.
+fn private_key(pem: &[u8]) -> PyResult<Zeroizing<Vec<u8>>> {
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use rustls_pki_types::pem::PemObject;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem);
+    let key = key.map_err(|_| wrong("private_key", "is no private key in PKCS#8 PEM"))?;
+    Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
+}
+
+fn place(text: &str) -> PyResult<Place> {
+    match text.strip_prefix("sqlite://") {
+        Some(path) if !path.is_empty() => Ok(Place::Sqlite(path.into())),
+        _ if text == "memory:" => Ok(Place::Memory),
+        _ => Err(PyValueError::new_err("must be sqlite://PATH or memory:")),
+    }
+}
+
+fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let span = Duration::try_from_secs_f64(value.extract()?);
+    span.map_err(|_| PyValueError::new_err("must be a length of time, not negative"))
+}
+
+fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Zeroizing<Vec<u8>>> {
+    let text = value.extract::<String>().map(String::into_bytes);
+    text.or_else(|_| value.extract()).map(Zeroizing::new)
+}
+
+fn within(value: &Bound<'_, PyAny>, least: u32, most: u32) -> PyResult<u32> {
+    let number = value.extract::<u32>().ok();
+    let number = number.filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| {
+        PyValueError::new_err(format!("must be a number between {least} and {most}"))
+    })
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<T> {
+    text.parse()
+        .map_err(|error: T::Err| PyValueError::new_err(error.to_string()))
+}
+
+fn each<T>(value: &Bound<'_, PyAny>, of: impl Fn(&str) -> PyResult<T>) -> PyResult<Vec<T>> {
+    let texts: Vec<String> = value.extract()?;
+    texts.iter().map(|text| of(text)).collect()
+}
+
+fn same_site(name: &str) -> PyResult<SameSite> {
+    match name.to_ascii_lowercase().as_str() {
+        "strict" => Ok(SameSite::Strict),
+        "lax" => Ok(SameSite::Lax),
+        "none" => Ok(SameSite::None),
+        _ => Err(PyValueError::new_err("must be Strict, Lax or None")),
+    }
+}
+
+fn location(name: &str) -> PyResult<Location> {
+    match name {
+        "cookies" => Ok(Location::Cookie),
+        "headers" => Ok(Location::Header),
+        "query_string" => Ok(Location::QueryString),
+        "json" => Ok(Location::Json),
+        _ => Err(PyValueError::new_err(
+            "a location must be cookies, headers, query_string or json",
+        )),
+    }
+}
+
+fn double_submit(value: &Bound<'_, PyMapping>) -> PyResult<DoubleSubmit> {
+    let mut asked = DoubleSubmit::default();
+    for item in value.items()?.iter() {
+        let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;
+        match name.as_str() {
+            "methods" => asked.methods = each(&value, parsed::<Method>)?,
+            "in_cookies" => asked.in_cookies = value.extract()?,
+            "check_form" => asked.check_form = value.extract()?,
+            _ => csrf_name(&mut asked, &name, value.extract()?)?,
+        }
+    }
+    Ok(asked)
+}
+
+/// Such as `access_header`.
+fn csrf_name(asked: &mut DoubleSubmit, name: &str, value: String) -> PyResult<()> {
+    let (names, field) = match name.split_once('_') {
+        Some(("access", field)) => (&mut asked.access, field),
+        Some(("refresh", field)) => (&mut asked.refresh, field),
+        _ => return Err(no_such_option()),
+    };
+    match field {
+        "header" => names.header_name = value,
+        "field" => names.field_name = value,
+        "cookie_name" => names.cookie_name = value,
+        "cookie_path" => names.cookie_path = value,
+        _ => return Err(no_such_option()),
+    }
+    Ok(())
+}
+
+fn no_such_option() -> PyErr {
+    PyValueError::new_err("there is no such option")
+}
+
+pub(crate) fn delivery(name: &str) -> PyResult<Delivery> {
+    match name {
+        "cookie" => Ok(Delivery::Cookie),
+        "body" => Ok(Delivery::Body),
+        _ => Err(PyValueError::new_err("delivery must be cookie or body")),
+    }
+}
+
+fn network(text: &str) -> PyResult<IpNet> {
+    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| address());
+    network.map_err(|error| PyValueError::new_err(format!("{text}: {error}")))
+}
+
+/// The endpoint of a name of `ROUTES`.
+pub(crate) fn endpoint(name: &str) -> PyResult<Endpoint> {
+    let route = crate::door::NAMES.iter().find(|(_, known)| *known == name);
+    let endpoint = route.map(|(endpoint, _)| *endpoint);
+    endpoint.ok_or_else(|| PyValueError::new_err("there is no such endpoint"))
+}

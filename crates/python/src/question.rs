@@ -1,0 +1,348 @@
+//! What only the host can answer. Each question is answered once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use doorward_core::access_token::check_custom;
+use doorward_core::account::canonical;
+use doorward_core::password::{Password, PasswordHash};
+use doorward_core::{Error, Identity as Who, PasswordChange, Policy, UserId};
+use doorward_http::{Ask, Reply, settle};
+use pollster::FutureExt;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::answer::Answer;
+use crate::process::Engine;
+
+/// Somebody whose credentials were checked.
+#[pyclass(frozen, module = "flask_doorward._native")]
+#[derive(Clone)]
+pub(crate) struct Identity(pub(crate) Who);
+
+#[pymethods]
+impl Identity {
+    #[getter]
+    fn user_id(&self) -> &str {
+        self.0.user.as_str()
+    }
+
+    #[getter]
+    fn username(&self) -> Option<&str> {
+        self.0.username.as_deref()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Identity of {:?}>", self.user_id())
+    }
+}
+
+/// A question.
+#[pyclass(frozen, module = "flask_doorward._native")]
+pub(crate) struct Question {
+    kind: &'static str,
+    username: Option<String>,
+    user: Option<UserId>,
+    password: Option<Password>,
+    new: Option<Password>,
+    ask: Mutex<Option<Ask>>,
+    engine: Arc<Engine>,
+}
+
+/// A value for the host, or the answer that ends the exchange.
+#[derive(IntoPyObject)]
+pub(crate) enum Or<T> {
+    Value(T),
+    Answer(Answer),
+}
+
+impl Question {
+    pub(crate) fn new(ask: Ask, engine: Arc<Engine>) -> Self {
+        let (kind, username, user, password, new) = match &ask {
+            Ask::Identify {
+                username, password, ..
+            } => (
+                "identify",
+                Some(username.clone()),
+                None,
+                Some(password),
+                None,
+            ),
+            Ask::Confirm { user, password, .. } => {
+                ("confirm", None, Some(user.clone()), Some(password), None)
+            }
+            Ask::SetPassword {
+                user, current, new, ..
+            } => (
+                "set_password",
+                None,
+                Some(user.clone()),
+                Some(current),
+                Some(new),
+            ),
+            Ask::Register {
+                username, password, ..
+            } => (
+                "register",
+                Some(username.clone()),
+                None,
+                Some(password),
+                None,
+            ),
+            Ask::Renew { user, .. } => ("renew", None, Some(user.clone()), None, None),
+        };
+        Question {
+            kind,
+            username,
+            user,
+            password: password.cloned(),
+            new: new.cloned(),
+            ask: Mutex::new(Some(ask)),
+            engine,
+        }
+    }
+
+    fn take(&self) -> PyResult<Ask> {
+        let mut ask = self.ask.lock().unwrap_or_else(PoisonError::into_inner);
+        ask.take()
+            .ok_or_else(|| PyRuntimeError::new_err("the question was answered already"))
+    }
+
+    fn not_of_this_kind<T>(&self) -> PyResult<T> {
+        let text = format!("this is no answer to a question of kind {}", self.kind);
+        Err(PyRuntimeError::new_err(text))
+    }
+
+    fn policy(&self) -> &Policy {
+        self.engine.api.service().policy()
+    }
+
+    fn password(&self) -> PyResult<Password> {
+        match &self.password {
+            Some(password) => Ok(password.clone()),
+            None => self.not_of_this_kind(),
+        }
+    }
+
+    /// The refusal that `error` is in this exchange.
+    fn refused(&self, py: Python<'_>, error: Error) -> PyResult<Answer> {
+        let ask = self.take()?;
+        let reply = py.detach(|| match ask {
+            Ask::Identify { next, .. } => next.answer(Err(error)).block_on(),
+            Ask::Confirm { next, .. } => next.answer(Err(error)).block_on(),
+            Ask::SetPassword { next, .. } => next.answer(Err(error)).block_on(),
+            Ask::Register { next, .. } => next.answer(Err(error)),
+            Ask::Renew { next, .. } => next.answer(Err(error)).block_on(),
+        });
+        finished(reply)
+    }
+}
+
+/// No exchange asks twice.
+fn finished(reply: Reply) -> PyResult<Answer> {
+    match reply {
+        Reply::Done(answer) => Ok(Answer::of(answer)),
+        Reply::Ask(_) => Err(PyRuntimeError::new_err("a question led to another")),
+    }
+}
+
+pub(crate) fn user_id(text: &str) -> PyResult<UserId> {
+    UserId::new(text).map_err(|_| {
+        PyValueError::new_err(
+            "a user id must have 1 to 255 bytes, none of them a control character",
+        )
+    })
+}
+
+#[pymethods]
+impl Question {
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    #[getter]
+    fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    #[getter]
+    fn user_id(&self) -> Option<&str> {
+        self.user.as_ref().map(UserId::as_str)
+    }
+
+    #[getter(password)]
+    fn password_text<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        let password = self.password.as_ref();
+        password.map(|password| PyString::new(py, password.as_str()))
+    }
+
+    #[getter]
+    fn new_password<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        let password = self.new.as_ref();
+        password.map(|password| PyString::new(py, password.as_str()))
+    }
+
+    /// For `identify`: as the built-in accounts say.
+    fn by_accounts(&self, py: Python<'_>) -> PyResult<Or<Identity>> {
+        let (Some(username), password) = (&self.username, self.password()?) else {
+            return self.not_of_this_kind();
+        };
+        let accounts = &self.engine.accounts;
+        match py.detach(|| accounts.identify(username, password).block_on()) {
+            Ok(identity) => Ok(Or::Value(Identity(identity))),
+            Err(error) => self.refused(py, error).map(Or::Answer),
+        }
+    }
+
+    /// Any question, as the built-in accounts answer it.
+    fn settle(&self, py: Python<'_>) -> PyResult<Answer> {
+        let reply = Reply::Ask(self.take()?);
+        let answer = py.detach(|| settle(reply, &self.engine.accounts).block_on());
+        Ok(Answer::of(answer))
+    }
+
+    /// Whether it is the password behind an Argon2 hash, and a new hash where the cost has changed.
+    #[pyo3(signature = (password_hash))]
+    fn verify(
+        &self,
+        py: Python<'_>,
+        password_hash: Option<&str>,
+    ) -> PyResult<Or<(bool, Option<String>)>> {
+        let password = self.password()?;
+        let hash = password_hash.map(PasswordHash::from_phc);
+        match py.detach(|| self.engine.passwords.verify(password, hash).block_on()) {
+            Ok(verified) => {
+                let rehash = verified.rehash.map(|hash| hash.as_str().to_owned());
+                Ok(Or::Value((verified.matches, rehash)))
+            }
+            Err(error) => self.refused(py, error).map(Or::Answer),
+        }
+    }
+
+    /// A hash of the new password.
+    fn hash(&self, py: Python<'_>) -> PyResult<Or<String>> {
+        let new = self.new.clone();
+        let new = new.map_or_else(|| self.password(), Ok)?;
+        let name = self.username.as_deref().unwrap_or_default();
+        let passwords = &self.engine.passwords;
+        let hash = new
+            .check_strength(name, passwords.hashing().min_length)
+            .and_then(|()| py.detach(|| passwords.hash(new).block_on()));
+        match hash {
+            Ok(hash) => Ok(Or::Value(hash.as_str().to_owned())),
+            Err(error) => self.refused(py, error).map(Or::Answer),
+        }
+    }
+
+    #[pyo3(signature = (identity, username=None, claims=None))]
+    fn identified(
+        &self,
+        py: Python<'_>,
+        identity: &Bound<'_, PyAny>,
+        username: Option<&str>,
+        claims: Option<&str>,
+    ) -> PyResult<Answer> {
+        let identity = who(identity, username, claims, self.policy())?;
+        match self.take()? {
+            Ask::Identify { next, .. } => {
+                finished(py.detach(|| next.answer(Ok(identity)).block_on()))
+            }
+            _ => self.not_of_this_kind(),
+        }
+    }
+
+    fn confirmed(&self, py: Python<'_>) -> PyResult<Answer> {
+        match self.take()? {
+            Ask::Confirm { next, .. } => finished(py.detach(|| next.answer(Ok(())).block_on())),
+            _ => self.not_of_this_kind(),
+        }
+    }
+
+    /// The host has set the new password.
+    #[pyo3(signature = (username=None, claims=None))]
+    fn password_set(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        claims: Option<&str>,
+    ) -> PyResult<Answer> {
+        match self.take()? {
+            Ask::SetPassword { next, user, .. } => {
+                let change = PasswordChange::from(host_identity(user, username, claims));
+                finished(py.detach(|| next.answer(Ok(change)).block_on()))
+            }
+            _ => self.not_of_this_kind(),
+        }
+    }
+
+    #[pyo3(signature = (user_id, username=None))]
+    fn registered(&self, user_id: &str, username: Option<&str>) -> PyResult<Answer> {
+        let user = self::user_id(user_id)?;
+        match self.take()? {
+            Ask::Register { next, .. } => {
+                finished(next.answer(Ok(host_identity(user, username, None))))
+            }
+            _ => self.not_of_this_kind(),
+        }
+    }
+
+    fn taken(&self, py: Python<'_>) -> PyResult<Answer> {
+        self.refused(py, Error::UsernameTaken)
+    }
+
+    #[pyo3(signature = (claims=None))]
+    fn renewed(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
+        match self.take()? {
+            Ask::Renew { next, .. } => finished(py.detach(|| next.answer(Ok(claims)).block_on())),
+            _ => self.not_of_this_kind(),
+        }
+    }
+
+    fn refuse(&self, py: Python<'_>) -> PyResult<Answer> {
+        self.refused(py, Error::InvalidCredentials)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Question {}>", self.kind)
+    }
+}
+
+/// An identity from the built-in accounts, or the id of a user of the host's own.
+fn who(
+    identity: &Bound<'_, PyAny>,
+    username: Option<&str>,
+    claims: Option<&str>,
+    policy: &Policy,
+) -> PyResult<Who> {
+    let claims = checked(claims, policy)?;
+    if let Ok(Identity(known)) = identity.cast::<Identity>().map(Bound::get) {
+        return Ok(Who {
+            claims,
+            ..known.clone()
+        });
+    }
+    let user = user_id(&identity.extract::<String>()?)?;
+    Ok(host_identity(user, username, claims.as_deref()))
+}
+
+fn host_identity(user: UserId, username: Option<&str>, claims: Option<&str>) -> Who {
+    Who {
+        user,
+        username: username.map(|name| canonical(name).unwrap_or_else(|_| name.into())),
+        valid_from: None,
+        claims: claims.map(Into::into),
+    }
+}
+
+/// The host's claims; what is wrong with them is the host's to mend.
+pub(crate) fn checked(claims: Option<&str>, policy: &Policy) -> PyResult<Option<Box<str>>> {
+    let Some(claims) = claims else {
+        return Ok(None);
+    };
+    match check_custom(claims, policy.identity_claim.as_deref()) {
+        Ok(()) => Ok(Some(claims.into())),
+        Err(error) => Err(PyValueError::new_err(error.to_string())),
+    }
+}

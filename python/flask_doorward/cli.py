@@ -1,0 +1,267 @@
+"""`flask auth`: the operator's commands, in the words of the server's."""
+
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import partial, wraps
+from typing import ParamSpec, TypeVar
+
+import click
+from flask.cli import AppGroup
+
+from ._native import Account, Key, Operator, SessionRow
+from .mounted import Mounted, mounted_as
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: No letter looks like another: 100 bits in 20 of them.
+LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+def commands(name: str) -> list[click.Group]:
+    """The groups of an instance."""
+    mounted = partial(mounted_as, name)
+    return [_user(mounted), _session(mounted), _keys(mounted)]
+
+
+def _user(mounted: Callable[[], Mounted]) -> click.Group:
+    group = AppGroup("user", help="Built-in accounts.")
+
+    @group.command("add", help="Make an account.")
+    @click.argument("name")
+    @_password_options
+    @_in_words
+    def add(name: str, password_stdin: bool, generate_password: bool) -> None:
+        operator = _accounts(mounted(), makes=True)
+        password = _new_password(password_stdin, generate_password)
+        added = operator.add_user(name, password)
+        _show_generated(password, generate_password)
+        click.echo(f"added {shown(name)}, id {added}")
+
+    @group.command("list", help="Show accounts.")
+    @_in_words
+    def list_(**nothing: object) -> None:
+        for account in _all_accounts(_accounts(mounted())):
+            _show_account(account)
+
+    def change(command: str, about: str, do: Callable[[Operator, str], None]) -> None:
+        @group.command(command, help=about)
+        @click.argument("name")
+        @_in_words
+        def changed(name: str) -> None:
+            do(_accounts(mounted()), name)
+            click.echo(f"{shown(name)}: done")
+
+    change("disable", "Refuse logins and end all sessions.", Operator.disable_user)
+    change("enable", "Allow logins again.", Operator.enable_user)
+    change("remove", "Remove an account and end all sessions.", Operator.remove_user)
+
+    @group.command("set-password", help="Change a password and end all sessions.")
+    @click.argument("name")
+    @_password_options
+    @_in_words
+    def set_password(name: str, password_stdin: bool, generate_password: bool) -> None:
+        operator = _accounts(mounted())
+        password = _new_password(password_stdin, generate_password)
+        operator.set_password(name, password)
+        _show_generated(password, generate_password)
+        click.echo(f"{shown(name)}: done")
+
+    return group
+
+
+def _session(mounted: Callable[[], Mounted]) -> click.Group:
+    group = AppGroup("session", help="Sessions.")
+
+    @group.command("list", help="Show live sessions, or those of one user.")
+    @click.argument("name", required=False)
+    @_in_words
+    def list_(name: str | None) -> None:
+        for row in _sessions(mounted(), name):
+            _show_session(row)
+
+    @group.command("end", help="End a session.")
+    @click.argument("id")
+    @_in_words
+    def end(id: str) -> None:
+        _operator(mounted()).end_session(id)
+        click.echo(f"{id}: ended")
+
+    @group.command("purge", help="Remove what has expired.")
+    @_in_words
+    def purge(**nothing: object) -> None:
+        _operator(mounted()).purge()
+        click.echo("purged")
+
+    return group
+
+
+def _keys(mounted: Callable[[], Mounted]) -> click.Group:
+    group = AppGroup("keys", help="The key ring.")
+
+    @group.command("list", help="Show keys.")
+    @_in_words
+    def list_(**nothing: object) -> None:
+        for key in _operator(mounted()).keys():
+            _show_key(key)
+
+    @group.command("rotate", help="Make a new key that signs once all processes know it.")
+    @click.option("--purpose", type=click.Choice(["access", "refresh"]), default="access")
+    @_in_words
+    def rotate(purpose: str) -> None:
+        operator = _operator(mounted())
+        made = operator.rotate_key(purpose)
+        starts = [date(key.signs_from) for key in operator.keys() if key.id == made]
+        click.echo(f"{made}: signs from {starts[0] if starts else 'now'}")
+
+    @group.command("retire", help="Drop a key at once, for logout too.")
+    @click.argument("id")
+    @_in_words
+    def retire(id: str) -> None:
+        _operator(mounted()).retire_key(id)
+        click.echo(f"{id}: retired")
+
+    return group
+
+
+def _in_words(command: Callable[P, T]) -> Callable[P, T]:
+    """What cannot be done is said, without a traceback."""
+
+    @wraps(command)
+    def worded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+
+    return worded
+
+
+def _password_options(command: Callable[P, T]) -> Callable[P, T]:
+    stdin = click.option(
+        "--password-stdin", is_flag=True, help="Read the password from standard input."
+    )
+    generate = click.option(
+        "--generate-password", is_flag=True, help="Make a password and print it."
+    )
+    return stdin(generate(command))
+
+
+def _accounts(mounted: Mounted, makes: bool = False) -> Operator:
+    if mounted.callbacks.own_users:
+        raise click.ClickException("users are the app's own: there are no built-in accounts")
+    return _operator(mounted, makes)
+
+
+def _operator(mounted: Mounted, makes: bool = False) -> Operator:
+    """The store. A mistyped name must not make a database."""
+    file = mounted.settings.file
+    if mounted.settings.options["store"].startswith("memory:"):
+        key = mounted.settings.key("store")
+        text = f"the store is memory: nothing outlives this command; name one by {key}"
+        raise click.ClickException(text)
+    if file is not None and not makes and not file.exists():
+        maker = f"flask {mounted.name} user add"
+        text = f"{file}: there is no database; the app and `{maker}` make one"
+        raise click.ClickException(text)
+    # Opens nothing else: a command joins no key to the ring.
+    return mounted.make(mounted.callbacks.flags).operator()
+
+
+def _all_accounts(operator: Operator) -> Iterator[Account]:
+    page = operator.users()
+    while page:
+        yield from page
+        page = operator.users(after=page[-1].username)
+
+
+def _sessions(mounted: Mounted, name: str | None) -> Iterable[SessionRow]:
+    operator = _operator(mounted)
+    if name is None:
+        return _all_sessions(operator)
+    if mounted.callbacks.own_users:
+        return operator.sessions_of(user_id=name)
+    return operator.sessions_of(name)
+
+
+def _all_sessions(operator: Operator) -> Iterator[SessionRow]:
+    page, after = operator.sessions()
+    yield from page
+    while after is not None:
+        page, after = operator.sessions(after=after)
+        yield from page
+
+
+def _new_password(from_stdin: bool, generate: bool) -> str:
+    if from_stdin == generate:
+        raise click.UsageError(
+            "say where the password comes from: --password-stdin or --generate-password"
+        )
+    return _generated() if generate else _typed()
+
+
+def _generated() -> str:
+    if _is_discarded():
+        raise click.ClickException(
+            "nobody would see the password, so nothing was changed: "
+            "standard output is closed, or /dev/null"
+        )
+    letters = "".join(secrets.choice(LETTERS) for _ in range(20))
+    return "-".join(letters[at : at + 5] for at in range(0, 20, 5))
+
+
+def _is_discarded() -> bool:
+    try:
+        output = os.fstat(sys.stdout.fileno())
+        return output.st_rdev != 0 and output.st_rdev == os.stat(os.devnull).st_rdev
+    except (OSError, ValueError, AttributeError):
+        return sys.stdout is None
+
+
+def _typed() -> str:
+    text = sys.stdin.read(4096)
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _show_generated(password: str, generated: bool) -> None:
+    if generated:
+        click.echo(f"password: {password}")
+
+
+def _show_account(account: Account) -> None:
+    state = "disabled" if account.disabled else "enabled"
+    click.echo(f"{shown(account.username)}\t{account.id}\t{state}\t{date(account.created_at)}")
+
+
+def _show_session(row: SessionRow) -> None:
+    created, used = date(row.created_at), date(row.last_used_at)
+    device = "-" if row.device is None else shown(row.device)
+    click.echo(f"{row.id}\t{shown(row.user_id)}\t{created}\t{used}\t{device}")
+
+
+def _show_key(key: Key) -> None:
+    state = "retired" if key.retired else "live"
+    start = date(key.signs_from)
+    click.echo(f"{key.id}\t{key.purpose}\t{key.algorithm}\t{state}\tsigns from {start}")
+
+
+def shown(text: str) -> str:
+    """A text of users' own making, without what would act on a terminal or hide in it."""
+    return "".join(_shown(char) for char in text)
+
+
+SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+
+
+def _shown(char: str) -> str:
+    if char in SHORT:
+        return SHORT[char]
+    return char if char.isprintable() else f"\\u{{{ord(char):x}}}"
+
+
+def date(time: datetime) -> str:
+    """A time as people read it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,148 @@
+"""SERVICE: access and refresh tokens, and sessions, for views written by hand."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from flask import Response, has_request_context, request
+
+from ._native import Event, Identity, Session, SessionRow, Tokens
+from .errors import DoorwardError, response_of
+from .mounted import Mounted, mounted_as
+from .processes import blocking
+from .users import Claims, Refused, UserId, claims_text, text_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Service:
+    """What the endpoints do, as methods. They work in the app's context; what is refused is raised
+    as an exception of `flask_doorward.errors`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def login(
+        self,
+        user_id: UserId,
+        *,
+        username: str | None = None,
+        claims: Claims | None = None,
+        remember: bool = False,
+        delivery: str | None = None,
+        device: str | None = None,
+    ) -> Tokens:
+        """Opens a session for somebody whom the app knows. Without `claims` those of the
+        `claims_loader`, which may refuse."""
+        user = text_of(user_id)
+        return self._told(
+            self._mounted.door.login, user, username, self._claims(user, claims),
+            remember, delivery, device, request.environ if has_request_context() else None,
+        )  # fmt: skip
+
+    def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
+        """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
+        ends the session."""
+        mounted = self._mounted
+        refreshed = self._told(mounted.door.refresh, refresh_token, delivery)
+        try:
+            claims = mounted.callbacks.claims_of(refreshed.user_id)
+        except Refused:
+            self.end_session(refreshed.session_id, reason="disabled")
+            # Decides again, and says so.
+            refreshed = self._told(mounted.door.refresh, refresh_token, delivery)
+            claims = None
+        return mounted.door.grant(refreshed, claims)
+
+    def verify(self, token: str) -> Session:
+        """The session of an access token."""
+        return self._mounted.door.verify(token)
+
+    def sessions_of(self, user_id: UserId) -> list[SessionRow]:
+        """The live sessions of a user."""
+        return self._call(self._mounted.door.sessions_of, text_of(user_id))
+
+    def end_session(self, session_id: str, *, reason: str = "ended_by_operator") -> None:
+        """Ends a session, which every process hears of."""
+        self._mounted.tell(self._call(self._mounted.door.end, session_id, reason))
+
+    def end_user(
+        self,
+        user_id: UserId,
+        *,
+        reason: str = "ended_by_operator",
+        except_session: str | None = None,
+    ) -> None:
+        """Ends the sessions of a user, such as one who was disabled."""
+        end = self._mounted.door.end_user
+        self._mounted.tell(self._call(end, text_of(user_id), reason, except_session))
+
+    def hash_password(self, password: str) -> str:
+        """An Argon2id hash, for a user table of the app's own."""
+        return self._call(self._mounted.door.hash_password, password)
+
+    def verify_password(
+        self, password: str, password_hash: str | None
+    ) -> tuple[bool, str | None]:  # fmt: skip
+        """Whether a password is the one behind a hash, and a new hash where the cost has changed.
+        Without a hash: the same work, and no."""
+        return self._call(self._mounted.door.verify_password, password, password_hash)
+
+    def create_user(self, username: str, password: str) -> str:
+        """Makes a built-in account, and returns its id."""
+        return self._call(self._mounted.door.register, username, password)
+
+    def identify(self, username: str, password: str) -> Identity:
+        """Whose built-in account these are the credentials of."""
+        return self._call(self._mounted.door.identify, username, password)
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys."""
+        return self._mounted.door.jwks()
+
+    def response(self, tokens: Tokens) -> Response:
+        """The answer that POST /login would give."""
+        return response_of(tokens.answer, self._mounted.app.response_class)
+
+    def logged_out_response(self) -> Response:
+        """The answer that POST /logout would give: it clears the cookies."""
+        mounted = self._mounted
+        return response_of(mounted.door.logged_out(), mounted.app.response_class)
+
+    def set_cookies(self, response: Response, tokens: Tokens) -> None:
+        """Puts a session's cookies on a response of the app's own."""
+        _copy_cookies(tokens.answer.headers, response)
+
+    def clear_cookies(self, response: Response) -> None:
+        """Clears them."""
+        _copy_cookies(self._mounted.door.logged_out().headers, response)
+
+    @property
+    def _mounted(self) -> Mounted:
+        return mounted_as(self.name)
+
+    def _claims(self, user_id: str, claims: Claims | None) -> str | None:
+        if claims is None:
+            return self._mounted.callbacks.claims_of(user_id)
+        return claims_text(claims)
+
+    def _told(
+        self, call: Callable[P, tuple[T, list[Event]]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        done, events = self._call(call, *args, **kwargs)
+        self._mounted.tell(events)
+        return done
+
+    def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return blocking(call, *args, **kwargs)
+        except DoorwardError as error:
+            self._mounted.tell_cause(error)
+            self._mounted.tell(error.events)
+            raise
+
+
+def _copy_cookies(headers: list[tuple[str, str]], response: Response) -> None:
+    for name, value in headers:
+        if name.lower() == "set-cookie":
+            response.headers.add(name, value)
