@@ -56,7 +56,7 @@ def _encode_jwt(
     if claim_overrides:
         claims |= claim_overrides
         _use_numbers_for_times(claims)
-    if not isinstance(claims.get("iss", ""), str):
+    if "iss" in claims and not isinstance(claims["iss"], str):
         raise TypeError("Issuer (iss) must be a string.")
     header = None
     if header_overrides:

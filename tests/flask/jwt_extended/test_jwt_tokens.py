@@ -110,11 +110,12 @@ def test_key_objects_are_accepted(algorithm: str) -> None:
     accepts(THEIRS, OURS, JWT_ALGORITHM=algorithm, **pair)
 
 
-@pytest.mark.parametrize("algorithm", KEYS)
-@pytest.mark.parametrize("kind", ["EdDSA", "ES256", "ES384", "ES256K", "RS256", "text", "Ed448"])
+KINDS = ["EdDSA", "ES256", "ES384", "ES256K", "RS256", "text", "Ed448"]
+OTHERS = [(one, kind) for one in KEYS for kind in KINDS if KEYS[one] is not KEYS.get(kind)]
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), OTHERS)
 def test_keys_of_another_kind_are_refused(algorithm: str, kind: str) -> None:
-    if KEYS[algorithm] is KEYS.get(kind):
-        pytest.skip("its own kind")
     key = ed448.Ed448PrivateKey.generate() if kind == "Ed448" else KEYS.get(kind)
     app = build(OURS, {
         "JWT_ALGORITHM": algorithm,
@@ -252,8 +253,8 @@ JSON = st.recursive(
 PLAIN = Twins()
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.dictionaries(st.text(), JSON))
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(), JSON, max_size=3))
 def test_any_json_is_written_alike(claims: dict[str, Any]) -> None:
     agree(PLAIN, "access", "ada", additional_claims={"x": claims})
 

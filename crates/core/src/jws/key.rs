@@ -68,7 +68,9 @@ impl SigningKey {
             },
             _ => pem.ed25519().map(Signs::Ed25519),
         };
-        signs.map(SigningKey).map_err(|_| of_another_kind(algorithm))
+        signs
+            .map(SigningKey)
+            .map_err(|_| of_another_kind(algorithm))
     }
 
     /// Whether a signature takes long, as RSA's do: about half a millisecond.
@@ -132,7 +134,9 @@ impl VerifyingKey {
                     .and_then(|key| public(&ED25519, &key))
             }
         };
-        verifies.map(VerifyingKey).map_err(|_| of_another_kind(algorithm))
+        verifies
+            .map(VerifyingKey)
+            .map_err(|_| of_another_kind(algorithm))
     }
 
     pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> Verdict {
