@@ -5,12 +5,14 @@ from datetime import datetime
 from json import JSONEncoder
 from typing import Any, final
 
+__all__: list[str]
+
 #: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
 ROUTES: list[tuple[str, str, str]]
 #: The largest body that is read, in bytes.
 MAX_BODY: int
 
-Environ = dict[str, Any]
+_Environ = dict[str, Any]
 
 def before_fork(close: Callable[[], None], /) -> None:
     """A fork is about to happen: `close` closes all doors. Waits until they are, and holds back
@@ -194,15 +196,15 @@ class Door:
         """Level and text of what an operator should know, each once."""
     def ready(self) -> str | None:
         """Why some requests cannot be served now."""
-    def call(self, endpoint: str, environ: Environ, body: bytes) -> Answer | Question: ...
-    def too_large(self, environ: Environ) -> Answer: ...
-    def unreadable(self, environ: Environ) -> Answer: ...
-    def preflight(self, environ: Environ) -> Answer: ...
+    def call(self, endpoint: str, environ: _Environ, body: bytes) -> Answer | Question: ...
+    def too_large(self, environ: _Environ) -> Answer: ...
+    def unreadable(self, environ: _Environ) -> Answer: ...
+    def preflight(self, environ: _Environ) -> Answer: ...
     def guard(
         self,
-        environ: Environ,
+        environ: _Environ,
         optional: bool = False,
-        fresh: bool | float = False,
+        fresh: bool | float | None = None,
         token: str | None = None,
         csrf: str | None = None,
     ) -> Session | None:
@@ -218,7 +220,7 @@ class Door:
         remember: bool = False,
         delivery: str | None = None,
         device: str | None = None,
-        environ: Environ | None = None,
+        environ: _Environ | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
     def refresh(self, refresh_token: str, delivery: str) -> tuple[Refreshed, list[Event]]:
