@@ -65,7 +65,7 @@ class _Config:
     @property
     def token_location(self) -> Sequence[str]:
         """Where a token is looked for, in this order."""
-        locations: Any = current.app().config["JWT_TOKEN_LOCATION"]
+        locations: str | Iterable[str] = current.app().config["JWT_TOKEN_LOCATION"]
         if isinstance(locations, str):
             locations = (locations,)
         elif not isinstance(locations, (tuple, list)):

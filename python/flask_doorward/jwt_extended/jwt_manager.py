@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from datetime import timedelta
 from operator import itemgetter
+from time import time
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -32,7 +33,7 @@ from .default_callbacks import (
     default_user_lookup_error_callback,
 )
 from .internal_utils import JSONEncoder, answer
-from .tokens import _encode_jwt, jws, rules_of, time
+from .tokens import _encode_jwt, jws, rules_of
 from .typing import ExpiresDelta, Fresh
 from .utils import current_user_context_processor
 
@@ -56,7 +57,6 @@ _MADE_OF = itemgetter(
 )
 
 
-
 class JWTManager:
     """The extension; one may serve several apps.
 
@@ -69,17 +69,11 @@ class JWTManager:
         self._encode_key_callback: Callable[..., Any] = default_encode_key_callback
         self._expired_token_callback: Callable[..., Any] = default_expired_token_callback
         self._invalid_token_callback: Callable[..., Any] = default_invalid_token_callback
-        self._jwt_additional_header_callback: Callable[..., Any] = (
-            default_jwt_headers_callback
-        )
-        self._needs_fresh_token_callback: Callable[..., Any] = (
-            default_needs_fresh_token_callback
-        )
+        self._jwt_additional_header_callback: Callable[..., Any] = default_jwt_headers_callback
+        self._needs_fresh_token_callback: Callable[..., Any] = default_needs_fresh_token_callback
         self._revoked_token_callback: Callable[..., Any] = default_revoked_token_callback
         self._token_in_blocklist_callback: Callable[..., Any] = default_blocklist_callback
-        self._token_verification_callback: Callable[..., Any] = (
-            default_token_verification_callback
-        )
+        self._token_verification_callback: Callable[..., Any] = default_token_verification_callback
         self._token_verification_failed_callback: Callable[..., Any] = (
             default_token_verification_failed_callback
         )
@@ -87,9 +81,7 @@ class JWTManager:
         self._user_claims_callback: Callable[..., Any] = default_additional_claims_callback
         self._user_identity_callback: Callable[..., Any] = default_user_identity_callback
         self._user_lookup_callback: Callable[..., Any] | None = None
-        self._user_lookup_error_callback: Callable[..., Any] = (
-            default_user_lookup_error_callback
-        )
+        self._user_lookup_error_callback: Callable[..., Any] = default_user_lookup_error_callback
         self._rules: tuple[tuple[Any, ...], Rules] | None = None
         if app is not None:
             self.init_app(app, add_context_processor)
@@ -261,7 +253,7 @@ class JWTManager:
         return callback
 
     def user_lookup_loader(self, callback: _Callback) -> _Callback:
-        """Header and claims -> the current user; `None`: there is none, and the token is refused."""
+        """Header and claims -> the current user; `None`: there is none; the token is refused."""
         self._user_lookup_callback = callback
         return callback
 

@@ -171,9 +171,7 @@ def _token_of_request(
     return token, location
 
 
-def _find_token(
-    manager: JWTManager, locations: LocationType, refresh: bool
-) -> tuple[Token, str]:
+def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> tuple[Token, str]:
     """The first location that holds a token decides; it is verified there and then."""
     if isinstance(locations, str):
         locations = [locations]

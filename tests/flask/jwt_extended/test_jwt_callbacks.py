@@ -6,16 +6,21 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import flask_doorward.jwt_extended as ours
 import jwt
 import pytest
 from flask import Blueprint, Flask, g, jsonify, render_template_string
+from flask_doorward.jwt_extended import exceptions, view_decorators
 from twins import OURS, SECRET, Twins, answer, build
 
-import flask_doorward.jwt_extended as ours
-from flask_doorward.jwt_extended import exceptions, view_decorators
-
 NOW = int(time.time())
-CLAIMS: dict[str, Any] = {"sub": "ada", "type": "access", "fresh": False, "jti": "1", "exp": NOW + 3600}
+CLAIMS: dict[str, Any] = {
+    "sub": "ada",
+    "type": "access",
+    "fresh": False,
+    "jti": "1",
+    "exp": NOW + 3600,
+}
 
 
 def bearer(**claims: Any) -> dict[str, str]:
@@ -30,8 +35,13 @@ def refuse(name: str) -> Any:
 
 
 ANSWERS = [
-    "expired_token", "invalid_token", "needs_fresh_token", "revoked_token", "unauthorized",
-    "token_verification_failed", "user_lookup_error",
+    "expired_token",
+    "invalid_token",
+    "needs_fresh_token",
+    "revoked_token",
+    "unauthorized",
+    "token_verification_failed",
+    "user_lookup_error",
 ]
 
 
@@ -40,7 +50,9 @@ def with_callbacks(app: Flask, extension: Any, manager: Any) -> None:
         getattr(manager, f"{name}_loader")(refuse(name))
     manager.token_in_blocklist_loader(lambda header, claims: claims["jti"] == "revoked")
     manager.token_verification_loader(lambda header, claims: claims["jti"] != "unverified")
-    manager.user_lookup_loader(lambda header, claims: None if claims["sub"] == "eve" else claims["sub"].title())
+    manager.user_lookup_loader(
+        lambda header, claims: None if claims["sub"] == "eve" else claims["sub"].title()
+    )
 
     @app.get("/me")
     @extension.jwt_required(optional=True)
@@ -49,10 +61,17 @@ def with_callbacks(app: Flask, extension: Any, manager: Any) -> None:
 
 
 REQUESTS: dict[str, dict[str, str]] = {
-    "good": bearer(), "expired": bearer(exp=NOW - 9), "no text": bearer(sub=7), "revoked": bearer(jti="revoked"),
-    "unverified": bearer(jti="unverified"), "unknown": bearer(sub="eve"), "missing": {},
-    "malformed": {"Authorization": "Bearer x"}, "refresh": bearer(type="refresh"),
-    "revoked and expired": bearer(jti="revoked", exp=1), "revoked refresh": bearer(jti="revoked", type="refresh"),
+    "good": bearer(),
+    "expired": bearer(exp=NOW - 9),
+    "no text": bearer(sub=7),
+    "revoked": bearer(jti="revoked"),
+    "unverified": bearer(jti="unverified"),
+    "unknown": bearer(sub="eve"),
+    "missing": {},
+    "malformed": {"Authorization": "Bearer x"},
+    "refresh": bearer(type="refresh"),
+    "revoked and expired": bearer(jti="revoked", exp=1),
+    "revoked refresh": bearer(jti="revoked", type="refresh"),
 }
 
 
@@ -89,13 +108,21 @@ def test_templates_know_the_current_user() -> None:
     app.config["JWT_SECRET_KEY"] = SECRET
     manager = ours.JWTManager(app, add_context_processor=True)
     manager.user_lookup_loader(lambda header, claims: SimpleNamespace(name=claims["sub"]))
-    app.add_url_rule("/", view_func=ours.jwt_required()(lambda: render_template_string("{{ current_user.name }}")))
+    app.add_url_rule(
+        "/",
+        view_func=ours.jwt_required()(lambda: render_template_string("{{ current_user.name }}")),
+    )
     assert answer(app, "/", headers=bearer()).body == b"ada"
 
 
 def test_outside_of_a_protected_view_there_is_no_token() -> None:
     with build(OURS, {}).test_request_context():
-        for ask in (ours.get_jwt, ours.get_jwt_header, ours.get_jwt_identity, ours.get_current_user):
+        for ask in (
+            ours.get_jwt,
+            ours.get_jwt_header,
+            ours.get_jwt_identity,
+            ours.get_current_user,
+        ):
             with pytest.raises(RuntimeError, match="jwt_required"):
                 ask()
         assert ours.get_jwt_request_location() is None
@@ -125,7 +152,11 @@ def test_header_and_claims_are_returned_and_kept() -> None:
 
 def test_apps_replace_the_verification_in_their_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     app = build(OURS, {})
-    monkeypatch.setattr(view_decorators, "verify_jwt_in_request", lambda *_, **__: setattr(g, "_jwt_extended_jwt", {"sub": "bob"}))
+    monkeypatch.setattr(
+        view_decorators,
+        "verify_jwt_in_request",
+        lambda *_, **__: setattr(g, "_jwt_extended_jwt", {"sub": "bob"}),
+    )
     app.add_url_rule("/who", view_func=ours.jwt_required()(lambda: ours.get_jwt_identity()))
     assert answer(app, "who").body == b"bob"
 
@@ -143,13 +174,20 @@ def test_one_extension_serves_apps_with_other_settings() -> None:
         for app in apps:
             with app.app_context():
                 token = ours.create_access_token("ada")
-            statuses = [answer(each, "/", headers={"Authorization": f"Bearer {token}"}).status for each in apps]
+            statuses = [
+                answer(each, "/", headers={"Authorization": f"Bearer {token}"}).status
+                for each in apps
+            ]
             assert statuses == [200 if each is app else 422 for each in apps]
 
 
 def test_settings_are_read_when_they_are_used() -> None:
     twins = Twins()
-    for chosen in ({"JWT_DECODE_LEEWAY": 60}, {"JWT_DECODE_LEEWAY": timedelta(0)}, {"JWT_DECODE_AUDIENCE": []}):
+    for chosen in (
+        {"JWT_DECODE_LEEWAY": 60},
+        {"JWT_DECODE_LEEWAY": timedelta(0)},
+        {"JWT_DECODE_AUDIENCE": []},
+    ):
         for app in twins.apps:
             app.config.update(chosen)
         twins.agree("protected", headers=bearer(exp=NOW - 9))
@@ -168,14 +206,19 @@ def test_a_shared_dictionary_of_claims_is_not_changed() -> None:
     manager.additional_claims_loader(lambda _: shared_claims)
     manager.additional_headers_loader(lambda _: shared_headers)
     with app.app_context():
-        ours.create_access_token("ada", additional_claims={"role": "admin"}, additional_headers={"x": 2})
+        ours.create_access_token(
+            "ada", additional_claims={"role": "admin"}, additional_headers={"x": 2}
+        )
         assert ours.decode_token(ours.create_access_token("bob"))["role"] == "user"
     assert (shared_claims, shared_headers) == ({"role": "user"}, {"x": 1})
 
 
 def test_the_apps_list_of_algorithms_is_not_changed() -> None:
     chosen = ["HS512"]
-    assert answer(build(OURS, {"JWT_DECODE_ALGORITHMS": chosen}), "protected", headers=bearer()).status == 200
+    assert (
+        answer(build(OURS, {"JWT_DECODE_ALGORITHMS": chosen}), "protected", headers=bearer()).status
+        == 200
+    )
     assert chosen == ["HS512"]
 
 
@@ -261,7 +304,10 @@ def test_a_double_submit_value_of_no_known_form_matches_nothing(csrf: Any) -> No
     app = build(OURS, {"JWT_TOKEN_LOCATION": ["cookies"]})
     for value in ("x", "7", "None", "é".encode().decode("latin1")):
         given = answer(
-            app, "protected", method="POST", headers={"X-CSRF-TOKEN": value},
+            app,
+            "protected",
+            method="POST",
+            headers={"X-CSRF-TOKEN": value},
             cookies={"access_token_cookie": bearer(csrf=csrf)["Authorization"].split()[1]},
         )
         assert given.status == 401
@@ -269,7 +315,9 @@ def test_a_double_submit_value_of_no_known_form_matches_nothing(csrf: Any) -> No
 
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"7", b"true", b'[{"access_token": "x"}]'])
 def test_a_body_that_is_no_object_holds_no_token(body: bytes) -> None:
-    given = answer(build(OURS, {}), "anywhere", method="POST", data=body, content_type="application/json")
+    given = answer(
+        build(OURS, {}), "anywhere", method="POST", data=body, content_type="application/json"
+    )
     assert given.status == 401
 
 
@@ -296,7 +344,9 @@ def test_the_apps_own_handler_for_it_is_asked_first() -> None:
 
 
 def test_a_set_of_locations_is_in_order_of_nothing_but_works() -> None:
-    app = build(OURS, {"JWT_TOKEN_LOCATION": {"headers", "cookies"}, "JWT_COOKIE_CSRF_PROTECT": False})
+    app = build(
+        OURS, {"JWT_TOKEN_LOCATION": {"headers", "cookies"}, "JWT_COOKIE_CSRF_PROTECT": False}
+    )
     assert answer(app, "protected", headers=bearer()).status == 200
     assert b"Missing JWT in " in answer(app, "protected").body
 
@@ -319,5 +369,8 @@ def test_refusals_are_exceptions_that_apps_can_catch() -> None:
         ours.verify_jwt_in_request()
     with app.test_request_context(headers=bearer(exp=1)), pytest.raises(jwt.ExpiredSignatureError):
         ours.verify_jwt_in_request()
-    with app.test_request_context(headers=bearer(type="refresh")), pytest.raises(exceptions.WrongTokenError):
+    with (
+        app.test_request_context(headers=bearer(type="refresh")),
+        pytest.raises(exceptions.WrongTokenError),
+    ):
         ours.verify_jwt_in_request()

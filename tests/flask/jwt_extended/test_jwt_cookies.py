@@ -34,20 +34,28 @@ def setting(**arguments: Any) -> Any:
 
 NAMES = {
     f"JWT_{kind}_{part}": f"{kind}-{part}".lower()
-    for kind in ("ACCESS", "REFRESH") for part in ("COOKIE_NAME", "CSRF_COOKIE_NAME")
+    for kind in ("ACCESS", "REFRESH")
+    for part in ("COOKIE_NAME", "CSRF_COOKIE_NAME")
 }
 PATHS = {
     f"JWT_{kind}_{part}": f"/{kind}/{part}".lower()
-    for kind in ("ACCESS", "REFRESH") for part in ("COOKIE_PATH", "CSRF_COOKIE_PATH")
+    for kind in ("ACCESS", "REFRESH")
+    for part in ("COOKIE_PATH", "CSRF_COOKIE_PATH")
 }
 
 
 @pytest.mark.parametrize(
     "chosen",
     [
-        {}, NAMES, PATHS, {"JWT_COOKIE_SECURE": True}, {"JWT_COOKIE_DOMAIN": "example.com"},
-        {"JWT_COOKIE_SAMESITE": "Strict"}, {"JWT_COOKIE_SAMESITE": "None", "JWT_COOKIE_SECURE": True},
-        {"JWT_COOKIE_CSRF_PROTECT": False}, {"JWT_CSRF_IN_COOKIES": False},
+        {},
+        NAMES,
+        PATHS,
+        {"JWT_COOKIE_SECURE": True},
+        {"JWT_COOKIE_DOMAIN": "example.com"},
+        {"JWT_COOKIE_SAMESITE": "Strict"},
+        {"JWT_COOKIE_SAMESITE": "None", "JWT_COOKIE_SECURE": True},
+        {"JWT_COOKIE_CSRF_PROTECT": False},
+        {"JWT_CSRF_IN_COOKIES": False},
     ],
     ids=repr,
 )
@@ -61,7 +69,9 @@ def test_cookies_are_set_and_cleared_alike(chosen: dict[str, Any], arguments: An
 
 def max_ages(given: Answer) -> list[int | None]:
     cookies = [value for name, value in given.headers if name == "Set-Cookie"]
-    ages = [[part for part in cookie.split("; ") if part.startswith("Max-Age=")] for cookie in cookies]
+    ages = [
+        [part for part in cookie.split("; ") if part.startswith("Max-Age=")] for cookie in cookies
+    ]
     return [int(age[0].removeprefix("Max-Age=")) if age else None for age in ages]
 
 
@@ -78,7 +88,9 @@ def test_a_token_without_end_has_a_cookie_for_a_year() -> None:
     with app.test_request_context():
         response = jsonify()
         ours.set_access_cookies(response, ours.create_access_token("ada", expires_delta=False))
-        ours.set_refresh_cookies(response, ours.create_refresh_token("ada", expires_delta=timedelta(days=2)))
+        ours.set_refresh_cookies(
+            response, ours.create_refresh_token("ada", expires_delta=timedelta(days=2))
+        )
     ages = max_ages(Answer(200, b"", list(response.headers)))
     assert ages[:2] == [31540000] * 2 and all(172790 <= age <= 172800 for age in ages[2:])
 

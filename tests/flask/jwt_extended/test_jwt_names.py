@@ -1,4 +1,4 @@
-"""What can be imported: every name of the original, with its arguments; and what need not be there."""
+"""What can be imported: every name of the original, with its arguments; what need not be there."""
 
 import importlib
 import inspect
@@ -12,13 +12,22 @@ from flask import Flask
 from twins import OURS, THEIRS
 
 MODULES = [
-    "", ".config", ".default_callbacks", ".exceptions", ".internal_utils", ".jwt_manager", ".tokens",
-    ".typing", ".utils", ".view_decorators",
+    "",
+    ".config",
+    ".default_callbacks",
+    ".exceptions",
+    ".internal_utils",
+    ".jwt_manager",
+    ".tokens",
+    ".typing",
+    ".utils",
+    ".view_decorators",
 ]
 
 
 def own(module: Any) -> dict[str, Any]:
     """What a module defines, or in case of the package, shows."""
+
     def is_own(value: Any) -> bool:
         return module.__name__ in (THEIRS, getattr(value, "__module__", None))
 
@@ -61,13 +70,22 @@ def test_the_settings_and_their_defaults_are_the_same() -> None:
     assert ours == theirs and len(ours) == 43
     configs = [importlib.import_module(name + ".config").config for name in (OURS, THEIRS)]
     for name in dir(configs[1]):
-        if name.startswith("__") or name in ("_public_key", "_private_key", "_secret_key", "json_encoder"):
+        if name.startswith("__") or name in (
+            "_public_key",
+            "_private_key",
+            "_secret_key",
+            "json_encoder",
+        ):
             continue
         values = []
         for app, config in zip(apps, configs, strict=True):
             with app.app_context():
                 values.append(getattr(config, name))
-        assert list(values[0]) == list(values[1]) if name == "exempt_methods" else values[0] == values[1], name
+        assert (
+            list(values[0]) == list(values[1])
+            if name == "exempt_methods"
+            else values[0] == values[1]
+        ), name
 
 
 WITHOUT = """
@@ -93,13 +111,16 @@ for claims in ({"exp": 1}, {"sub": 7}, {"jti": 7}, {"iat": "x"}):
         token = ours.create_access_token("ada", additional_claims=claims)
     answer = app.test_client().get("/", headers={"Authorization": f"Bearer {token}"})
     told.append([answer.status_code, answer.text.strip()])
-tree = [errors.InvalidSignatureError.__mro__[1].__name__, str(errors.MissingRequiredClaimError("aud"))]
+parent = errors.InvalidSignatureError.__mro__[1].__name__
+tree = [parent, str(errors.MissingRequiredClaimError("aud"))]
 print(json.dumps([told, tree]))
 """
 
 
 def test_neither_pyjwt_nor_cryptography_is_needed() -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True
+    )
     told, tree = json.loads(done.stdout)
     assert told == [
         [200, "ada"],
@@ -132,6 +153,11 @@ with app.app_context():
 
 def test_a_short_rsa_key_without_cryptography_is_refused_in_words() -> None:
     made = subprocess.run(["openssl", "genrsa", "1024"], capture_output=True, text=True, check=True)
-    code = SHORT.replace("import flask_doorward.jwt_extended as ours", "import flask_doorward.jwt_extended as ours, flask_doorward.jwt_extended.token_errors")
-    done = subprocess.run([sys.executable, "-c", code], input=made.stdout, capture_output=True, text=True, check=True)
+    code = SHORT.replace(
+        "import flask_doorward.jwt_extended as ours",
+        "import flask_doorward.jwt_extended as ours, flask_doorward.jwt_extended.token_errors",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=made.stdout, capture_output=True, text=True, check=True
+    )
     assert "2,048 bits" in done.stdout

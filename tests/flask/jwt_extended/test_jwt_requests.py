@@ -14,7 +14,12 @@ from twins import SECRET, Twins
 
 NOW = int(time.time())
 CLAIMS: dict[str, Any] = {
-    "sub": "ada", "type": "access", "fresh": False, "jti": "1", "iat": NOW, "exp": NOW + 3600,
+    "sub": "ada",
+    "type": "access",
+    "fresh": False,
+    "jti": "1",
+    "iat": NOW,
+    "exp": NOW + 3600,
 }
 PATHS = ["protected", "optional", "fresh", "refresh", "any", "anywhere", "backwards", "query"]
 
@@ -105,7 +110,9 @@ BROKEN = {
     "payload huge": raw_signed(HEADER, b'{"sub":"ada","exp":1e400}'),
     "payload big": raw_signed(HEADER, b'{"sub":"ada","exp":%d}' % 10**30),
     "payload twice a claim": raw_signed(HEADER, b'{"sub":"ada","exp":1,"exp":99999999999}'),
-    "payload twice a claim, expired": raw_signed(HEADER, b'{"sub":"ada","exp":99999999999,"exp":1}'),
+    "payload twice a claim, expired": raw_signed(
+        HEADER, b'{"sub":"ada","exp":99999999999,"exp":1}'
+    ),
     "payload surrogate": raw_signed(HEADER, b'{"sub":"ada","x":"\\ud800"}'),
     "payload empty object": raw_signed(HEADER, b"{}"),
     "payload space": raw_signed(HEADER, b"\n" + PAYLOAD + b" "),
@@ -138,10 +145,30 @@ def test_broken_tokens_are_answered_alike(twins: Twins, name: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["Bearer", "Bearer ", "Bearer  ", ",", "Bearer ,", "Basic abc", "Basic Bearer", "Token {}",
-     "Bearer {} x", "Bearer {},", ",Bearer {}", "Basic x, Bearer {}", "Basic x,Bearer {}",
-     "Bearer {}, Basic x", "Bearer {}, Bearer {}", "Bearer\t{}", "  Bearer   {}  ", "Bearer{}",
-     "{}", "{} Bearer", "Bearer,{}", "Basic x,,Bearer {}"],
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer  ",
+        ",",
+        "Bearer ,",
+        "Basic abc",
+        "Basic Bearer",
+        "Token {}",
+        "Bearer {} x",
+        "Bearer {},",
+        ",Bearer {}",
+        "Basic x, Bearer {}",
+        "Basic x,Bearer {}",
+        "Bearer {}, Basic x",
+        "Bearer {}, Bearer {}",
+        "Bearer\t{}",
+        "  Bearer   {}  ",
+        "Bearer{}",
+        "{}",
+        "{} Bearer",
+        "Bearer,{}",
+        "Basic x,,Bearer {}",
+    ],
 )
 def test_authorization_headers_are_read_alike(twins: Twins, value: str) -> None:
     for path in ("protected", "optional", "anywhere"):
@@ -149,16 +176,42 @@ def test_authorization_headers_are_read_alike(twins: Twins, value: str) -> None:
 
 
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 1.5, "", "1", " 7 ", "x", "99999999999", 99999999999,
-    99999999999.5, NOW - 5, NOW + 5, [], ["a"], [1], {}, {"a": 1}, "ada", ["mars", "venus"], "mars",
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    1.5,
+    "",
+    "1",
+    " 7 ",
+    "x",
+    "99999999999",
+    99999999999,
+    99999999999.5,
+    NOW - 5,
+    NOW + 5,
+    [],
+    ["a"],
+    [1],
+    {},
+    {"a": 1},
+    "ada",
+    ["mars", "venus"],
+    "mars",
 ]
 
 
-@pytest.mark.parametrize("claim", ["exp", "iat", "nbf", "sub", "jti", "aud", "iss", "fresh", "csrf"])
+@pytest.mark.parametrize(
+    "claim", ["exp", "iat", "nbf", "sub", "jti", "aud", "iss", "fresh", "csrf"]
+)
 def test_claims_of_any_form_are_answered_alike(claim: str) -> None:
     plain = Twins()
     strict = Twins(
-        JWT_DECODE_AUDIENCE=["mars", "moon"], JWT_DECODE_ISSUER="mars", JWT_DECODE_LEEWAY=10,
+        JWT_DECODE_AUDIENCE=["mars", "moon"],
+        JWT_DECODE_ISSUER="mars",
+        JWT_DECODE_LEEWAY=10,
     )
     for value in VALUES:
         claims = {**CLAIMS, "aud": "mars", "iss": "mars", claim: value}
@@ -170,7 +223,9 @@ def test_claims_of_any_form_are_answered_alike(claim: str) -> None:
             twins.agree(path, headers={"Authorization": f"Bearer {token}"})
 
 
-@pytest.mark.parametrize("claim", ["exp", "iat", "nbf", "sub", "jti", "aud", "iss", "fresh", "type"])
+@pytest.mark.parametrize(
+    "claim", ["exp", "iat", "nbf", "sub", "jti", "aud", "iss", "fresh", "type"]
+)
 def test_missing_claims_are_answered_alike(claim: str) -> None:
     claims = {**CLAIMS, "aud": "mars", "iss": "mars"}
     del_one = {name: value for name, value in claims.items() if name != claim}
@@ -213,9 +268,15 @@ def test_missing_claims_are_answered_alike(claim: str) -> None:
 def test_settings_mean_the_same(chosen: dict[str, Any]) -> None:
     twins = Twins(**chosen)
     tokens = [
-        *TOKENS.values(), "", "x", "Bearer " + ACCESS, signed(algorithm="HS512"),
-        signed({**CLAIMS, "csrf": "value"}), signed({**CLAIMS, "sub": 7}),
-        signed({"user": "ada"}), signed({**CLAIMS, "user": 7, "aud": "me", "iss": "me"}),
+        *TOKENS.values(),
+        "",
+        "x",
+        "Bearer " + ACCESS,
+        signed(algorithm="HS512"),
+        signed({**CLAIMS, "csrf": "value"}),
+        signed({**CLAIMS, "sub": 7}),
+        signed({"user": "ada"}),
+        signed({**CLAIMS, "user": 7, "aud": "me", "iss": "me"}),
     ]
     csrf_headers = [{}, {"X-CSRF-TOKEN": "value"}, {"X-CSRF-TOKEN": "x"}, {"X-Other": "value"}]
     for token in tokens:
@@ -245,14 +306,28 @@ def test_tokens_that_are_no_text_are_answered_alike(twins: Twins, value: Any) ->
 
 
 COOKIES = [
-    "access_token_cookie={}", "a=b; access_token_cookie={}", "a; access_token_cookie={}; b=",
-    "access_token_cookie = {}", "access_token_cookie={} ; x", 'access_token_cookie="{}"',
-    'a="x; access_token_cookie=y"; access_token_cookie={}', "access_token_cookie={};",
-    "access_token_cookie=; access_token_cookie={}", "access_token_cookie={}; access_token_cookie=",
-    "access_token_cookie=bad; access_token_cookie={}", "ACCESS_TOKEN_COOKIE={}",
-    "access_token_cookie", "=x; access_token_cookie={}", "access_token_cookie=a {}",
-    ";;; access_token_cookie={}", "xaccess_token_cookie={}", "access_token_cookie==", "é={}",
-    "access token_cookie={}", "\taccess_token_cookie\t=\t{}\t", "a=b=c; access_token_cookie={}",
+    "access_token_cookie={}",
+    "a=b; access_token_cookie={}",
+    "a; access_token_cookie={}; b=",
+    "access_token_cookie = {}",
+    "access_token_cookie={} ; x",
+    'access_token_cookie="{}"',
+    'a="x; access_token_cookie=y"; access_token_cookie={}',
+    "access_token_cookie={};",
+    "access_token_cookie=; access_token_cookie={}",
+    "access_token_cookie={}; access_token_cookie=",
+    "access_token_cookie=bad; access_token_cookie={}",
+    "ACCESS_TOKEN_COOKIE={}",
+    "access_token_cookie",
+    "=x; access_token_cookie={}",
+    "access_token_cookie=a {}",
+    ";;; access_token_cookie={}",
+    "xaccess_token_cookie={}",
+    "access_token_cookie==",
+    "é={}",
+    "access token_cookie={}",
+    "\taccess_token_cookie\t=\t{}\t",
+    "a=b=c; access_token_cookie={}",
 ]
 
 
@@ -283,13 +358,17 @@ def test_tokens_with_any_fault_are_answered_alike(data: st.DataObject) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.dictionaries(st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "jti", "x"]), JSON))
+@given(
+    st.dictionaries(st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "jti", "x"]), JSON)
+)
 def test_any_claims_are_answered_alike(claims: dict[str, Any]) -> None:
     token = raw_signed(HEADER, json.dumps({"sub": "ada", **claims}).encode())
     STRICT.agree("protected", headers={"Authorization": f"Bearer {token}"})

@@ -1,4 +1,4 @@
-"""Tokens: what one library makes, the other accepts; and what it makes is the same, byte for byte."""
+"""Tokens: what one library makes, the other accepts; what both make is the same, byte for byte."""
 
 import base64
 import decimal
@@ -10,6 +10,8 @@ import uuid
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
+import flask_doorward.jwt_extended as ours
+import flask_doorward.jwt_extended.token_errors as errors
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization as forms
@@ -20,9 +22,6 @@ from flask.json.provider import DefaultJSONProvider
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twins import OURS, SECRET, THEIRS, Twins, answer, build
-
-import flask_doorward.jwt_extended as ours
-import flask_doorward.jwt_extended.token_errors as errors
 
 RSA = rsa.generate_private_key(65537, 2048)
 SHORT = rsa.generate_private_key(65537, 1024)
@@ -47,7 +46,7 @@ def public_pem(key: Any, form: Any = forms.PublicFormat.SubjectPublicKeyInfo) ->
 
 
 def accepts(maker: str, reader: str, **chosen: Any) -> None:
-    """A token by `maker` opens a view that `reader` protects; one with a forged signature does not."""
+    """A token by `maker` opens a view that `reader` protects; a forged one does not."""
     makes, reads = build(maker, chosen), build(reader, chosen)
     with makes.app_context():
         token = importlib.import_module(maker).create_access_token("ada")
@@ -56,7 +55,10 @@ def accepts(maker: str, reader: str, **chosen: Any) -> None:
     signature = token.rsplit(".", 1)[1]
     forged = token.replace(signature, ("B" if signature[0] != "B" else "C") + signature[1:])
     refused = answer(reads, "protected", headers={"Authorization": f"Bearer {forged}"})
-    assert (refused.status, json.loads(refused.body)["msg"]) == (422, "Signature verification failed")
+    assert (refused.status, json.loads(refused.body)["msg"]) == (
+        422,
+        "Signature verification failed",
+    )
 
 
 @pytest.mark.parametrize(("maker", "reader"), PAIRS)
@@ -117,11 +119,14 @@ OTHERS = [(one, kind) for one in KEYS for kind in KINDS if KEYS[one] is not KEYS
 @pytest.mark.parametrize(("algorithm", "kind"), OTHERS)
 def test_keys_of_another_kind_are_refused(algorithm: str, kind: str) -> None:
     key = ed448.Ed448PrivateKey.generate() if kind == "Ed448" else KEYS.get(kind)
-    app = build(OURS, {
-        "JWT_ALGORITHM": algorithm,
-        "JWT_PRIVATE_KEY": private_pem(key) if key else "text",
-        "JWT_PUBLIC_KEY": public_pem(key) if key else "text",
-    })
+    app = build(
+        OURS,
+        {
+            "JWT_ALGORITHM": algorithm,
+            "JWT_PRIVATE_KEY": private_pem(key) if key else "text",
+            "JWT_PUBLIC_KEY": public_pem(key) if key else "text",
+        },
+    )
     token = jwt.encode({"sub": "ada"}, KEYS[algorithm], algorithm=algorithm)
     with app.app_context():
         with pytest.raises(jwt.InvalidKeyError):
@@ -138,12 +143,22 @@ def test_ed448_is_refused_in_words() -> None:
 
 
 SECRETS_THAT_ARE_NONE = [
-    public_pem(RSA), private_pem(RSA), public_pem(KEYS["ES256"]), public_pem(KEYS["EdDSA"]),
-    public_pem(RSA, forms.PublicFormat.PKCS1), "\n\n" + public_pem(RSA),
-    "ssh-rsa AAAAB3NzaC1yc2E", "ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 AAAA",
-    '{"kty":"oct","k":"c2VjcmV0"}', '[{"keys":[{"kty":"RSA"}]}]', "",
-    *(key.public_key().public_bytes(forms.Encoding.DER, forms.PublicFormat.SubjectPublicKeyInfo)
-      for key in (RSA, KEYS["ES256"], KEYS["ES512"], KEYS["EdDSA"])),
+    public_pem(RSA),
+    private_pem(RSA),
+    public_pem(KEYS["ES256"]),
+    public_pem(KEYS["EdDSA"]),
+    public_pem(RSA, forms.PublicFormat.PKCS1),
+    "\n\n" + public_pem(RSA),
+    "ssh-rsa AAAAB3NzaC1yc2E",
+    "ssh-ed25519 AAAA",
+    "ecdsa-sha2-nistp256 AAAA",
+    '{"kty":"oct","k":"c2VjcmV0"}',
+    '[{"keys":[{"kty":"RSA"}]}]',
+    "",
+    *(
+        key.public_key().public_bytes(forms.Encoding.DER, forms.PublicFormat.SubjectPublicKeyInfo)
+        for key in (RSA, KEYS["ES256"], KEYS["ES512"], KEYS["EdDSA"])
+    ),
 ]
 
 
@@ -215,7 +230,9 @@ def made(name: str, app: Flask, kind: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def agree(twins: Twins, kind: str, *args: Any, **kwargs: Any) -> Any:
-    our, their = (made(n, a, kind, *args, **kwargs) for n, a in zip((OURS, THEIRS), twins.apps, strict=True))
+    our, their = (
+        made(n, a, kind, *args, **kwargs) for n, a in zip((OURS, THEIRS), twins.apps, strict=True)
+    )
     assert our == their
     return our
 
@@ -229,15 +246,48 @@ class Level(enum.IntEnum):
 
 
 VALUES: list[Any] = [
-    "ada", "", "é", "日本", "🙂", "\ud800", 'a"b\\c/\n\r\t\x08\x0c\x00\x7f\u2028', 0, -7, 2**63, -(2**70),
-    1.0, 1e16, 1e-7, 0.1, math.inf, -math.inf, None, True, [], [1, ["a", {}]], (1, "b"), {},
-    {"a": {"b": [None]}}, {1: 2}, {None: 1}, Name("ada"), Level.LOW, uuid.UUID(int=5), date(2030, 1, 2),
-    datetime(2030, 1, 2, tzinfo=timezone.utc), decimal.Decimal("1.5"), object(), {1, 2}, b"bytes",
+    "ada",
+    "",
+    "é",
+    "日本",
+    "🙂",
+    "\ud800",
+    'a"b\\c/\n\r\t\x08\x0c\x00\x7f\u2028',
+    0,
+    -7,
+    2**63,
+    -(2**70),
+    1.0,
+    1e16,
+    1e-7,
+    0.1,
+    math.inf,
+    -math.inf,
+    None,
+    True,
+    [],
+    [1, ["a", {}]],
+    (1, "b"),
+    {},
+    {"a": {"b": [None]}},
+    {1: 2},
+    {None: 1},
+    Name("ada"),
+    Level.LOW,
+    uuid.UUID(int=5),
+    date(2030, 1, 2),
+    datetime(2030, 1, 2, tzinfo=timezone.utc),
+    decimal.Decimal("1.5"),
+    object(),
+    {1, 2},
+    b"bytes",
     [[[[[[[[[[[[1]]]]]]]]]]]],
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:24].encode("ascii", "replace").decode())
+@pytest.mark.parametrize(
+    "value", VALUES, ids=lambda value: repr(value)[:24].encode("ascii", "replace").decode()
+)
 def test_claims_are_written_alike(value: Any) -> None:
     twins = Twins()
     agree(twins, "access", value)
@@ -262,19 +312,34 @@ def test_any_json_is_written_alike(claims: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        {}, {"JWT_COOKIE_CSRF_PROTECT": False}, {"JWT_ENCODE_NBF": False},
-        {"JWT_ENCODE_AUDIENCE": "me"}, {"JWT_ENCODE_AUDIENCE": ["a", "b"]}, {"JWT_ENCODE_ISSUER": "me"},
-        {"JWT_ENCODE_ISSUER": 7}, {"JWT_IDENTITY_CLAIM": "user"}, {"JWT_IDENTITY_CLAIM": "jti"},
+        {},
+        {"JWT_COOKIE_CSRF_PROTECT": False},
+        {"JWT_ENCODE_NBF": False},
+        {"JWT_ENCODE_AUDIENCE": "me"},
+        {"JWT_ENCODE_AUDIENCE": ["a", "b"]},
+        {"JWT_ENCODE_ISSUER": "me"},
+        {"JWT_ENCODE_ISSUER": 7},
+        {"JWT_IDENTITY_CLAIM": "user"},
+        {"JWT_IDENTITY_CLAIM": "jti"},
         {"JWT_ACCESS_TOKEN_EXPIRES": False, "JWT_REFRESH_TOKEN_EXPIRES": False},
         {"JWT_ACCESS_TOKEN_EXPIRES": 90, "JWT_REFRESH_TOKEN_EXPIRES": 1},
         {"JWT_ACCESS_TOKEN_EXPIRES": timedelta(days=-1)},
-        {"JWT_ACCESS_TOKEN_EXPIRES": timedelta(0)}, {"JWT_ACCESS_TOKEN_EXPIRES": 0},
-        {"JWT_ACCESS_TOKEN_EXPIRES": relativedelta(months=1), "JWT_REFRESH_TOKEN_EXPIRES": relativedelta(years=1)},
+        {"JWT_ACCESS_TOKEN_EXPIRES": timedelta(0)},
+        {"JWT_ACCESS_TOKEN_EXPIRES": 0},
+        {
+            "JWT_ACCESS_TOKEN_EXPIRES": relativedelta(months=1),
+            "JWT_REFRESH_TOKEN_EXPIRES": relativedelta(years=1),
+        },
         {"JWT_ACCESS_TOKEN_EXPIRES": timedelta(microseconds=12346)},
-        {"JWT_ACCESS_TOKEN_EXPIRES": "soon"}, {"JWT_ACCESS_TOKEN_EXPIRES": None},
-        {"JWT_ACCESS_TOKEN_EXPIRES": True}, {"JWT_ACCESS_TOKEN_EXPIRES": 1.5}, {"JWT_REFRESH_TOKEN_EXPIRES": "later"},
-        {"JWT_SECRET_KEY": None}, {"JWT_SECRET_KEY": None, "SECRET_KEY": SECRET},
-        {"JWT_ALGORITHM": "RS256"}, {"JWT_SECRET_KEY": SECRET.encode()},
+        {"JWT_ACCESS_TOKEN_EXPIRES": "soon"},
+        {"JWT_ACCESS_TOKEN_EXPIRES": None},
+        {"JWT_ACCESS_TOKEN_EXPIRES": True},
+        {"JWT_ACCESS_TOKEN_EXPIRES": 1.5},
+        {"JWT_REFRESH_TOKEN_EXPIRES": "later"},
+        {"JWT_SECRET_KEY": None},
+        {"JWT_SECRET_KEY": None, "SECRET_KEY": SECRET},
+        {"JWT_ALGORITHM": "RS256"},
+        {"JWT_SECRET_KEY": SECRET.encode()},
     ],
     ids=repr,
 )
@@ -285,19 +350,41 @@ def test_settings_make_the_same_tokens(chosen: dict[str, Any]) -> None:
         agree(twins, kind, "ada", expires_delta=timedelta(hours=1))
         agree(twins, kind, "ada", expires_delta=relativedelta(months=+1))
         agree(twins, kind, "ada", expires_delta=False)
-        agree(twins, kind, "ada", additional_claims={"iss": "me", "type": "other", "exp": NOW, "nbf": None})
-        agree(twins, kind, "ada", additional_claims={"iat": datetime(2030, 1, 1), "csrf": "x", "iss": 7})
+        agree(
+            twins,
+            kind,
+            "ada",
+            additional_claims={"iss": "me", "type": "other", "exp": NOW, "nbf": None},
+        )
+        agree(
+            twins,
+            kind,
+            "ada",
+            additional_claims={"iat": datetime(2030, 1, 1), "csrf": "x", "iss": 7},
+        )
         agree(twins, kind, "ada", additional_headers={"kid": "1", "typ": "at+jwt"})
     for fresh in (True, False, 7.5, timedelta(minutes=5), timedelta(0)):
         agree(twins, "access", "ada", fresh=fresh)
 
 
 @pytest.mark.parametrize(
-    "header", [{"alg": "HS512"}, {"kid": 1}, {"kid": "ü"}, {"typ": None}, {"typ": ""}, {"b64": True}, {"alg": None}]
+    "header",
+    [
+        {"alg": "HS512"},
+        {"kid": 1},
+        {"kid": "ü"},
+        {"typ": None},
+        {"typ": ""},
+        {"b64": True},
+        {"alg": None},
+    ],
 )
 def test_header_fields_are_written_alike(header: dict[str, Any]) -> None:
     if header == {"alg": None}:
-        assert made(OURS, PLAIN.apps[0], "access", "ada", additional_headers=header)[0] == b'{"alg":"HS256","typ":"JWT"}'
+        assert (
+            made(OURS, PLAIN.apps[0], "access", "ada", additional_headers=header)[0]
+            == b'{"alg":"HS256","typ":"JWT"}'
+        )
     else:
         agree(PLAIN, "access", "ada", additional_headers=header)
 
@@ -328,7 +415,13 @@ def test_callbacks_make_the_same_tokens() -> None:
         manager.decode_key_loader(lambda header, claims: header["kid"] * 32 if claims["x"] else "")
 
     twins = Twins(prepare)
-    agree(twins, "access", {"id": "7", "role": "admin"}, additional_claims={"x": 2}, additional_headers={"x": 3})
+    agree(
+        twins,
+        "access",
+        {"id": "7", "role": "admin"},
+        additional_claims={"x": 2},
+        additional_headers={"x": 3},
+    )
     for app in twins.apps:
         with app.app_context():
             token = ours.create_access_token({"id": "7", "role": "admin"})
@@ -337,6 +430,7 @@ def test_callbacks_make_the_same_tokens() -> None:
 
 
 # What is read.
+
 
 def test_jti_csrf_and_headers_of_a_token() -> None:
     app = PLAIN.apps[0]
