@@ -12,6 +12,13 @@ MAX_BODY: int
 
 Environ = dict[str, Any]
 
+def before_fork(close: Callable[[], None], /) -> None:
+    """A fork is about to happen: `close` closes all doors. Waits until they are, and holds back
+    whoever wants to open one."""
+
+def after_fork() -> None:
+    """It is over, in the parent."""
+
 @final
 class Event:
     """What happened: ids and reasons, never a token or a password."""

@@ -4,8 +4,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakSet
+
+from ._native import after_fork, before_fork
 
 if TYPE_CHECKING:
     from .mounted import Mounted
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Whose doors a fork closes first: no thread and no lock of the parent is in the child. Both open
-#: theirs again at the next use.
+#: Whose doors a fork closes first: no thread, no lock and no file of the parent is in the child. Both
+#: open theirs again at the next use, once the fork is over.
 mounted_here: "WeakSet[Mounted]" = WeakSet()
 
 
@@ -40,4 +43,4 @@ def close_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=close_all)
+    os.register_at_fork(before=partial(before_fork, close_all), after_in_parent=after_fork)

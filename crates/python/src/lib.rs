@@ -4,7 +4,8 @@
 //! order:
 //!
 //! 1. `options`: what `config.py` hands over, as the engine's own types.
-//! 2. `process`: the engine as each process opens it, at the first use and after a fork.
+//! 2. `process`: the engine as each process opens it, at the first use and after a fork; `forks`: how
+//!    the two keep out of each other's way.
 //! 3. `environ`: a WSGI environ as a request.
 //! 4. `door`: the calls; `question`: what only the host can answer; `answer`, `session`: what
 //!    comes back.
@@ -14,6 +15,7 @@
 mod answer;
 mod door;
 mod environ;
+mod forks;
 mod jws;
 mod operator;
 mod options;
@@ -31,6 +33,8 @@ mod _native {
     use crate::answer::{Answer, Event};
     #[pymodule_export]
     use crate::door::Door;
+    #[pymodule_export]
+    use crate::forks::{after_fork, before_fork};
     #[pymodule_export]
     use crate::jws::{
         Signatures, Token, TokenRules, cookie, credential, unverified_claims, unverified_header,

@@ -13,6 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDateTime;
 
+use crate::forks::Open;
 use crate::options::{Options, Place};
 use crate::process::Home;
 use crate::session::{SessionRow, date};
@@ -89,6 +90,8 @@ pub(crate) struct Operator {
     accounts: Accounts,
     revocations: Arc<Revocations>,
     options: Options,
+    /// The last to go.
+    _open: Open,
 }
 
 fn failed(error: impl std::fmt::Display) -> PyErr {
@@ -112,6 +115,7 @@ impl Operator {
             let problem = "the store is memory: nothing outlives this command";
             return Err(failed(problem));
         }
+        let open = Open::between_forks().map_err(failed)?;
         let store = home.store().map_err(failed)?;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let passwords = Arc::new(Passwords::new(options.hashing.clone(), Arc::clone(&env)));
@@ -124,6 +128,7 @@ impl Operator {
             accounts,
             revocations,
             options,
+            _open: open,
         })
     }
 

@@ -1,8 +1,8 @@
 //! The engine as a process opens it: at the first use, and anew in the child of a fork.
 //!
 //! What a parent opened is never used in its child, and never closed there either: closing would
-//! act on files that the parent has open. `flask_doorward` closes everything before a fork, so that
-//! no lock is held by a thread that does not come along; the look at the process id is the net below.
+//! act on files that the parent has open. `flask_doorward` announces forks, which close everything
+//! first (`forks`).
 
 use std::fmt;
 use std::mem;
@@ -21,6 +21,7 @@ use doorward_http::Api;
 use doorward_stores::SqliteStore;
 use pollster::FutureExt;
 
+use crate::forks::Open;
 use crate::options::{Options, Place};
 
 /// How often the store's log and keys are looked at.
@@ -40,7 +41,7 @@ impl fmt::Display for NotOpen {
     }
 }
 
-fn not_open(error: impl fmt::Display) -> NotOpen {
+pub(crate) fn not_open(error: impl fmt::Display) -> NotOpen {
     NotOpen(error.to_string())
 }
 
@@ -67,6 +68,8 @@ pub(crate) struct Engine {
     pub(crate) passwords: Arc<Passwords>,
     news: Mutex<News>,
     ticker: Mutex<Option<Ticker>>,
+    /// The last to go.
+    _open: Open,
 }
 
 impl Home {
@@ -91,12 +94,14 @@ impl Home {
 
     /// The engine, opened if it is not.
     pub(crate) fn open(&self) -> Result<Arc<Engine>, NotOpen> {
+        // Before the lock, which a fork takes to close.
+        let open = Open::between_forks()?;
         let process = self.this_process();
         let _opening = locked(&process.opening);
         if let Some(engine) = process.engine.load_full() {
             return Ok(engine);
         }
-        let engine = Engine::open(&self.options, self.store()?)?;
+        let engine = Engine::open(open, &self.options, self.store()?)?;
         process.engine.store(Some(Arc::clone(&engine)));
         Ok(engine)
     }
@@ -163,7 +168,7 @@ impl Process {
 }
 
 impl Engine {
-    fn open(options: &Options, store: Arc<dyn Store>) -> Result<Arc<Self>, NotOpen> {
+    fn open(open: Open, options: &Options, store: Arc<dyn Store>) -> Result<Arc<Self>, NotOpen> {
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let policy = options.policy.clone();
         let ring = KeyRing::open(&*store, options.key.clone(), &policy, Arc::clone(&env));
@@ -186,6 +191,7 @@ impl Engine {
             passwords,
             news: Mutex::default(),
             ticker: Mutex::default(),
+            _open: open,
         });
         let ticker = Ticker::start(Arc::downgrade(&engine)).map_err(not_open)?;
         *locked(&engine.ticker) = Some(ticker);
