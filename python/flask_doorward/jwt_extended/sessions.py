@@ -7,12 +7,11 @@ token opens views with `refresh=True`; it is decided on as at `/refresh`, but no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._native import SessionRow, unverified_claims, unverified_header
-from . import current
 from .config import config
 from .exceptions import CSRFError, JWTDecodeError, RevokedTokenError
 from .token_errors import ExpiredSignatureError, InvalidSignatureError
@@ -38,11 +37,14 @@ class SessionToken:
 
 
 def doorward_token(
-    encoded_token: Any, refresh: bool, location: str, csrf_value: str | None
+    instances: Mapping[str, Mounted],
+    encoded_token: Any,
+    refresh: bool,
+    location: str,
+    csrf_value: str | None,
 ) -> SessionToken | None:
-    """`None`: the token is none of a session's, or the app has no Doorward."""
-    instances: dict[str, Mounted] | None = current.app().extensions.get("doorward")
-    if not instances or not isinstance(encoded_token, str):
+    """`None`: the token is none of a session's."""
+    if not isinstance(encoded_token, str):
         return None
     if refresh and encoded_token.startswith("dwr_"):
         return _refresh_token(instances.values(), encoded_token, location, csrf_value)

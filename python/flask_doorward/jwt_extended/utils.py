@@ -93,12 +93,7 @@ def create_access_token(
         additional_headers: before those of `additional_headers_loader`.
     """
     return get_jwt_manager()._encode_jwt_from_config(
-        claims=additional_claims,
-        expires_delta=expires_delta,
-        fresh=fresh,
-        headers=additional_headers,
-        identity=identity,
-        token_type="access",
+        identity, "access", additional_claims, fresh, expires_delta, additional_headers
     )
 
 
@@ -110,12 +105,7 @@ def create_refresh_token(
 ) -> str:
     """A new refresh token; the arguments are those of `create_access_token`."""
     return get_jwt_manager()._encode_jwt_from_config(
-        claims=additional_claims,
-        expires_delta=expires_delta,
-        fresh=False,
-        headers=additional_headers,
-        identity=identity,
-        token_type="refresh",
+        identity, "refresh", additional_claims, False, expires_delta, additional_headers
     )
 
 
