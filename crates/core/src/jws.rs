@@ -28,6 +28,8 @@ use base64_simd::URL_SAFE_NO_PAD as BASE64URL;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::id::SessionId;
+
 pub use claims::{Claims, Rules};
 pub use key::{SigningKey, Verdict, VerifyingKey};
 
@@ -269,7 +271,7 @@ pub fn token(mut signed: String, signature: &[u8]) -> String {
     signed
 }
 
-/// What is signed of a new token: header and payload, both JSON.
+/// What is signed of a new token: header and payload, both JSON. With room for the signature.
 #[must_use]
 pub fn to_be_signed(header: &[u8], payload: &[u8]) -> String {
     // RSA signatures are the longest of the usual ones: 342 characters for 2,048 bits.
@@ -288,16 +290,8 @@ pub fn random_uuid() -> Option<String> {
     rand::fill(&mut bytes).ok()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0x0f));
-    }
-    Some(text)
+    // The grouping of RFC 9562 is that of a session's id.
+    Some(SessionId(bytes).to_string())
 }
 
 /// The header fields that are understood (RFC 7515, 4.1; RFC 7797).
