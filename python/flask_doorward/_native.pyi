@@ -5,7 +5,32 @@ from datetime import datetime
 from json import JSONEncoder
 from typing import Any, final
 
-__all__: list[str]
+__all__ = [
+    "Account",
+    "Answer",
+    "Door",
+    "Event",
+    "Identity",
+    "Jws",
+    "Key",
+    "MAX_BODY",
+    "Operator",
+    "Question",
+    "ROUTES",
+    "Refreshed",
+    "Rules",
+    "Session",
+    "SessionRow",
+    "Token",
+    "Tokens",
+    "after_fork",
+    "before_fork",
+    "cookie",
+    "credential",
+    "unverified_claims",
+    "unverified_header",
+    "uuid4",
+]
 
 #: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
 ROUTES: list[tuple[str, str, str]]
