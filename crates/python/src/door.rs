@@ -148,6 +148,12 @@ impl Door {
         )
     }
 
+    /// The refusal of a session whose user the app no longer has.
+    fn gone(&self, environ: &Bound<'_, PyDict>) -> PyResult<Answer> {
+        let ended = Error::SessionEnded(EndReason::Disabled);
+        self.refusal_of(environ, &ended.into())
+    }
+
     /// The answer to a CORS preflight.
     fn preflight(&self, environ: &Bound<'_, PyDict>) -> PyResult<Answer> {
         let (parts, _) = environ::request(environ, Bytes::new())?.into_parts();
