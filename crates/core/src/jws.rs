@@ -31,7 +31,7 @@ use serde_json::Value;
 use crate::id::SessionId;
 
 pub use claims::{Claims, Rules};
-pub use key::{SigningKey, Verdict, VerifyingKey};
+pub use key::{SigningKey, Verdict, VerifyingKey, pkcs8};
 
 /// A signature algorithm (RFC 7518, 8037, 8812).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

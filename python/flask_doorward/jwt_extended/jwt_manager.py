@@ -60,6 +60,10 @@ _MADE_OF = itemgetter(
 )
 
 
+#: The keys that the app did not set, with their defaults: `Doorward` has others.
+DEFAULTS = "flask-jwt-extended-defaults"
+
+
 class JWTManager:
     """The extension; one may serve several apps.
 
@@ -148,8 +152,9 @@ class JWTManager:
             "JWT_TOKEN_LOCATION": ("headers",),
             "JWT_VERIFY_SUB": True,
         }
-        for key, value in defaults.items():
-            app.config.setdefault(key, value)
+        missing = {key: value for key, value in defaults.items() if key not in app.config}
+        app.config.update(missing)
+        app.extensions.setdefault(DEFAULTS, {}).update(missing)
 
     def _set_error_handler_callbacks(self, app: Flask) -> None:
         def unauthorized(error: Exception) -> ResponseReturnValue:
