@@ -31,6 +31,7 @@ __all__ = [
     "unverified_claims",
     "unverified_header",
     "uuid4",
+    "uuid4s",
 ]
 
 #: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
@@ -390,3 +391,5 @@ def credential(header: str, scheme: str) -> str | None:
     """What follows a scheme that occurs once; empty: something else than one word follows."""
 
 def uuid4() -> str: ...
+def uuid4s() -> tuple[str, str]:
+    """Two, for the randomness of one: most of what they cost."""

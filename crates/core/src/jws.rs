@@ -282,16 +282,18 @@ pub fn to_be_signed(header: &[u8], payload: &[u8]) -> String {
     signed
 }
 
-/// A random UUID (RFC 9562, 5.4), for `jti` and the double submit. From the crypto library's generator,
-/// which notices a fork, and asks the system for each reseeding only. `None`: it failed.
+/// Random UUIDs (RFC 9562, 5.4), for `jti` and the double submit. From the crypto library's generator,
+/// which notices a fork; most of what it costs is by call. `None`: it failed.
 #[must_use]
-pub fn random_uuid() -> Option<String> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).ok()?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    // The grouping of RFC 9562 is that of a session's id.
-    Some(SessionId(bytes).to_string())
+pub fn random_uuids<const COUNT: usize>() -> Option<[String; COUNT]> {
+    let mut ids = [[0; 16]; COUNT];
+    rand::fill(ids.as_flattened_mut()).ok()?;
+    Some(ids.map(|mut bytes| {
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        // The grouping of RFC 9562 is that of a session's id.
+        SessionId(bytes).to_string()
+    }))
 }
 
 /// The header fields that are understood (RFC 7515, 4.1; RFC 7797).

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::jws::{
     Algorithm, Claims, Fault, Jws, Refused, Rules, SigningKey, Verdict, VerifyingKey, header_of,
-    random_uuid, to_be_signed, token,
+    random_uuids, to_be_signed, token,
 };
 use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -631,5 +631,15 @@ pub(crate) fn credential<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
 /// A random UUID (RFC 9562, 5.4).
 #[pyfunction]
 pub(crate) fn uuid4() -> PyResult<String> {
-    random_uuid().ok_or_else(|| PyOSError::new_err("no randomness"))
+    uuids().map(|[id]| id)
+}
+
+/// Two of them, for the randomness of one: most of what they cost.
+#[pyfunction]
+pub(crate) fn uuid4s() -> PyResult<(String, String)> {
+    uuids().map(Into::into)
+}
+
+fn uuids<const COUNT: usize>() -> PyResult<[String; COUNT]> {
+    random_uuids().ok_or_else(|| PyOSError::new_err("no randomness"))
 }

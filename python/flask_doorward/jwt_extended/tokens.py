@@ -10,12 +10,13 @@ from json import JSONEncoder
 from time import time
 from typing import Any
 
-from .._native import Jws, Rules, uuid4
+from .._native import Jws, Rules, uuid4, uuid4s
 from .cryptography_keys import text_of
 from .token_errors import InvalidTokenError
 from .typing import ExpiresDelta, Fresh
 
 jws = Jws()
+_UTC = timezone.utc
 
 
 def _encode_jwt(
@@ -34,19 +35,20 @@ def _encode_jwt(
     token_type: str,
     nbf: bool,
 ) -> str:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(_UTC)
     issued = int(now.timestamp())
+    jti, double_submit = uuid4s() if csrf else (uuid4(), None)
     claims: dict[str, Any] = {
         "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
         "iat": issued,
-        "jti": uuid4(),
+        "jti": jti,
         "type": token_type,
         identity_claim_key: identity,
     }
     if nbf:
         claims["nbf"] = issued
-    if csrf:
-        claims["csrf"] = uuid4()
+    if double_submit:
+        claims["csrf"] = double_submit
     if audience:
         claims["aud"] = audience
     if issuer:
