@@ -17,6 +17,7 @@ from .typing import ExpiresDelta, Fresh
 
 jws = Jws()
 _UTC = timezone.utc
+_EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
 
 
 def _encode_jwt(
@@ -36,7 +37,10 @@ def _encode_jwt(
     nbf: bool,
 ) -> str:
     now = datetime.now(_UTC)
-    issued = int(now.timestamp())
+    if now.tzinfo is None:
+        now = now.replace(tzinfo=_UTC)  # By a clock that a test has put there.
+    since = now - _EPOCH
+    issued = since.days * 86400 + since.seconds
     jti, double_submit = uuid4s() if csrf else (uuid4(), None)
     claims: dict[str, Any] = {
         "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
@@ -54,7 +58,8 @@ def _encode_jwt(
     if issuer:
         claims["iss"] = issuer
     if expires_delta:
-        claims["exp"] = int((now + expires_delta).timestamp())
+        until = now + expires_delta - _EPOCH
+        claims["exp"] = until.days * 86400 + until.seconds
     if claim_overrides:
         claims |= claim_overrides
         _use_numbers_for_times(claims)

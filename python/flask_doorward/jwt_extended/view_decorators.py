@@ -179,7 +179,7 @@ def _find_token(
     if isinstance(locations, str):
         locations = [locations]
     missing = []
-    places = locations or config.token_location
+    places = tuple(locations) if locations else config.token_location
     instances = current.app().extensions.get("doorward")
     for location in places:
         try:
