@@ -28,6 +28,8 @@ KILLS = int(os.environ.get("TEST_KILLS", "6"))
 STARTS = max(3, KILLS // 25)
 #: Whoever waits longer than this hangs.
 PATIENCE = 15
+#: How long it takes at most until a worker has looked into the store by itself.
+LOOK = 1.5
 CHEAP = {"DOORWARD_PASSWORD_MEMORY_KIB": 8, "DOORWARD_PASSWORD_ITERATIONS": 1}
 #: Each refresh is written, and an older state of a row would show as a thief.
 EACH_WRITTEN = {"DOORWARD_REFRESH_WINDOW": 0}
@@ -261,16 +263,20 @@ def test_a_logout_is_refused_by_the_next_request_in_every_worker(server: Gunicor
 
 
 def test_nobody_is_logged_out_by_a_restart(server: Gunicorn) -> None:
-    quiet, busy = Browser(server).login(), Browser(server).login()
-    since_the_start = dict(quiet.cookies)
+    quiet, busy = (Browser(server).login().cookies for _ in range(2))
     for restart in (server.reload, lambda: (server.stop(), server.start()), server.reload):
         restart()
         server.workers_that_serve()
-        still = from_each_worker(server, since_the_start, "/api/v1/who")
+        still = from_each_worker(server, quiet, "/api/v1/who")
         assert {answer.status for answer in still.values()} == {200}
-        assert Browser(server, busy.cookies).who().status == 200
-        assert busy.refresh().status == 200
-    assert quiet.refresh().status == 200 and quiet.who().status == 200
+        busy = cookies_after_use(server, busy)
+    cookies_after_use(server, quiet)
+
+
+def cookies_after_use(server: Gunicorn, cookies: dict[str, str]) -> dict[str, str]:
+    browser = Browser(server, cookies)
+    assert browser.who().status == 200 and browser.refresh().status == 200
+    return browser.cookies
 
 
 class Client(threading.Thread):
@@ -282,7 +288,7 @@ class Client(threading.Thread):
         self.server, self.stop, self.browser = server, stop, Browser(server)
         self.wrong: list[object] = []
         self.ended: list[dict[str, str]] = []
-        self.rounds = 0
+        self.rounds = self.repeats = 0
 
     def run(self) -> None:
         try:
@@ -296,8 +302,11 @@ class Client(threading.Thread):
             self.wrong.append(error)
 
     def log_out_and_in(self) -> None:
-        ended = dict(self.browser.cookies)
+        ended, repeats = dict(self.browser.cookies), self.repeats
         self.expect(204, self.browser.logout)
+        if self.repeats > repeats:
+            # The worker that ended the session may not have lived to tell the others: they look.
+            time.sleep(LOOK)
         self.ended.append(ended)
         for _ in range(3):
             self.expect(401, Browser(self.server, ended).who)
@@ -316,6 +325,7 @@ class Client(threading.Thread):
             except TimeoutError:
                 raise
             except (OSError, http.client.HTTPException):
+                self.repeats += 1
                 time.sleep(0.01)
 
 
@@ -345,10 +355,10 @@ def test_killed_workers_log_nobody_out_and_let_nobody_in(server: Gunicorn) -> No
 def test_what_was_opened_before_the_fork_hangs_no_worker(serve: Callable[..., Gunicorn], flags: list[str]) -> None:
     server = serve(*flags, "--preload", at_import=True)
     for _ in range(STARTS):
-        browser = Browser(server).login()
-        answers = from_each_worker(server, browser.cookies, "/api/v1/who")
+        cookies = cookies_after_use(server, Browser(server).login().cookies)
+        answers = from_each_worker(server, cookies, "/api/v1/who")
         assert {answer.status for answer in answers.values()} == {200}
-        assert browser.refresh().status == 200 and browser.logout().status == 204
+        assert Browser(server, cookies).logout().status == 204
         server.stop()
         server.start()
     assert server.is_intact()
@@ -443,21 +453,28 @@ def test_an_interpreter_with_open_doors_ends_cleanly(tmp_path: pathlib.Path, end
 
 
 MANY_APPS = """
-import gc, os
+import gc, os, time
 from workers_app import create_app
 
 def open_now():
     gc.collect()
     return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
+def settled():
+    # A thread that has been waited for may show for a moment longer.
+    for _ in range(500):
+        if open_now()[0] == 1:
+            return open_now()
+        time.sleep(0.01)
+
 create_app()
-before = open_now()
+before = settled()
 apps = [create_app() for _ in range(10)]
 during = open_now()
 del apps
-after = open_now()
-assert during[0] >= before[0] + 10 and during[1] > before[1], (before, during)
-assert after == before, (before, during, after)
+after = settled()
+assert during[0] > 10 and during[1] > before[1], (before, during)
+assert after == before, (before, during, after, open_now())
 """
 
 
