@@ -80,7 +80,8 @@ class Gunicorn:
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "workers_app:create_app()", *self.flags,
-                 "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "5", "--keep-alive", "60"],
+                 "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "5", "--keep-alive", "60",
+                 "--no-control-socket"],
                 env=self.environment, cwd=self.folder, stdout=log, stderr=log,
             )
         self.wait_until(lambda: Browser(self).send("GET", "/open").status == 200)
