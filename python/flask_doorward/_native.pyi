@@ -1,15 +1,18 @@
 """The engine, as Python sees it. Times are aware datetimes in UTC, durations are seconds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from json import JSONEncoder
 from typing import Any, final
+
+__all__: list[str]
 
 #: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
 ROUTES: list[tuple[str, str, str]]
 #: The largest body that is read, in bytes.
 MAX_BODY: int
 
-Environ = dict[str, Any]
+_Environ = dict[str, Any]
 
 def before_fork(close: Callable[[], None], /) -> None:
     """A fork is about to happen: `close` closes all doors. Waits until they are, and holds back
@@ -193,15 +196,15 @@ class Door:
         """Level and text of what an operator should know, each once."""
     def ready(self) -> str | None:
         """Why some requests cannot be served now."""
-    def call(self, endpoint: str, environ: Environ, body: bytes) -> Answer | Question: ...
-    def too_large(self, environ: Environ) -> Answer: ...
-    def unreadable(self, environ: Environ) -> Answer: ...
-    def preflight(self, environ: Environ) -> Answer: ...
+    def call(self, endpoint: str, environ: _Environ, body: bytes) -> Answer | Question: ...
+    def too_large(self, environ: _Environ) -> Answer: ...
+    def unreadable(self, environ: _Environ) -> Answer: ...
+    def preflight(self, environ: _Environ) -> Answer: ...
     def guard(
         self,
-        environ: Environ,
+        environ: _Environ,
         optional: bool = False,
-        fresh: bool | float = False,
+        fresh: bool | float | None = None,
         token: str | None = None,
         csrf: str | None = None,
     ) -> Session | None:
@@ -217,7 +220,7 @@ class Door:
         remember: bool = False,
         delivery: str | None = None,
         device: str | None = None,
-        environ: Environ | None = None,
+        environ: _Environ | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
     def refresh(self, refresh_token: str, delivery: str) -> tuple[Refreshed, list[Event]]:
@@ -287,3 +290,66 @@ class Operator:
     def keys(self) -> list[Key]: ...
     def rotate_key(self, purpose: str) -> str: ...
     def retire_key(self, key_id: str) -> None: ...
+
+# Foreign tokens, for `flask_doorward.jwt_extended`.
+
+@final
+class Rules:
+    """What a token must say to be accepted. `leeway`: seconds."""
+
+    def __new__(
+        cls,
+        algorithms: Sequence[str],
+        audience: Sequence[str] | None,
+        issuer: Sequence[str] | None,
+        leeway: float,
+        verify_sub: bool,
+        identity_claim: str,
+    ) -> Rules: ...
+
+@final
+class Token:
+    """A token that was verified. Its dictionaries are filled when they are asked for, once."""
+
+    @property
+    def header(self) -> dict[str, Any]: ...
+    @property
+    def payload(self) -> dict[str, Any]: ...
+    def __getitem__(self, name: str, /) -> Any: ...
+    def get(self, name: str, default: Any = None) -> Any: ...
+
+@final
+class Jws:
+    """Signs and verifies; remembers the keys that it has parsed."""
+
+    def __new__(cls) -> Jws: ...
+    def sign(
+        self,
+        claims: dict[str, Any],
+        key: str | bytes,
+        algorithm: str,
+        header: bytes | None = None,
+        encoder: type[JSONEncoder] | None = None,
+    ) -> str:
+        """A token of these claims. `header`: its JSON, where it is more than algorithm and type.
+        `encoder`: for values that JSON does not know."""
+    def verify(
+        self,
+        token: str | bytes,
+        key: str | bytes,
+        rules: Rules,
+        now: float,
+        csrf: str | None = None,
+        allow_expired: bool = False,
+    ) -> Token:
+        """A token that is signed by `key` and keeps the rules at `now`, in seconds."""
+
+def unverified_header(token: str | bytes) -> dict[str, Any]: ...
+def unverified_claims(token: str | bytes) -> dict[str, Any]: ...
+def cookie(header: str, name: str) -> str | None:
+    """The first cookie of a name in a `Cookie` header that has no quotes in it."""
+
+def credential(header: str, scheme: str) -> str | None:
+    """What follows a scheme that occurs once; empty: something else than one word follows."""
+
+def uuid4() -> str: ...

@@ -167,7 +167,8 @@ def _operator(mounted: Mounted, makes: bool = False) -> Operator:
         maker = f"flask {mounted.name} user add"
         text = f"{file}: there is no database; the app and `{maker}` make one"
         raise click.ClickException(text)
-    return mounted.door.operator()
+    # Opens nothing else: a command joins no key to the ring.
+    return mounted.make(mounted.callbacks.flags).operator()
 
 
 def _all_accounts(operator: Operator) -> Iterator[Account]:

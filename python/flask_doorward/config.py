@@ -190,22 +190,21 @@ SETTINGS = (
     Setting("password_min_length", "DOORWARD_PASSWORD_MIN_LENGTH", None, number),
 )
 
-#: The double submit of a token against CSRF, where JWT_COOKIE_CSRF_PROTECT is true.
+#: The double submit of a token against CSRF: the option `double_submit` has these, where
+#: JWT_COOKIE_CSRF_PROTECT is true.
 DOUBLE_SUBMIT = (
     Setting("methods", None, "JWT_CSRF_METHODS", texts),
     Setting("in_cookies", None, "JWT_CSRF_IN_COOKIES", switch),
     Setting("check_form", None, "JWT_CSRF_CHECK_FORM", switch),
+    Setting("access_header", None, "JWT_ACCESS_CSRF_HEADER_NAME"),
+    Setting("refresh_header", None, "JWT_REFRESH_CSRF_HEADER_NAME"),
+    Setting("access_field", None, "JWT_ACCESS_CSRF_FIELD_NAME"),
+    Setting("refresh_field", None, "JWT_REFRESH_CSRF_FIELD_NAME"),
+    Setting("access_cookie_name", None, "JWT_ACCESS_CSRF_COOKIE_NAME"),
+    Setting("refresh_cookie_name", None, "JWT_REFRESH_CSRF_COOKIE_NAME"),
+    Setting("access_cookie_path", None, "JWT_ACCESS_CSRF_COOKIE_PATH"),
+    Setting("refresh_cookie_path", None, "JWT_REFRESH_CSRF_COOKIE_PATH"),
 )
-#: What it is named, for the access token and for the refresh token.
-CSRF_NAMES = {
-    token: (
-        Setting("header_name", None, f"JWT_{token.upper()}_CSRF_HEADER_NAME"),
-        Setting("field_name", None, f"JWT_{token.upper()}_CSRF_FIELD_NAME"),
-        Setting("cookie_name", None, f"JWT_{token.upper()}_CSRF_COOKIE_NAME"),
-        Setting("cookie_path", None, f"JWT_{token.upper()}_CSRF_COOKIE_PATH"),
-    )
-    for token in TOKENS
-}
 
 #: Not options of the engine: they switch others on, or must agree with others.
 CHECKED = (
@@ -260,7 +259,7 @@ class Settings:
     def csrf_field(self) -> str | None:
         """The field of a form that may hold the token against CSRF."""
         submit = self.options.get("double_submit", {})
-        field: str = submit.get("access", {}).get("field_name", "csrf_token")
+        field: str = submit.get("access_field", "csrf_token")
         return field if submit.get("check_form") else None
 
     @property
@@ -273,20 +272,15 @@ class Settings:
         """The cookies that are set."""
         if not self.access_cookie_path:
             return []
-        named = self.options
-        found = [
-            self._cookie(named[f"{token}_cookie_name"], named[f"{token}_cookie_path"])
-            for token in TOKENS
-        ]
+        found = [self._cookie(self.options, token, f"{token}_token_cookie") for token in TOKENS]
         submit = self.options.get("double_submit")
-        if submit and submit.get("in_cookies", True):
-            found += [self._csrf_cookie(submit[token], f"csrf_{token}_token") for token in TOKENS]
+        if submit is not None and submit.get("in_cookies", True):
+            found += [self._cookie(submit, token, f"csrf_{token}_token") for token in TOKENS]
         return found
 
-    def _csrf_cookie(self, names: Mapping[str, str], name: str) -> Cookie:
-        return self._cookie(names.get("cookie_name", name), names.get("cookie_path", "/"))
-
-    def _cookie(self, name: str, path: str) -> Cookie:
+    def _cookie(self, options: Mapping[str, Any], token: str, name: str) -> Cookie:
+        name = options.get(f"{token}_cookie_name", name)
+        path = options.get(f"{token}_cookie_path", "/")
         return Cookie(name, self.options.get("cookie_domain"), path)
 
     def key(self, option: str) -> str:
@@ -325,16 +319,11 @@ def read(app: Flask, name: str, config: Mapping[str, Any], url_prefix: str | Non
     # The engine sees paths as browsers do.
     options["url_prefix"] = root + prefix
     if given.value(CHECKED[0]):
-        options["double_submit"] = _double_submit(given)
+        options["double_submit"] = given.options(DOUBLE_SUBMIT)
     settings = Settings(options, given.set_by, prefix, root)
     _defaults(settings, app, name)
     _check(settings, given)
     return settings
-
-
-def _double_submit(given: "Given") -> dict[str, Any]:
-    names = {token: given.options(CSRF_NAMES[token]) for token in TOKENS}
-    return given.options(DOUBLE_SUBMIT) | names
 
 
 class Given:
@@ -353,8 +342,8 @@ class Given:
         """A setting, or None."""
         for key in (setting.doorward, setting.jwt):
             if key and self.config.get(key) is not None:
-                if setting.option in KEYS:
-                    self.set_by.setdefault(setting.option, key)
+                if setting in SETTINGS:
+                    self.set_by[setting.option] = key
                 return _read(key, self.config[key], setting.read)
         return None
 

@@ -18,7 +18,7 @@ from werkzeug.local import LocalProxy
 from ._native import Session
 from .errors import DoorwardError
 from .mounted import MARK, Mounted, mounted_as, the_mounted
-from .users import called
+from .users import Refused, called
 
 #: Whether the password must have been checked lately: `True` means within `DOORWARD_FRESH_TTL`,
 #: a duration that long ago at most.
@@ -180,7 +180,10 @@ def user_of(mounted: Mounted) -> Any:
 def _load(mounted: Mounted, session: Session) -> Any:
     if mounted.callbacks.user_loader is None:
         raise RuntimeError("current_user needs a callback: decorate one with `user_loader`")
-    user = called(mounted.callbacks.user_loader, session.user_id)
+    try:
+        user = called(mounted.callbacks.user_loader, session.user_id)
+    except Refused:
+        user = None
     if user is None:
         challenge = WWWAuthenticate("bearer", {"error": "invalid_token"})
         raise Unauthorized("the user of this session is gone", www_authenticate=challenge)

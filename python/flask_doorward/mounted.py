@@ -37,6 +37,7 @@ class Mounted:
         #: Whether a token may be in a body.
         self.reads_bodies = bool(settings.token_key or settings.csrf_field)
         self.doors: dict[Flags, Door] = {}
+        #: Why the store did not open, as the log has it.
         self.told_cause = ""
         mounted_here.add(self)
 
@@ -50,8 +51,6 @@ class Mounted:
         """Checks the settings; opens nothing."""
         unmounted = [name for name in ENDPOINTS if not (self.mounts(name) and flags.answers(name))]
         options = self.settings.options | flags.options() | {"unmounted": unmounted}
-        # As browsers see it.
-        options["url_prefix"] = self.settings.root + self.settings.url_prefix
         refused = partial(refusal, response_class=self.app.response_class)
         try:
             return Door(options, refused)
@@ -73,7 +72,7 @@ class Mounted:
     def tell(self, events: Sequence[Event]) -> None:
         """To the log, and to those who listen."""
         for level, text in self.door.news():
-            self.logger.log(LEVELS.get(level, logging.WARNING), "%s", text)
+            self.logger.log(LEVELS[level], "%s", text)
         dispatch(self, events)
 
     def tell_cause(self, error: DoorwardError) -> None:
@@ -112,13 +111,7 @@ class Mounted:
                 )  # fmt: skip
 
 
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def mounted_as(name: str) -> Mounted:

@@ -29,6 +29,8 @@ import('/static/session.js').then(({ call }) => call('GET', '/session'))
     .then(({ session }) => new Date(session.fresh_until) <= Date.now())
 """
 USER = f"{SESSION}.then(({{ user }}) => user.id)"
+#: The app takes settings from the environment, and must not take up the caller's.
+OTHERS = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
 #: Hashing that protects nothing, so that the tests spend their time elsewhere.
 CHEAP = {"FLASK_DOORWARD_PASSWORD_MEMORY_KIB": "8", "FLASK_DOORWARD_PASSWORD_ITERATIONS": "1"}
 #: Tokens that expire while a test waits for it.
@@ -40,7 +42,7 @@ class Example:
 
     def __init__(self, folder: pathlib.Path, **settings: str) -> None:
         self.folder = folder / "notes"
-        self.environment = {**os.environ, **CHEAP, **settings}
+        self.environment = {**OTHERS, **CHEAP, **settings}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / "log"
@@ -198,16 +200,23 @@ def test_calls_of_one_tab_share_a_refresh(brief: Example, person: Person) -> Non
 def test_two_tabs_that_refresh_at_once_both_stay_logged_in(brief: Example, person: Person) -> None:
     tabs = [logged_in(person, brief), person.tab(brief.url)]
     tabs[1].until(LOGGED_IN)
-    before = len(brief.answers("POST /api/v1/refresh"))
-    for turn in range(3):
+    refreshes: list[list[int]] = []
+    # Until both found the token expired before either had a new one.
+    while len(refreshes) < 2 or max(map(len, refreshes)) < 2:
         tabs[0].until(EXPIRED)
-        for number, tab in enumerate(tabs):
-            add(tab, f"turn {turn} of tab {number}")
-        for number, tab in enumerate(tabs):
-            tab.until(has(f"turn {turn} of tab {number}"))
-    refreshes = brief.answers("POST /api/v1/refresh")[before:]
-    assert len(refreshes) > 3 and set(refreshes) == {200}, refreshes
+        refreshes.append(add_in_each(tabs, brief, f"turn {len(refreshes)}"))
+        assert set(refreshes[-1]) == {200} and len(refreshes) < 10, refreshes
     assert all(tab.run(LOGGED_IN) for tab in tabs)
+
+
+def add_in_each(tabs: list[Tab], example: Example, text: str) -> list[int]:
+    """How the refreshes were answered that this took."""
+    before = len(example.answers("POST /api/v1/refresh"))
+    for number, tab in enumerate(tabs):
+        add(tab, f"{text} of tab {number}")
+    for number, tab in enumerate(tabs):
+        tab.until(has(f"{text} of tab {number}"))
+    return example.answers("POST /api/v1/refresh")[before:]
 
 
 def test_a_logout_in_one_tab_ends_the_other_at_its_next_request(example: Example, person: Person) -> None:

@@ -138,8 +138,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def settings() -> list[config.Setting]:
-    csrf = [setting for names in config.CSRF_NAMES.values() for setting in names]
-    return [*config.SETTINGS, *config.DOUBLE_SUBMIT, *csrf, *config.CHECKED]
+    return [*config.SETTINGS, *config.DOUBLE_SUBMIT, *config.CHECKED]
 
 
 def test_the_tables_have_every_setting() -> None:

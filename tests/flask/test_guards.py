@@ -1,5 +1,6 @@
 """Guards: which views need a session, and what they know of it."""
 
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from flask import Blueprint, Flask, abort
 from flask.views import MethodView
 
-from flask_doorward import Doorward, current_session, current_user, public
+from flask_doorward import Doorward, Refused, current_session, current_user, public
 
 from apps import bare, bearer
 
@@ -188,8 +189,13 @@ def test_current_user_is_loaded_once_a_request(app: Flask, auth: Doorward) -> No
     assert client.get("/me").json == {"name": "ada", "again": "ada"} and loaded == ["7"]
 
 
-def test_a_user_who_is_gone_is_refused(app: Flask, auth: Doorward) -> None:
-    auth.user_loader(lambda user_id: None)
+def refuse(user_id: str) -> None:
+    raise Refused
+
+
+@pytest.mark.parametrize("loader", [lambda user_id: None, refuse])
+def test_a_user_who_is_gone_is_refused(app: Flask, auth: Doorward, loader: Any) -> None:
+    auth.user_loader(loader)
     app.add_url_rule("/me", view_func=auth.required(lambda: current_user.name), endpoint="me")
     client = app.test_client()
     client.login("7", delivery="body")
@@ -238,3 +244,17 @@ def test_a_form_may_carry_the_token_against_csrf() -> None:
     assert client.post("/me").json["code"] == "csrf_failed"
     assert client.post("/me", data={"csrf_token": csrf}).status_code == 200
     assert client.post("/me", headers={"X-CSRF-TOKEN": csrf}).status_code == 200
+
+
+def test_threads_that_come_first_at_once_find_one_store(app: Flask, auth: Doorward) -> None:
+    def login() -> None:
+        with app.app_context():
+            auth.service.login("7")
+
+    threads = [threading.Thread(target=login) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with app.app_context():
+        assert len(auth.service.sessions_of("7")) == 8

@@ -1,16 +1,10 @@
-"""Forks, greenlets and gunicorn's workers: threads and stores are each process's own."""
+"""Forks and greenlets: threads and stores are each process's own. Servers: test_workers.py."""
 
-import os
 import pathlib
-import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 
 APP = """
@@ -26,8 +20,7 @@ APP = """
     @app.get("/api/v1/hello")
     @auth.required
     def hello():
-        import os
-        return {{"id": auth.current_session.user_id, "process": os.getpid()}}
+        return {{"id": auth.current_session.user_id}}
 
     with app.app_context():
         # The parent has used the store before it forks.
@@ -122,66 +115,3 @@ def test_under_gevent_the_loop_goes_on_while_a_password_is_hashed(folder: pathli
         print(client.post("/api/v1/login", json={**body, "password": "x"}).status_code)
     """
     assert run(script, folder).split() == ["True", "200", "200", "401"]
-
-
-@pytest.fixture
-def gunicorn(folder: pathlib.Path) -> Iterator[Callable[..., str]]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*flags: str) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", *flags, "served:app"]
-        with open(folder / "log", "ab") as log:
-            started.append(subprocess.Popen(command, cwd=folder, stderr=log))
-        url = f"http://127.0.0.1:{port}/api/v1"
-        for _ in range(500):
-            try:
-                httpx.get(f"{url}/jwks.json")
-                return url
-            except httpx.TransportError:
-                time.sleep(0.02)
-        raise RuntimeError((folder / "log").read_text())
-
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-MODELS = {
-    "sync": ["-w", "4"],
-    "sync, preload": ["-w", "4", "--preload"],
-    "gthread": ["-k", "gthread", "-w", "2", "--threads", "4"],
-    "gthread, preload": ["-k", "gthread", "-w", "2", "--threads", "4", "--preload"],
-    "gevent": ["-k", "gevent", "-w", "2"],
-}
-
-
-@pytest.mark.parametrize("flags", MODELS.values(), ids=MODELS.keys())
-def test_a_logout_in_one_worker_is_known_to_all(gunicorn: Callable[..., str], flags: list[str]) -> None:
-    url = gunicorn(*flags)
-    # A connection for each request, so that every worker gets some.
-    http = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
-    body = {"username": "ada", "password": "correct horse battery", "delivery": "body"}
-    processes = set()
-    for _ in range(5):
-        tokens = http.post(f"{url}/login", json=body).json()
-        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
-        for _ in range(12):
-            processes.add(http.get(f"{url}/hello", headers=bearer).json()["process"])
-        assert http.post(f"{url}/logout", headers=bearer).status_code == 204
-        after = {http.get(f"{url}/hello", headers=bearer).status_code for _ in range(12)}
-        assert after == {401}
-    http.close()
-    assert os.getpid() not in processes and len(processes) > 1
-
-
-def test_sessions_outlive_a_restart(gunicorn: Callable[..., str]) -> None:
-    first = gunicorn("-w", "2")
-    body = {"username": "ada", "password": "correct horse battery", "delivery": "body"}
-    tokens = httpx.post(f"{first}/login", json=body).json()
-    second = gunicorn("-w", "2")
-    refreshed = httpx.post(f"{second}/refresh", json={"refresh_token": tokens["refresh_token"]})
-    assert refreshed.status_code == 200

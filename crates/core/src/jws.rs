@@ -13,6 +13,7 @@ mod pem;
 
 use std::borrow::Cow;
 
+use aws_lc_rs::rand;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P256K1_SHA256_FIXED,
     ECDSA_P256K1_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
@@ -277,6 +278,26 @@ pub fn to_be_signed(header: &[u8], payload: &[u8]) -> String {
     signed.push('.');
     BASE64URL.encode_append(payload, &mut signed);
     signed
+}
+
+/// A random UUID (RFC 9562, 5.4), for `jti` and the double submit. From the crypto library's generator,
+/// which notices a fork, and asks the system for each reseeding only. `None`: it failed.
+#[must_use]
+pub fn random_uuid() -> Option<String> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).ok()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0x0f));
+    }
+    Some(text)
 }
 
 /// The header fields that are understood (RFC 7515, 4.1; RFC 7797).

@@ -735,11 +735,10 @@ impl KeyRing {
         let long_ago = now - self.policy.session_ttl - self.policy.revocation_span();
         let lapsed = ring.lapsed(now);
         let too_many = lapsed.len().saturating_sub(LAPSED_KEPT);
-        let own = ring.own(&self.signer, now).map(|own| own.row.id);
         let access = lapsed.into_iter().enumerate();
         let access =
             access.filter(|(place, row)| *place < too_many || row.verifies_until < long_ago);
-        let access = access.map(|(_, row)| row).filter(|row| Some(row.id) != own);
+        let access = access.map(|(_, row)| row);
         access.chain(ring.outlived(long_ago)).collect()
     }
 

@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::jws::{
     Algorithm, Claims, Fault, Jws, Refused, Rules, SigningKey, Verdict, VerifyingKey, header_of,
-    to_be_signed, token,
+    random_uuid, to_be_signed, token,
 };
-use doorward_core::{Env, SystemEnv};
-use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -633,19 +632,6 @@ pub(crate) fn credential<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
 
 /// A random UUID (RFC 9562, 5.4).
 #[pyfunction]
-pub(crate) fn uuid4() -> String {
-    let mut bytes = [0; 16];
-    SystemEnv.fill(&mut bytes);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0x0f));
-    }
-    text
+pub(crate) fn uuid4() -> PyResult<String> {
+    random_uuid().ok_or_else(|| PyOSError::new_err("no randomness"))
 }

@@ -65,7 +65,7 @@ class _Config:
     @property
     def token_location(self) -> Sequence[str]:
         """Where a token is looked for, in this order."""
-        locations: Any = current.app().config["JWT_TOKEN_LOCATION"]
+        locations: str | Iterable[str] = current.app().config["JWT_TOKEN_LOCATION"]
         if isinstance(locations, str):
             locations = (locations,)
         elif not isinstance(locations, (tuple, list)):
@@ -115,11 +115,11 @@ class _Config:
 
     @property
     def access_expires(self) -> ExpiresDelta:
-        return _duration("JWT_ACCESS_TOKEN_EXPIRES")
+        return duration(current.app().config, "JWT_ACCESS_TOKEN_EXPIRES")
 
     @property
     def refresh_expires(self) -> ExpiresDelta:
-        return _duration("JWT_REFRESH_TOKEN_EXPIRES")
+        return duration(current.app().config, "JWT_REFRESH_TOKEN_EXPIRES")
 
     @property
     def decode_algorithms(self) -> list[str]:
@@ -133,40 +133,44 @@ class _Config:
 
     @property
     def encode_key(self) -> str:
-        return _key(current.app().config, "JWT_PRIVATE_KEY")
+        return key_of(current.app().config, "JWT_PRIVATE_KEY")
 
     @property
     def decode_key(self) -> str:
-        return _key(current.app().config, "JWT_PUBLIC_KEY")
+        return key_of(current.app().config, "JWT_PUBLIC_KEY")
 
     @property
     def json_encoder(self) -> type[JSONEncoder]:
         return get_json_encoder(current.app())
 
 
-def _duration(key: str) -> ExpiresDelta:
-    duration = current.app().config[key]
-    if type(duration) is int:
-        return timedelta(seconds=duration)
-    if duration is not False and type(duration) is not timedelta:
+def duration(settings: dict[str, Any], name: str) -> ExpiresDelta:
+    """A setting that is seconds, `False`, or what can be added to a datetime."""
+    span: Any = settings[name]
+    if type(span) is int:
+        return timedelta(seconds=span)
+    if span is not False and type(span) is not timedelta:
         try:
-            datetime.now(timezone.utc) + duration
+            datetime.now(timezone.utc) + span
         except TypeError as error:
-            raise RuntimeError(f"must be able to add {key} to datetime.datetime") from error
-    return duration  # type: ignore[no-any-return]
+            raise RuntimeError(f"must be able to add {name} to datetime.datetime") from error
+    return span  # type: ignore[no-any-return]
 
 
-def _key(settings: dict[str, Any], asymmetric: str) -> str:
+def key_of(settings: dict[str, Any], asymmetric: str) -> str:
+    """The secret, or where the algorithm has key pairs, the setting `asymmetric`."""
     algorithm = settings["JWT_ALGORITHM"]
-    if algorithm in _ASYMMETRIC:
-        key: str = settings[asymmetric]
+    is_asymmetric = algorithm in _ASYMMETRIC
+    key: str | None = settings[asymmetric if is_asymmetric else "JWT_SECRET_KEY"]
+    if not key and not is_asymmetric:
+        key = settings.get("SECRET_KEY")
+    if key:
+        return key
+    if is_asymmetric:
         missing = f"{asymmetric} must be set to use asymmetric cryptography algorithm"
     else:
-        key = settings["JWT_SECRET_KEY"] or settings.get("SECRET_KEY")
         missing = "JWT_SECRET_KEY or flask SECRET_KEY must be set when using symmetric algorithm"
-    if not key:
-        raise RuntimeError(f'{missing} "{algorithm}"')
-    return key
+    raise RuntimeError(f'{missing} "{algorithm}"')
 
 
 config = _Config()

@@ -69,7 +69,7 @@ def _scheme(algorithm: str) -> tuple[Any, Any]:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
-    sha = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}[algorithm[2:]]()
+    sha = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}[algorithm[2:]]
     if algorithm.startswith("PS"):
         return padding.PSS(padding.MGF1(sha), sha.digest_size), sha
     return padding.PKCS1v15(), sha

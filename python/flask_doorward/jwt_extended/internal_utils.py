@@ -65,13 +65,11 @@ def verify_token_not_blocklisted(jwt_header: dict[str, Any], jwt_data: dict[str,
 
 def custom_verification_for_token(jwt_header: dict[str, Any], jwt_data: dict[str, Any]) -> None:
     if not answer(get_jwt_manager()._token_verification_callback, jwt_header, jwt_data):
-        raise UserClaimsVerificationError(
-            "User claims verification failed", jwt_header, jwt_data
-        )
+        raise UserClaimsVerificationError("User claims verification failed", jwt_header, jwt_data)
 
 
 class JSONEncoder(json.JSONEncoder):
-    """Python's encoder, which asks the app's JSON provider about the values that it does not know."""
+    """Python's encoder, which asks the app's JSON provider about what it does not know."""
 
     def default(self, o: Any) -> Any:
         provider: Any = current.app().json_provider_class

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from datetime import timedelta
 from operator import itemgetter
+from time import time
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -13,11 +14,26 @@ from flask.typing import ResponseReturnValue
 
 from .._native import Rules, Token, unverified_claims, unverified_header
 from . import current, exceptions, token_errors
-from . import default_callbacks as default
-from .config import config
+from .config import config, duration, key_of
 from .cryptography_keys import text_of
-from .internal_utils import answer
-from .tokens import _encode_jwt, jws, rules_of, time
+from .default_callbacks import (
+    default_additional_claims_callback,
+    default_blocklist_callback,
+    default_decode_key_callback,
+    default_encode_key_callback,
+    default_expired_token_callback,
+    default_invalid_token_callback,
+    default_jwt_headers_callback,
+    default_needs_fresh_token_callback,
+    default_revoked_token_callback,
+    default_token_verification_callback,
+    default_token_verification_failed_callback,
+    default_unauthorized_callback,
+    default_user_identity_callback,
+    default_user_lookup_error_callback,
+)
+from .internal_utils import JSONEncoder, answer
+from .tokens import _encode_jwt, jws, rules_of
 from .typing import ExpiresDelta, Fresh
 from .utils import current_user_context_processor
 
@@ -49,31 +65,23 @@ class JWTManager:
     """
 
     def __init__(self, app: Flask | None = None, add_context_processor: bool = False) -> None:
-        self._decode_key_callback: Callable[..., Any] = default.default_decode_key_callback
-        self._encode_key_callback: Callable[..., Any] = default.default_encode_key_callback
-        self._expired_token_callback: Callable[..., Any] = default.default_expired_token_callback
-        self._invalid_token_callback: Callable[..., Any] = default.default_invalid_token_callback
-        self._jwt_additional_header_callback: Callable[..., Any] = (
-            default.default_jwt_headers_callback
-        )
-        self._needs_fresh_token_callback: Callable[..., Any] = (
-            default.default_needs_fresh_token_callback
-        )
-        self._revoked_token_callback: Callable[..., Any] = default.default_revoked_token_callback
-        self._token_in_blocklist_callback: Callable[..., Any] = default.default_blocklist_callback
-        self._token_verification_callback: Callable[..., Any] = (
-            default.default_token_verification_callback
-        )
+        self._decode_key_callback: Callable[..., Any] = default_decode_key_callback
+        self._encode_key_callback: Callable[..., Any] = default_encode_key_callback
+        self._expired_token_callback: Callable[..., Any] = default_expired_token_callback
+        self._invalid_token_callback: Callable[..., Any] = default_invalid_token_callback
+        self._jwt_additional_header_callback: Callable[..., Any] = default_jwt_headers_callback
+        self._needs_fresh_token_callback: Callable[..., Any] = default_needs_fresh_token_callback
+        self._revoked_token_callback: Callable[..., Any] = default_revoked_token_callback
+        self._token_in_blocklist_callback: Callable[..., Any] = default_blocklist_callback
+        self._token_verification_callback: Callable[..., Any] = default_token_verification_callback
         self._token_verification_failed_callback: Callable[..., Any] = (
-            default.default_token_verification_failed_callback
+            default_token_verification_failed_callback
         )
-        self._unauthorized_callback: Callable[..., Any] = default.default_unauthorized_callback
-        self._user_claims_callback: Callable[..., Any] = default.default_additional_claims_callback
-        self._user_identity_callback: Callable[..., Any] = default.default_user_identity_callback
+        self._unauthorized_callback: Callable[..., Any] = default_unauthorized_callback
+        self._user_claims_callback: Callable[..., Any] = default_additional_claims_callback
+        self._user_identity_callback: Callable[..., Any] = default_user_identity_callback
         self._user_lookup_callback: Callable[..., Any] | None = None
-        self._user_lookup_error_callback: Callable[..., Any] = (
-            default.default_user_lookup_error_callback
-        )
+        self._user_lookup_error_callback: Callable[..., Any] = default_user_lookup_error_callback
         self._rules: tuple[tuple[Any, ...], Rules] | None = None
         if app is not None:
             self.init_app(app, add_context_processor)
@@ -245,7 +253,7 @@ class JWTManager:
         return callback
 
     def user_lookup_loader(self, callback: _Callback) -> _Callback:
-        """Header and claims -> the current user; `None`: there is none, and the token is refused."""
+        """Header and claims -> the current user; `None`: there is none; the token is refused."""
         self._user_lookup_callback = callback
         return callback
 
@@ -263,28 +271,41 @@ class JWTManager:
         expires_delta: ExpiresDelta | None = None,
         headers: dict[str, Any] | None = None,
     ) -> str:
-        more_headers = answer(self._jwt_additional_header_callback, identity)
-        more_claims = answer(self._user_claims_callback, identity)
+        settings = current.app().config
+        # The defaults need no call and no waiting; they are what most apps have.
+        more_headers: dict[str, Any] = {}
+        if self._jwt_additional_header_callback is not default_jwt_headers_callback:
+            more_headers = answer(self._jwt_additional_header_callback, identity)
+        more_claims: dict[str, Any] = {}
+        if self._user_claims_callback is not default_additional_claims_callback:
+            more_claims = answer(self._user_claims_callback, identity)
+        subject = identity
+        if self._user_identity_callback is not default_user_identity_callback:
+            subject = answer(self._user_identity_callback, identity)
+        if self._encode_key_callback is default_encode_key_callback:
+            secret: Any = key_of(settings, "JWT_PRIVATE_KEY")
+        else:
+            secret = answer(self._encode_key_callback, identity)
         if expires_delta is None:
-            is_access = token_type == "access"
-            expires_delta = config.access_expires if is_access else config.refresh_expires
-        algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(current.app().config)
+            kind = "ACCESS" if token_type == "access" else "REFRESH"
+            expires_delta = duration(settings, f"JWT_{kind}_TOKEN_EXPIRES")
+        algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(settings)
         return _encode_jwt(
-            algorithm=algorithm,
-            audience=audience,
+            algorithm,
+            audience,
             # New dictionaries: a callback may hand out the same one every time.
-            claim_overrides={**more_claims, **claims} if claims else more_claims,
-            csrf=csrf,
-            expires_delta=expires_delta,
-            fresh=fresh,
-            header_overrides={**more_headers, **headers} if headers else more_headers,
-            identity=answer(self._user_identity_callback, identity),
-            identity_claim_key=claim,
-            issuer=issuer,
-            json_encoder=config.json_encoder,
-            secret=answer(self._encode_key_callback, identity),
-            token_type=token_type,
-            nbf=nbf,
+            {**more_claims, **claims} if claims else more_claims,
+            csrf,
+            expires_delta,
+            fresh,
+            {**more_headers, **headers} if headers else more_headers,
+            subject,
+            claim,
+            issuer,
+            JSONEncoder,
+            secret,
+            token_type,
+            nbf,
         )
 
     def _decode_jwt_from_config(
@@ -293,8 +314,8 @@ class JWTManager:
         return self._verified(encoded_token, csrf_value, allow_expired).payload
 
     def _verified(self, encoded_token: Any, csrf_value: str | None, allow_expired: bool) -> Token:
-        if self._decode_key_callback is default.default_decode_key_callback:
-            key: Any = config.decode_key
+        if self._decode_key_callback is default_decode_key_callback:
+            key: Any = key_of(current.app().config, "JWT_PUBLIC_KEY")
         else:
             claims = unverified_claims(encoded_token)
             key = answer(self._decode_key_callback, unverified_header(encoded_token), claims)

@@ -1,4 +1,4 @@
-"""What is wrong with a token: PyJWT's own exceptions where it is installed, since apps catch those."""
+"""What is wrong with a token: PyJWT's own exceptions where it is there, since apps catch those."""
 
 from .exceptions import CSRFError as CSRFError
 from .exceptions import JWTDecodeError as JWTDecodeError

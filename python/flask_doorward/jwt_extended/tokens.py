@@ -54,9 +54,9 @@ def _encode_jwt(
     if expires_delta:
         claims["exp"] = int((now + expires_delta).timestamp())
     if claim_overrides:
-        claims.update(claim_overrides)
+        claims |= claim_overrides
         _use_numbers_for_times(claims)
-    if not isinstance(claims.get("iss", ""), str):
+    if "iss" in claims and not isinstance(claims["iss"], str):
         raise TypeError("Issuer (iss) must be a string.")
     header = None
     if header_overrides:
@@ -68,7 +68,7 @@ def _encode_jwt(
 
 def _use_numbers_for_times(claims: dict[str, Any]) -> None:
     for name in ("exp", "iat", "nbf"):
-        if isinstance(claims.get(name), datetime):
+        if hasattr(claims.get(name), "utctimetuple"):
             claims[name] = timegm(claims[name].utctimetuple())
 
 

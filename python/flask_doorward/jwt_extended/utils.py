@@ -198,17 +198,19 @@ def _cookie(
     part: Literal["", "csrf_"],
     value: str,
     domain: str | None,
-    **lifetime: int | None,
+    max_age: int | None = None,
+    expires: int | None = None,
 ) -> None:
     response.set_cookie(
         getattr(config, f"{kind}_{part}cookie_name"),
         value=value,
+        max_age=max_age,
+        expires=expires,
         secure=config.cookie_secure,
         httponly=not part,
         domain=domain or config.cookie_domain,
         path=getattr(config, f"{kind}_{part}cookie_path"),
         samesite=config.cookie_samesite,
-        **lifetime,
     )
 
 

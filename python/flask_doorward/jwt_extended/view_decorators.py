@@ -103,17 +103,17 @@ def _verify(
 ) -> Token | None:
     if current.request().method in config.exempt_methods:
         return None
+    manager = get_jwt_manager()
     try:
         token, location = _token_of_request(
-            locations, fresh, refresh, verify_type, skip_revocation_check
+            manager, locations, fresh, refresh, verify_type, skip_revocation_check
         )
     except NoAuthorizationError:
         if not optional:
             raise
         _keep({}, {}, {"loaded_user": None}, None)
         return None
-    looks_up = get_jwt_manager()._user_lookup_callback is not None
-    user = _load_user(token.header, token.payload) if looks_up else None
+    user = manager._user_lookup_callback and _load_user(token.header, token.payload)
     _keep(token, token, user, location)
     return token
 
@@ -145,19 +145,19 @@ def _decode_jwt_from_request(
     skip_revocation_check: bool = False,
 ) -> tuple[_Claims, _Claims, str]:
     token, location = _token_of_request(
-        locations, fresh, refresh, verify_type, skip_revocation_check
+        get_jwt_manager(), locations, fresh, refresh, verify_type, skip_revocation_check
     )
     return token.payload, token.header, location
 
 
 def _token_of_request(
+    manager: JWTManager,
     locations: LocationType,
     fresh: bool,
     refresh: bool,
     verify_type: bool,
     skip_revocation_check: bool,
 ) -> tuple[Token, str]:
-    manager = get_jwt_manager()
     token, location = _find_token(manager, locations, refresh)
     if verify_type:
         verify_token_type(token, refresh)
@@ -171,9 +171,7 @@ def _token_of_request(
     return token, location
 
 
-def _find_token(
-    manager: JWTManager, locations: LocationType, refresh: bool
-) -> tuple[Token, str]:
+def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> tuple[Token, str]:
     """The first location that holds a token decides; it is verified there and then."""
     if isinstance(locations, str):
         locations = [locations]
@@ -205,8 +203,9 @@ def _look(location: str, refresh: bool) -> tuple[Any, str | None]:
 
 
 def _decode_jwt_from_headers() -> tuple[str, None]:
-    name = config.header_name
-    kind = config.header_type
+    settings = current.app().config
+    name = settings["JWT_HEADER_NAME"] or config.header_name
+    kind = settings["JWT_HEADER_TYPE"]
     value = _header(name).strip().strip(",")
     if not value:
         raise NoAuthorizationError(f"Missing {name} Header")

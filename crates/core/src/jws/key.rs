@@ -68,7 +68,9 @@ impl SigningKey {
             },
             _ => pem.ed25519().map(Signs::Ed25519),
         };
-        signs.map(SigningKey).map_err(|_| of_another_kind())
+        signs
+            .map(SigningKey)
+            .map_err(|_| of_another_kind(algorithm))
     }
 
     /// Whether a signature takes long, as RSA's do: about half a millisecond.
@@ -132,7 +134,9 @@ impl VerifyingKey {
                     .and_then(|key| public(&ED25519, &key))
             }
         };
-        verifies.map(VerifyingKey).map_err(|_| of_another_kind())
+        verifies
+            .map(VerifyingKey)
+            .map_err(|_| of_another_kind(algorithm))
     }
 
     pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> Verdict {
@@ -161,8 +165,11 @@ fn is_too_short(why: &KeyRejected) -> bool {
     why.description_() == "TooSmall"
 }
 
-fn of_another_kind() -> Refused {
-    Fault::InvalidKey.with("The key is not one of the algorithm's kind and curve.")
+fn of_another_kind(algorithm: Algorithm) -> Refused {
+    Fault::InvalidKey.with(match algorithm {
+        Algorithm::EdDsa => "The key is no Ed25519 key; Ed448 is not supported.",
+        _ => "The key is not one of the algorithm's kind and curve.",
+    })
 }
 
 impl Pem {
@@ -223,7 +230,7 @@ impl Secret {
             Sha::Sha384 => Hmac::new_from_slice(key).map(Secret::Sha384),
             Sha::Sha512 => Hmac::new_from_slice(key).map(Secret::Sha512),
         }
-        .map_err(|_| of_another_kind())
+        .map_err(|_| of_another_kind(Algorithm::Hs(sha)))
     }
 
     fn sign(&self, signed: &[u8]) -> Vec<u8> {

@@ -261,8 +261,11 @@ fn keys_do_not_run_out_while_the_store_does_not_answer() {
     });
     let all_verify = |ring| tokens.iter().all(|token| world.verifies(ring, token));
     assert!(all_verify(&one) && all_verify(&two));
-    // It is back: one process hears of it some seconds before the other.
+    // It is back, gone again, and back: one process hears of it some seconds before the other.
     world.tick(&one);
+    world.env.advance(PUBLISH_DELAY + SECOND);
+    world.tick(&one);
+    assert!(all_verify(&one));
     world.env.advance(Duration::from_secs(9));
     world.tick(&one);
     assert!(all_verify(&one));
@@ -439,6 +442,17 @@ fn the_successor_of_a_retired_key_is_not_one_that_has_run_out() {
 }
 
 #[test]
+fn an_own_key_that_is_retired_has_no_successor() {
+    let world = World::new();
+    let node = world.open(own(SECRET));
+    let command = world.look(of(Algorithm::HS256));
+    world.retire(&command, World::own_id(&node));
+    assert_eq!(world.access_rows().len(), 1);
+    world.reload(&node).unwrap();
+    assert_eq!(node.can_sign(world.now()), Err(RETIRED));
+}
+
+#[test]
 fn a_key_that_changes_from_start_to_start_is_told_from_one_that_does_not() {
     let world = World::new();
     let stable: Vec<_> = (0..8).map(|_| world.open(own(SECRET))).collect();
@@ -504,6 +518,20 @@ fn one_secret_for_two_audiences_is_one_entry_for_both() {
     world.retire(one, World::own_id(one));
     world.reload(two).unwrap();
     assert_eq!(two.can_sign(world.now()), Err(RETIRED));
+}
+
+#[test]
+fn a_key_that_joins_for_another_audience_too_is_published_first() {
+    let world = World::new();
+    let first = world.open_for(&for_audience("a"), own(SECRET));
+    let other = world.open_for(&for_audience("b"), own(OTHER_SECRET));
+    for _ in 0..60 {
+        world.env.advance(SECOND);
+        world.tick(&first);
+        world.tick(&other);
+    }
+    let second = world.open_for(&for_audience("b"), own(SECRET));
+    assert_eq!(kid(&world.sign(&second)), World::own_id(&other).to_string());
 }
 
 #[test]
