@@ -273,8 +273,7 @@ def _set_password(callbacks: Callbacks, question: Question) -> Answer:
 
 def _set_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
     # A user who is refused keeps the password.
-    callbacks.claims_of(question.user_id or "")
-    return blocking(question.settle)
+    return blocking(question.settle, callbacks.claims_of(question.user_id or ""))
 
 
 def _save_new(callbacks: Callbacks, question: Question) -> Answer:
