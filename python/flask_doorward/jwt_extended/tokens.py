@@ -34,10 +34,10 @@ def _encode_jwt(
     token_type: str,
     nbf: bool,
 ) -> str:
-    now = datetime.now(timezone.utc)
-    issued = int(now.timestamp())
+    now = time()
+    issued = int(now)
     claims: dict[str, Any] = {
-        "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
+        "fresh": now + fresh.total_seconds() if isinstance(fresh, timedelta) else fresh,
         "iat": issued,
         "jti": uuid4(),
         "type": token_type,
@@ -52,7 +52,7 @@ def _encode_jwt(
     if issuer:
         claims["iss"] = issuer
     if expires_delta:
-        claims["exp"] = int((now + expires_delta).timestamp())
+        claims["exp"] = _later(now, expires_delta)
     if claim_overrides:
         claims |= claim_overrides
         _use_numbers_for_times(claims)
@@ -64,6 +64,14 @@ def _encode_jwt(
         header = _header(algorithm, header_overrides, json_encoder)
     key = secret if type(secret) is str else text_of(secret)
     return jws.sign(claims, key, algorithm, header, json_encoder)
+
+
+def _later(now: float, span: ExpiresDelta) -> int:
+    if type(span) is timedelta:
+        return int(now + span.total_seconds())
+    # Whatever else can be added to a time, such as a `relativedelta`.
+    later: datetime = datetime.fromtimestamp(now, timezone.utc) + span
+    return int(later.timestamp())
 
 
 def _use_numbers_for_times(claims: dict[str, Any]) -> None:
