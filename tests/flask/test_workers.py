@@ -23,9 +23,9 @@ import pytest
 from workers_app import PASSWORD
 
 HERE = pathlib.Path(__file__).resolve().parent
-#: A minute's worth in a long form; kills of a worker in each model, starts, forks.
-KILLS = int(os.environ.get("TEST_KILLS", "6"))
-STARTS = max(3, KILLS // 25)
+#: The long form: kills of a worker in each model, starts, forks.
+LONG = int(os.environ.get("TEST_KILLS", "0"))
+KILLS, STARTS, FORKS = max(6, LONG // 5), max(3, LONG // 25), max(20, LONG)
 #: Whoever waits longer than this hangs.
 PATIENCE = 15
 #: How long it takes at most until a worker has looked into the store by itself.
@@ -394,7 +394,7 @@ def test_forks_amid_requests_neither_hang_nor_harm(serve: Callable[..., Gunicorn
     for client in clients:
         client.start()
     browser = Browser(server).login()
-    for _ in range(max(20, KILLS)):
+    for _ in range(FORKS):
         for path in ("/api/v1/fork", "/api/v1/process"):
             answer = browser.send("POST", path)
             assert (answer.status, answer.body) == (200, {"child": 0}), server.logged()
@@ -451,6 +451,28 @@ def run_python(folder: pathlib.Path, code: str) -> subprocess.CompletedProcess[s
 def test_an_interpreter_with_open_doors_ends_cleanly(tmp_path: pathlib.Path, end: str) -> None:
     head = "import os, sys, threading\nfrom workers_app import create_app, served_by_a_child\n"
     run_python(tmp_path, f"{head}app = create_app()\n{end}\n")
+
+
+UNANNOUNCED = """
+import ctypes, os
+from workers_app import create_app, served_by_a_child
+
+app = create_app()
+# A fork in C, of which Python hears nothing.
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    os._exit(served_by_a_child(app, ""))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_that_inherits_an_open_store_is_refused_in_words(tmp_path: pathlib.Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", UNANNOUNCED], cwd=tmp_path, timeout=60, text=True, capture_output=True,
+        env=environment(tmp_path, TEST_SETTINGS=json.dumps(CHEAP), TEST_AT_IMPORT="1"),
+    )
+    assert "a child's login: 503" in ended.stdout and ended.stdout.endswith("1\n"), ended
+    assert "forked while its parent used the store" in ended.stderr
 
 
 MANY_APPS = """
