@@ -164,7 +164,7 @@ class Question:
 
     - `identify` (username, password): `identified` or `refuse`
     - `confirm` (user_id, password): `confirmed` or `refuse`
-    - `set_password` (user_id, password, new_password): `password_set` or `refuse`
+    - `set_password` (user_id, password, new_password): `password_set`, `set_by_accounts` or `refuse`
     - `register` (username, password): `registered` or `taken`
     - `renew` (user_id): `renewed` or `refuse`, which ends the session
     """
@@ -181,6 +181,10 @@ class Question:
     def new_password(self) -> str | None: ...
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
+    def set_by_accounts(self, claims: str | None = None) -> Answer:
+        """For `set_password`: as the built-in accounts do."""
+    def check_claims(self, claims: str | None) -> None:
+        """Raises what `password_set` would raise of these claims, for before the new hash is saved."""
     def settle(self) -> Answer:
         """Any question, as the built-in accounts answer it."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:

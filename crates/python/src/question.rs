@@ -195,6 +195,32 @@ impl Question {
         }
     }
 
+    /// For `set_password`: as the built-in accounts do.
+    #[pyo3(signature = (claims=None))]
+    fn set_by_accounts(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
+        let Ask::SetPassword {
+            user,
+            current,
+            new,
+            next,
+        } = self.take()?
+        else {
+            return self.not_of_this_kind();
+        };
+        finished(py.detach(|| {
+            let change = self.engine.accounts.change_password(&user, current, new);
+            let change = change.block_on().map(|change| with_claims(change, claims));
+            next.answer(change).block_on()
+        }))
+    }
+
+    /// What `password_set` would raise of these claims, for before the new hash is saved.
+    #[pyo3(signature = (claims))]
+    fn check_claims(&self, claims: Option<&str>) -> PyResult<()> {
+        checked(claims, self.policy()).map(drop)
+    }
+
     /// Any question, as the built-in accounts answer it.
     fn settle(&self, py: Python<'_>) -> PyResult<Answer> {
         let reply = Reply::Ask(self.take()?);
@@ -267,9 +293,10 @@ impl Question {
         username: Option<&str>,
         claims: Option<&str>,
     ) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
         match self.take()? {
             Ask::SetPassword { next, user, .. } => {
-                let change = PasswordChange::from(host_identity(user, username, claims));
+                let change = PasswordChange::from(host_identity(user, username, claims.as_deref()));
                 finished(py.detach(|| next.answer(Ok(change)).block_on()))
             }
             _ => self.not_of_this_kind(),
@@ -325,6 +352,14 @@ fn who(
     }
     let user = user_id(&identity.extract::<String>()?)?;
     Ok(host_identity(user, username, claims.as_deref()))
+}
+
+fn with_claims(change: PasswordChange, claims: Option<Box<str>>) -> PasswordChange {
+    let identity = Who {
+        claims,
+        ..change.identity
+    };
+    PasswordChange { identity, ..change }
 }
 
 fn host_identity(user: UserId, username: Option<&str>, claims: Option<&str>) -> Who {
