@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 
 from flask import Flask, Response, current_app
 
@@ -16,6 +17,7 @@ from .users import Callbacks, Flags
 ENDPOINTS = frozenset(name for _, _, name in ROUTES)
 #: Marks a view that needs no guard of `protect`: `public`, or one that has its own.
 MARK = "_doorward"
+_numbers = count()
 
 
 class Mounted:
@@ -32,8 +34,9 @@ class Mounted:
         self.app, self.name, self.settings = app, name, settings
         self.callbacks, self.endpoints = callbacks, endpoints
         self.logger = app.logger.getChild(name)
-        #: Where a request keeps its session and its user.
-        self.session_key, self.user_key = f"doorward.{name}.session", f"doorward.{name}.user"
+        #: Where a request keeps its session and its user. An app may hand its environ on to another.
+        key = f"doorward.{name}.{next(_numbers)}"
+        self.session_key, self.user_key = f"{key}.session", f"{key}.user"
         #: Whether a token may be in a body.
         self.reads_bodies = bool(settings.token_key or settings.csrf_field)
         self.doors: dict[Flags, Door] = {}

@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response, request
 
 from flask_doorward import ConfigError, Doorward, current_session
 
@@ -44,6 +44,17 @@ def test_instances_do_not_take_each_others_tokens() -> None:
     client = app.test_client()
     assert client.get("/x", headers=bearer(theirs.access_token)).text == "1"
     assert client.get("/x", headers=bearer(ours.access_token)).status_code == 401
+
+
+def test_an_app_that_another_hands_its_environ_to_sees_nobody_of_there() -> None:
+    inner, outer = bare(), bare()
+    Doorward(inner)
+    there = Doorward(outer)
+    inner.add_url_rule("/open", "open", lambda: str(bool(current_session)))
+    outer.add_url_rule("/open", "open", there.required(lambda: Response.from_app(inner, request.environ)))
+    client = outer.test_client()
+    client.login("7", delivery="body")
+    assert client.get("/open").text == "False"
 
 
 def test_an_instance_has_an_audience_of_its_own() -> None:
