@@ -123,7 +123,13 @@ def test_a_short_session_is_fresh_no_longer_than_it_lasts() -> None:
             {"JWT_COOKIE_CSRF_PROTECT": True, "JWT_ACCESS_CSRF_HEADER_NAME": "no header"},
             "JWT_ACCESS_CSRF_HEADER_NAME",
         ),
+        (
+            {"JWT_COOKIE_CSRF_PROTECT": True, "JWT_CSRF_METHODS": ["NO METHOD"]},
+            "JWT_CSRF_METHODS must be methods of HTTP",
+        ),
+        ({"JWT_REFRESH_COOKIE_NAME": "no name"}, "JWT_ACCESS_COOKIE_NAME and the other names of cookies"),
         ({"DOORWARD_STORE": "mysql://db"}, "DOORWARD_STORE"),
+        ({"DOORWARD_STORE": "sqlite://:memory:"}, 'DOORWARD_STORE: without a file it is "memory:"'),
         ({"DOORWARD_URL_PREFIX": "api"}, "DOORWARD_URL_PREFIX must look like /api/v1"),
         ({"JWT_ERROR_MESSAGE_KEY": "code"}, "JWT_ERROR_MESSAGE_KEY must not be"),
         ({"DOORWARD_TRUSTED_PROXIES": ["nowhere"]}, "DOORWARD_TRUSTED_PROXIES"),
