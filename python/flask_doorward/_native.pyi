@@ -14,6 +14,7 @@ __all__ = [
     "Jws",
     "Key",
     "MAX_BODY",
+    "PUBLISH_DELAY",
     "Operator",
     "Question",
     "ROUTES",
@@ -36,6 +37,8 @@ __all__ = [
 ROUTES: list[tuple[str, str, str]]
 #: The largest body that is read, in bytes.
 MAX_BODY: int
+#: How long a new key is known before it signs, in seconds.
+PUBLISH_DELAY: int
 
 _Environ = dict[str, Any]
 
@@ -164,7 +167,7 @@ class Question:
 
     - `identify` (username, password): `identified` or `refuse`
     - `confirm` (user_id, password): `confirmed` or `refuse`
-    - `set_password` (user_id, password, new_password): `password_set`, `set_by_accounts` or `refuse`
+    - `set_password` (user_id, password, new_password): `password_set` or `refuse`
     - `register` (username, password): `registered` or `taken`
     - `renew` (user_id): `renewed` or `refuse`, which ends the session
     """
@@ -181,12 +184,10 @@ class Question:
     def new_password(self) -> str | None: ...
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
-    def set_by_accounts(self, claims: str | None = None) -> Answer:
-        """For `set_password`: as the built-in accounts do."""
     def check_claims(self, claims: str | None) -> None:
         """Raises what `password_set` would raise of these claims, for before the new hash is saved."""
-    def settle(self) -> Answer:
-        """Any question, as the built-in accounts answer it."""
+    def settle(self, claims: str | None = None) -> Answer:
+        """Any question, as the built-in accounts answer it. `claims`: of a session that opens."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:
         """Whether `password` is the one behind an Argon2 hash, and a new hash where the cost has
         changed. Without a hash it does the same work, and does not match. An `Answer` says that
@@ -208,10 +209,16 @@ class Question:
 class Door:
     """The engine over one store. It opens at the first use, in each process for itself."""
 
-    def __new__(cls, options: Mapping[str, Any], refused: Callable[[Answer], BaseException]) -> Door:
+    def __new__(
+        cls,
+        options: Mapping[str, Any],
+        refused: Callable[[Answer], BaseException],
+        tell: Callable[[str, str], None],
+    ) -> Door:
         """Checks the options; opens nothing.
 
-        `refused` makes the exceptions that the methods below raise for a refusal.
+        `refused` makes the exceptions that the methods below raise for a refusal. `tell` is called
+        with level and text of what an operator should know, each once.
 
         Raises:
             ValueError: an option cannot be used; its text begins with the option's name.
@@ -221,13 +228,13 @@ class Door:
         """What identifies the store: doors that share it must differ in nothing but the process."""
     def close(self) -> None:
         """Closes the store, and ends the threads. The next use opens it again."""
-    def news(self) -> list[tuple[str, str]]:
-        """Level and text of what an operator should know, each once."""
     def ready(self) -> str | None:
         """Why some requests cannot be served now."""
     def call(self, endpoint: str, environ: _Environ, body: bytes) -> Answer | Question: ...
     def too_large(self, environ: _Environ) -> Answer: ...
     def unreadable(self, environ: _Environ) -> Answer: ...
+    def gone(self, environ: _Environ) -> Answer:
+        """The refusal of a session whose user the app no longer has."""
     def preflight(self, environ: _Environ) -> Answer: ...
     def guard(
         self,
@@ -258,6 +265,8 @@ class Door:
         """The tokens of a refreshed session."""
     def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
         """Decides as `refresh` does, without rotating."""
+    def refresh_csrf(self, refresh_token: str) -> str:
+        """The double-submit value that goes with a refresh token."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...
     def end(self, session_id: str, reason: str) -> list[Event]: ...
     def end_user(self, user_id: str, reason: str, except_: str | None = None) -> list[Event]: ...
@@ -293,7 +302,8 @@ class Key:
     @property
     def signs_from(self) -> datetime: ...
     @property
-    def retired(self) -> bool: ...
+    def state(self) -> str:
+        """`live`, `logout only` or `retired`."""
 
 @final
 class Operator:

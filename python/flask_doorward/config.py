@@ -322,7 +322,7 @@ def read(app: Flask, name: str, config: Mapping[str, Any], url_prefix: str | Non
     """What the app's configuration says, with `config` laid over it."""
     _known(config)
     _known(app.config)
-    given = Given(ChainMap(dict(config), app.config))
+    given = Given(ChainMap(dict(config), _set_by_app(app)))
     options = given.options(SETTINGS)
     root = (app.config.get("APPLICATION_ROOT") or "/").rstrip("/")
     prefix = url_prefix or _prefix(options, given, root)
@@ -334,6 +334,13 @@ def read(app: Flask, name: str, config: Mapping[str, Any], url_prefix: str | Non
     _defaults(settings, app, name)
     _check(settings, given)
     return settings
+
+
+def _set_by_app(app: Flask) -> dict[str, Any]:
+    """Without what `flask_doorward.jwt_extended` has put there where the app said nothing."""
+    defaults = app.extensions.get("flask-jwt-extended-defaults", {})
+    unset = object()
+    return {k: v for k, v in app.config.items() if v is not defaults.get(k, unset)}
 
 
 class Given:

@@ -11,12 +11,11 @@ from inspect import isclass, iscoroutinefunction
 from typing import Any, TypeAlias, TypeVar, cast, overload
 
 from flask import Blueprint, Flask, current_app, request
-from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Unauthorized
 from werkzeug.local import LocalProxy
 
 from ._native import Session
 from .errors import DoorwardError
+from .errors import refusal
 from .mounted import MARK, Mounted, mounted_as, the_mounted
 from .users import Refused, called
 
@@ -110,6 +109,7 @@ def _guarded_async(
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         guard(name, optional, fresh)
+        _load_before(name)
         return current_app.ensure_sync(view)(*args, **kwargs)
 
     return guarded
@@ -128,6 +128,13 @@ def guard(name: str, optional: bool = False, fresh: bool | float = False) -> Ses
         raise
     environ[mounted.session_key] = session
     return session
+
+
+def _load_before(name: str) -> None:
+    """A coroutine cannot be awaited from within an async view: `current_user` is loaded before."""
+    mounted = mounted_as(name)
+    if iscoroutinefunction(mounted.callbacks.user_loader):
+        user_of(mounted)
 
 
 def _in_body(mounted: Mounted) -> tuple[str | None, str | None]:
@@ -150,6 +157,8 @@ def _in_json(key: str) -> str | None:
 def _protect(name: str, public: frozenset[str], fresh: bool | float) -> None:
     if not _passes(public):
         guard(name, False, fresh)
+        if iscoroutinefunction(current_app.view_functions[request.endpoint or ""]):
+            _load_before(name)
 
 
 def _passes(public: frozenset[str]) -> bool:
@@ -197,8 +206,7 @@ def _load(mounted: Mounted, session: Session) -> Any:
     except Refused:
         user = None
     if user is None:
-        challenge = WWWAuthenticate("bearer", {"error": "invalid_token"})
-        raise Unauthorized("the user of this session is gone", www_authenticate=challenge)
+        raise refusal(mounted.door.gone(request.environ), mounted.app.response_class)
     return user
 
 

@@ -56,7 +56,7 @@ class Mounted:
         options = self.settings.options | flags.options() | {"unmounted": unmounted}
         refused = partial(refusal, response_class=self.app.response_class)
         try:
-            return Door(options, refused)
+            return Door(options, refused, self.note)
         except ValueError as error:
             raise ConfigError(self.settings.in_own_words(str(error))) from None
 
@@ -74,9 +74,11 @@ class Mounted:
 
     def tell(self, events: Sequence[Event]) -> None:
         """To the log, and to those who listen."""
-        for level, text in self.door.news():
-            self.logger.log(LEVELS[level], "%s", text)
         dispatch(self, events)
+
+    def note(self, level: str, text: str) -> None:
+        """What an operator should know."""
+        self.logger.log(LEVELS[level], "%s", text)
 
     def tell_cause(self, error: DoorwardError) -> None:
         """Why the store does not open, once."""

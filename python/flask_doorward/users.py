@@ -282,8 +282,7 @@ def _set_password(callbacks: Callbacks, question: Question) -> Answer:
 
 def _set_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
     # A user who is refused keeps the password.
-    claims = callbacks.claims_of(question.user_id or "")
-    return blocking(question.set_by_accounts, claims)
+    return blocking(question.settle, callbacks.claims_of(question.user_id or ""))
 
 
 def _save_new(callbacks: Callbacks, question: Question) -> Answer:

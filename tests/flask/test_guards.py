@@ -211,7 +211,28 @@ def test_a_user_who_is_gone_is_refused(app: Flask, auth: Doorward, loader: Any) 
     app.add_url_rule("/me", view_func=auth.required(lambda: current_user.name), endpoint="me")
     client = app.test_client()
     client.login("7", delivery="body")
-    assert client.get("/me").status_code == 401
+    refused = client.get("/me")
+    assert (refused.status_code, refused.json["code"], refused.json["reason"]) == (401, "session_ended", "disabled")
+
+
+@pytest.mark.parametrize("guarded", ["required", "protect"])
+def test_an_async_view_has_a_user_that_is_loaded_asynchronously(
+    app: Flask, auth: Doorward, guarded: str
+) -> None:
+    @auth.user_loader
+    async def load(user_id: str) -> dict[str, str]:
+        return {"name": user_id}
+
+    async def me() -> dict[str, str]:
+        return {"name": current_user["name"]}
+
+    if guarded == "protect":
+        auth.protect(app)
+    view = auth.required(me) if guarded == "required" else me
+    app.add_url_rule("/me", view_func=view, endpoint="me")
+    client = app.test_client()
+    client.login("7", delivery="body")
+    assert client.get("/me").json == {"name": "7"}
 
 
 def test_nobody_is_the_user_of_no_session(app: Flask, auth: Doorward) -> None:

@@ -13,6 +13,7 @@ from flask import Flask
 
 from flask_doorward import ConfigError, Doorward
 from flask_doorward.config import CHECKED, DOUBLE_SUBMIT, SETTINGS, covers
+from flask_doorward.jwt_extended import JWTManager
 
 from apps import add_ada, bare, login, protected
 
@@ -227,3 +228,12 @@ def test_each_jwt_key_that_is_taken_is_taken_by_the_engine() -> None:
             JWT_ACCESS_CSRF_FIELD_NAME="f", JWT_ACCESS_CSRF_HEADER_NAME="X-C",
         )
     )  # fmt: skip
+
+
+def test_the_defaults_of_the_compatibility_layer_are_not_the_apps(tmp_path: pathlib.Path) -> None:
+    app = bare(JWT_SECRET_KEY="5f1c0fb8a7d04b8ee2bd53ab1c3e6a94", JWT_HEADER_TYPE="Bearer")
+    JWTManager(app)
+    Doorward(app)
+    options = app.extensions["doorward"]["auth"].settings.options
+    assert "cookie_secure" not in options and "double_submit" not in options
+    assert options["delivery"] == ["cookie", "body"] and options["header_type"] == "Bearer"

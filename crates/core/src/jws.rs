@@ -29,7 +29,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 pub use claims::{Claims, Rules};
-pub use key::{SigningKey, Verdict, VerifyingKey};
+pub use key::{SigningKey, Verdict, VerifyingKey, pkcs8};
 
 /// A signature algorithm (RFC 7518, 8037, 8812).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -50,6 +50,10 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("ROUTES", crate::door::routes())?;
-        module.add("MAX_BODY", doorward_http::Api::MAX_BODY)
+        module.add("MAX_BODY", doorward_http::Api::MAX_BODY)?;
+        module.add(
+            "PUBLISH_DELAY",
+            doorward_core::keys::PUBLISH_DELAY.as_secs(),
+        )
     }
 }

@@ -195,37 +195,34 @@ impl Question {
         }
     }
 
-    /// For `set_password`: as the built-in accounts do.
-    #[pyo3(signature = (claims=None))]
-    fn set_by_accounts(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
-        let claims = checked(claims, self.policy())?;
-        let Ask::SetPassword {
-            user,
-            current,
-            new,
-            next,
-        } = self.take()?
-        else {
-            return self.not_of_this_kind();
-        };
-        finished(py.detach(|| {
-            let change = self.engine.accounts.change_password(&user, current, new);
-            let change = change.block_on().map(|change| with_claims(change, claims));
-            next.answer(change).block_on()
-        }))
-    }
-
     /// What `password_set` would raise of these claims, for before the new hash is saved.
     #[pyo3(signature = (claims))]
     fn check_claims(&self, claims: Option<&str>) -> PyResult<()> {
         checked(claims, self.policy()).map(drop)
     }
 
-    /// Any question, as the built-in accounts answer it.
-    fn settle(&self, py: Python<'_>) -> PyResult<Answer> {
-        let reply = Reply::Ask(self.take()?);
-        let answer = py.detach(|| settle(reply, &self.engine.accounts).block_on());
-        Ok(Answer::of(answer))
+    /// Any question, as the built-in accounts answer it. `claims`: of a session that opens.
+    #[pyo3(signature = (claims=None))]
+    fn settle(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
+        let (ask, accounts) = (self.take()?, &self.engine.accounts);
+        let reply = py.detach(|| match ask {
+            Ask::SetPassword {
+                user,
+                current,
+                new,
+                next,
+            } => {
+                let changed = accounts.change_password(&user, current, new).block_on();
+                let with_claims = changed.map(|mut change| {
+                    change.identity.claims = claims;
+                    change
+                });
+                next.answer(with_claims).block_on()
+            }
+            ask => Reply::Done(settle(Reply::Ask(ask), accounts).block_on()),
+        });
+        finished(reply)
     }
 
     /// Whether it is the password behind an Argon2 hash, and a new hash where the cost has changed.
@@ -352,14 +349,6 @@ fn who(
     }
     let user = user_id(&identity.extract::<String>()?)?;
     Ok(host_identity(user, username, claims.as_deref()))
-}
-
-fn with_claims(change: PasswordChange, claims: Option<Box<str>>) -> PasswordChange {
-    let identity = Who {
-        claims,
-        ..change.identity
-    };
-    PasswordChange { identity, ..change }
 }
 
 fn host_identity(user: UserId, username: Option<&str>, claims: Option<&str>) -> Who {
