@@ -56,7 +56,7 @@ class Mounted:
         options = self.settings.options | flags.options() | {"unmounted": unmounted}
         refused = partial(refusal, response_class=self.app.response_class)
         try:
-            return Door(options, refused, self.note)
+            return Door(options, refused, partial(note, self.logger))
         except ValueError as error:
             raise ConfigError(self.settings.in_own_words(str(error))) from None
 
@@ -75,10 +75,6 @@ class Mounted:
     def tell(self, events: Sequence[Event]) -> None:
         """To the log, and to those who listen."""
         dispatch(self, events)
-
-    def note(self, level: str, text: str) -> None:
-        """What an operator should know."""
-        self.logger.log(LEVELS[level], "%s", text)
 
     def tell_cause(self, error: DoorwardError) -> None:
         """Why the store does not open, once."""
@@ -114,6 +110,11 @@ class Mounted:
                     "its path is %s; set %s to a path that covers both",
                     rule.rule, path, key,
                 )  # fmt: skip
+
+
+def note(logger: logging.Logger, level: str, text: str) -> None:
+    """What an operator should know. Knows no app: what a door holds is not seen by the collector."""
+    logger.log(LEVELS[level], "%s", text)
 
 
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

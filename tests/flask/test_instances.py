@@ -1,12 +1,15 @@
 """Several apps in a process, and several instances in an app."""
 
+import gc
 import pathlib
+import weakref
 from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response, request
 
 from flask_doorward import ConfigError, Doorward, current_session
+from flask_doorward.mounted import Mounted
 
 from apps import bare, bearer
 
@@ -27,6 +30,22 @@ def test_one_extension_serves_several_apps() -> None:
     ]
     assert statuses == [200, 401, 401, 200]
     assert apps[1].test_client().get("/two/jwks.json").status_code == 200
+
+
+def test_an_app_that_is_gone_leaves_nothing_open() -> None:
+    app = bare()
+    mounted = weakref.ref(opened(app))
+    del app
+    gc.collect()
+    assert mounted() is None
+
+
+def opened(app: Flask) -> Mounted:
+    auth = Doorward(app)
+    with app.app_context():
+        auth.service.login("7")
+    mounted: Mounted = app.extensions["doorward"]["auth"]
+    return mounted
 
 
 def test_an_app_without_the_extension_is_told_so() -> None:
