@@ -438,9 +438,19 @@ def _store(store: str | None, app: Flask, name: str) -> str:
         raise ConfigError('DOORWARD_STORE: without a file it is "memory:"')
     if path == store or not path or Path(path).is_absolute():
         return store
+    return f"sqlite://{_instance_folder(app) / path}"
+
+
+def _instance_folder(app: Flask) -> Path:
     folder = Path(app.instance_path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return f"sqlite://{folder / path}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"DOORWARD_STORE lies in the instance folder, which cannot be made ({error}): "
+            "name a file elsewhere, such as sqlite:///var/lib/app/doorward.db"
+        ) from None
+    return folder
 
 
 def covers(cookie_path: str, path: str) -> bool:

@@ -76,9 +76,12 @@ def public(view: Marked) -> Marked:
 
 
 def _age(fresh: Fresh) -> bool | float:
-    if isinstance(fresh, timedelta):
-        return fresh.total_seconds()
-    return fresh if isinstance(fresh, bool) else float(fresh)
+    if isinstance(fresh, bool):
+        return fresh
+    age = fresh.total_seconds() if isinstance(fresh, timedelta) else float(fresh)
+    if not 0 <= age < float("inf"):
+        raise ValueError("fresh is True, a timedelta or seconds, and not negative")
+    return age
 
 
 def _guarded(view: View, *, name: str, optional: bool, fresh: bool | float) -> View:

@@ -66,6 +66,12 @@ def test_a_session_that_was_just_opened_is_fresh(app: Flask, auth: Doorward, fre
     assert client.get("/x").status_code == 200
 
 
+@pytest.mark.parametrize("fresh", [-1, timedelta(days=-1), float("inf"), float("nan")])
+def test_an_age_that_cannot_be_is_refused_at_once(auth: Doorward, fresh: Any) -> None:
+    with pytest.raises(ValueError, match="not negative"):
+        auth.required(fresh=fresh)
+
+
 def test_an_age_of_nothing_counts(app: Flask, auth: Doorward) -> None:
     app.add_url_rule("/x", view_func=auth.required(fresh=0)(lambda: "x"), endpoint="x")
     client = app.test_client()

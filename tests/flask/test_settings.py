@@ -237,3 +237,10 @@ def test_the_defaults_of_the_compatibility_layer_are_not_the_apps(tmp_path: path
     options = app.extensions["doorward"]["auth"].settings.options
     assert "cookie_secure" not in options and "double_submit" not in options
     assert options["delivery"] == ["cookie", "body"] and options["header_type"] == "Bearer"
+
+
+def test_an_instance_folder_that_cannot_be_made_is_said(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    app = Flask("app", instance_path=str(tmp_path / "file" / "instance"))
+    with pytest.raises(ConfigError, match="DOORWARD_STORE lies in the instance folder"):
+        Doorward(app)
