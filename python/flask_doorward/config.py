@@ -8,7 +8,7 @@ import difflib
 import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,7 +245,8 @@ class Cookie:
 class Settings:
     """The settings of an instance in an app."""
 
-    options: dict[str, Any]
+    #: Not shown: secrets are among them.
+    options: dict[str, Any] = field(repr=False)
     #: The keys that the app set.
     set_by: dict[str, str]
     #: Where the API is mounted in the app, and what lies before the app's own paths.

@@ -244,3 +244,10 @@ def test_an_instance_folder_that_cannot_be_made_is_said(tmp_path: pathlib.Path) 
     app = Flask("app", instance_path=str(tmp_path / "file" / "instance"))
     with pytest.raises(ConfigError, match="DOORWARD_STORE lies in the instance folder"):
         Doorward(app)
+
+
+def test_secrets_are_not_shown() -> None:
+    secret = secrets.token_hex(16)
+    app = bare(JWT_SECRET_KEY=secret)
+    Doorward(app)
+    assert secret not in repr(app.extensions["doorward"]["auth"].settings)
