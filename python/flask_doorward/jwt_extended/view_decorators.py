@@ -288,7 +288,7 @@ def _decode_jwt_from_json(refresh: bool) -> tuple[Any, None]:
     name = config.refresh_json_key if refresh else config.json_key
     try:
         body = request.json
-    except BadRequest:
+    except (BadRequest, RecursionError):
         body = None
     token = body.get(name) if isinstance(body, dict) else None
     if not token:
