@@ -132,11 +132,11 @@ class _Config:
         return self.algorithm in _ASYMMETRIC
 
     @property
-    def encode_key(self) -> str:
+    def encode_key(self) -> Any:
         return key_of(current.app().config, "JWT_PRIVATE_KEY")
 
     @property
-    def decode_key(self) -> str:
+    def decode_key(self) -> Any:
         return key_of(current.app().config, "JWT_PUBLIC_KEY")
 
     @property
@@ -157,16 +157,19 @@ def duration(settings: dict[str, Any], name: str) -> ExpiresDelta:
     return span  # type: ignore[no-any-return]
 
 
-def key_of(settings: dict[str, Any], asymmetric: str) -> str:
+def find_key(settings: dict[str, Any], asymmetric: str) -> Any:
     """The secret, or where the algorithm has key pairs, the setting `asymmetric`."""
-    algorithm = settings["JWT_ALGORITHM"]
-    is_asymmetric = algorithm in _ASYMMETRIC
-    key: str | None = settings[asymmetric if is_asymmetric else "JWT_SECRET_KEY"]
-    if not key and not is_asymmetric:
-        key = settings.get("SECRET_KEY")
-    if key:
+    if settings["JWT_ALGORITHM"] in _ASYMMETRIC:
+        return settings[asymmetric]
+    return settings["JWT_SECRET_KEY"] or settings.get("SECRET_KEY")
+
+
+def key_of(settings: dict[str, Any], asymmetric: str) -> Any:
+    """The same, or an error that says which setting it is."""
+    if key := find_key(settings, asymmetric):
         return key
-    if is_asymmetric:
+    algorithm = settings["JWT_ALGORITHM"]
+    if algorithm in _ASYMMETRIC:
         missing = f"{asymmetric} must be set to use asymmetric cryptography algorithm"
     else:
         missing = "JWT_SECRET_KEY or flask SECRET_KEY must be set when using symmetric algorithm"

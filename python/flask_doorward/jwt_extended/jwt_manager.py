@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy
 from datetime import timedelta
 from operator import itemgetter
 from time import time
@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from .._native import Rules, Token, unverified_claims, unverified_header
 from . import current, exceptions, token_errors
-from .config import config, duration, key_of
+from .config import config, duration, find_key, key_of
 from .cryptography_keys import text_of
 from .default_callbacks import (
     default_additional_claims_callback,
@@ -38,8 +38,11 @@ from .typing import ExpiresDelta, Fresh
 from .utils import current_user_context_processor
 
 _Callback = TypeVar("_Callback", bound=Callable[..., Any])
-_RULES = itemgetter(
+_READ = itemgetter(
     "JWT_ALGORITHM",
+    "JWT_PUBLIC_KEY",
+    "JWT_SECRET_KEY",
+    "SECRET_KEY",
     "JWT_DECODE_ALGORITHMS",
     "JWT_DECODE_AUDIENCE",
     "JWT_DECODE_ISSUER",
@@ -82,7 +85,7 @@ class JWTManager:
         self._user_identity_callback: Callable[..., Any] = default_user_identity_callback
         self._user_lookup_callback: Callable[..., Any] | None = None
         self._user_lookup_error_callback: Callable[..., Any] = default_user_lookup_error_callback
-        self._rules: tuple[tuple[Any, ...], Rules] | None = None
+        self._read: tuple[tuple[Any, ...], Rules, Any] | None = None
         if app is not None:
             self.init_app(app, add_context_processor)
 
@@ -314,30 +317,29 @@ class JWTManager:
         return self._verified(encoded_token, csrf_value, allow_expired).payload
 
     def _verified(self, encoded_token: Any, csrf_value: str | None, allow_expired: bool) -> Token:
-        if self._decode_key_callback is default_decode_key_callback:
-            key: Any = key_of(current.app().config, "JWT_PUBLIC_KEY")
-        else:
+        rules, key = self._reading()
+        if self._decode_key_callback is not default_decode_key_callback:
             claims = unverified_claims(encoded_token)
-            key = answer(self._decode_key_callback, unverified_header(encoded_token), claims)
-        return jws.verify(
-            encoded_token,
-            text_of(key),
-            self._current_rules(),
-            time(),
-            csrf_value or None,
-            allow_expired,
-        )
+            header = unverified_header(encoded_token)
+            key = text_of(answer(self._decode_key_callback, header, claims))
+        elif not key:
+            key = config.decode_key  # Says what is missing.
+        return jws.verify(encoded_token, key, rules, time(), csrf_value or None, allow_expired)
 
-    def _current_rules(self) -> Rules:
-        """Made anew when a setting has changed."""
-        settings = _RULES(current.app().config)
-        if self._rules is None or self._rules[0] != settings:
-            _, _, audience, issuer, leeway, verify_sub, identity_claim = settings
-            rules = rules_of(
-                config.decode_algorithms, audience, issuer, leeway, verify_sub, identity_claim
-            )
-            self._rules = deepcopy(settings), rules
-        return self._rules[1]
+    def _reading(self) -> tuple[Rules, Any]:
+        """Rules and key, made anew when a setting has changed."""
+        settings = _READ(current.app().config)
+        read = self._read
+        if read is None or read[0] != settings:
+            rules = rules_of(config.decode_algorithms, *settings[5:])
+            key = text_of(find_key(current.app().config, "JWT_PUBLIC_KEY"))
+            # Lists are copied, since apps may change them.
+            read = self._read = tuple(map(_copied, settings)), rules, key
+        return read[1], read[2]
+
+
+def _copied(setting: Any) -> Any:
+    return copy(setting) if isinstance(setting, (list, set)) else setting
 
 
 def _response(callback: Callable[..., Any], *args: Any) -> ResponseReturnValue:

@@ -30,6 +30,7 @@ from .internal_utils import (
     verify_token_not_blocklisted,
     verify_token_type,
 )
+from .sessions import SessionToken, doorward_token
 
 if TYPE_CHECKING:
     from .jwt_manager import JWTManager
@@ -100,7 +101,7 @@ def _verify(
     locations: LocationType,
     verify_type: bool,
     skip_revocation_check: bool,
-) -> Token | None:
+) -> Token | SessionToken | None:
     if current.request().method in config.exempt_methods:
         return None
     manager = get_jwt_manager()
@@ -157,7 +158,7 @@ def _token_of_request(
     refresh: bool,
     verify_type: bool,
     skip_revocation_check: bool,
-) -> tuple[Token, str]:
+) -> tuple[Token | SessionToken, str]:
     token, location = _find_token(manager, locations, refresh)
     if verify_type:
         verify_token_type(token, refresh)
@@ -171,15 +172,22 @@ def _token_of_request(
     return token, location
 
 
-def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> tuple[Token, str]:
+def _find_token(
+    manager: JWTManager, locations: LocationType, refresh: bool
+) -> tuple[Token | SessionToken, str]:
     """The first location that holds a token decides; it is verified there and then."""
     if isinstance(locations, str):
         locations = [locations]
     missing = []
     places = locations or config.token_location
+    instances = current.app().extensions.get("doorward")
     for location in places:
         try:
             encoded_token, csrf_value = _look(location, refresh)
+            if instances:
+                own = doorward_token(instances, encoded_token, refresh, location, csrf_value)
+                if own is not None:
+                    return own, location
             return manager._verified(encoded_token, csrf_value, False), location
         except NoAuthorizationError as error:
             missing.append(str(error))
@@ -206,22 +214,22 @@ def _decode_jwt_from_headers() -> tuple[str, None]:
     settings = current.app().config
     name = settings["JWT_HEADER_NAME"] or config.header_name
     kind = settings["JWT_HEADER_TYPE"]
-    value = _header(name).strip().strip(",")
-    if not value:
+    value = _header(name)
+    token = credential(value, kind) if kind else None
+    if token:
+        return token, None
+    words = value.strip().strip(",").split()
+    if not words:
         raise NoAuthorizationError(f"Missing {name} Header")
     if not kind:
-        words = value.split()
         if len(words) != 1:
             raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: <JWT>'")
         return words[0], None
-    token = credential(value, kind)
     if token is None:
         raise NoAuthorizationError(
             f"Missing '{kind}' type in '{name}' header. Expected '{name}: {kind} <JWT>'"
         )
-    if not token:
-        raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {kind} <JWT>'")
-    return token, None
+    raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {kind} <JWT>'")
 
 
 def _header(name: str) -> str:
@@ -237,19 +245,23 @@ def _environ_key(name: str) -> str:
 
 
 def _decode_jwt_from_cookies(refresh: bool) -> tuple[str, str | None]:
-    kind = "refresh" if refresh else "access"
-    name = getattr(config, f"{kind}_cookie_name")
+    settings = current.app().config
+    kind = "REFRESH" if refresh else "ACCESS"
+    name = settings[f"JWT_{kind}_COOKIE_NAME"]
     request = current.request()
     header = request.environ.get("HTTP_COOKIE", "")
     # Reading all of them takes Werkzeug longer than everything else here; quotes are for it.
     value = request.cookies.get(name) if '"' in header else cookie(header, name)
     if not value:
         raise NoAuthorizationError(f'Missing cookie "{name}"')
-    if not config.cookie_csrf_protect or request.method not in config.csrf_request_methods:
+    if (
+        not settings["JWT_COOKIE_CSRF_PROTECT"]
+        or request.method not in settings["JWT_CSRF_METHODS"]
+    ):
         return value, None
-    csrf_value = _header(getattr(config, f"{kind}_csrf_header_name"))
-    if not csrf_value and config.csrf_check_form:
-        csrf_value = request.form.get(getattr(config, f"{kind}_csrf_field_name"), "")
+    csrf_value = _header(settings[f"JWT_{kind}_CSRF_HEADER_NAME"])
+    if not csrf_value and settings["JWT_CSRF_CHECK_FORM"]:
+        csrf_value = request.form.get(settings[f"JWT_{kind}_CSRF_FIELD_NAME"], "")
     if not csrf_value:
         raise CSRFError("Missing CSRF token")
     return value, csrf_value
