@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache, wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from werkzeug.exceptions import BadRequest
 
-from .._native import Token, cookie, credential
+from .._native import Token, cookie, credential, unverified_header
 from . import current
 from .config import config
 from .default_callbacks import default_blocklist_callback, default_token_verification_callback
@@ -30,10 +30,9 @@ from .internal_utils import (
     verify_token_not_blocklisted,
     verify_token_type,
 )
+from .jwt_manager import JWTManager
 from .sessions import SessionToken, doorward_token
-
-if TYPE_CHECKING:
-    from .jwt_manager import JWTManager
+from .utils import decode_token
 
 LocationType = str | Sequence[str] | None
 _Claims = dict[str, Any]
@@ -106,7 +105,7 @@ def _verify(
         return None
     manager = get_jwt_manager()
     try:
-        token, location = _token_of_request(
+        token, location = _decided(
             manager, locations, fresh, refresh, verify_type, skip_revocation_check
         )
     except NoAuthorizationError:
@@ -151,6 +150,32 @@ def _decode_jwt_from_request(
     return token.payload, token.header, location
 
 
+#: Replaced in tests, too.
+_OWN_DECISION = _decode_jwt_from_request
+
+
+def _decided(
+    manager: JWTManager,
+    locations: LocationType,
+    fresh: bool,
+    refresh: bool,
+    verify_type: bool,
+    skip_revocation_check: bool,
+) -> tuple[Token | SessionToken, str]:
+    if _decode_jwt_from_request is _OWN_DECISION:
+        return _token_of_request(
+            manager, locations, fresh, refresh, verify_type, skip_revocation_check
+        )
+    claims, header, location = _decode_jwt_from_request(
+        locations,
+        fresh,
+        refresh=refresh,
+        verify_type=verify_type,
+        skip_revocation_check=skip_revocation_check,
+    )
+    return SessionToken(header, claims), location
+
+
 def _token_of_request(
     manager: JWTManager,
     locations: LocationType,
@@ -188,7 +213,7 @@ def _find_token(
                 own = doorward_token(instances, encoded_token, refresh, location, csrf_value)
                 if own is not None:
                     return own, location
-            return manager._verified(encoded_token, csrf_value, False), location
+            return _decoded(manager, encoded_token, csrf_value), location
         except NoAuthorizationError as error:
             missing.append(str(error))
     if len(places) == 1:
@@ -196,6 +221,21 @@ def _find_token(
     raise NoAuthorizationError(
         f"Missing JWT in {', '.join(places[:-1])} or {places[-1]} ({'; '.join(missing)})"
     )
+
+
+def _decoded(
+    manager: JWTManager, encoded_token: Any, csrf_value: str | None
+) -> Token | SessionToken:
+    decoding = getattr(manager._decode_jwt_from_config, "__func__", None)
+    if decoding is _OWN_DECODING and decode_token is _OWN_DECODE_TOKEN:
+        return manager._verified(encoded_token, csrf_value, False)
+    # The app decodes by itself, and what it refuses must not pass.
+    claims = decode_token(encoded_token, csrf_value)
+    return SessionToken(unverified_header(encoded_token), claims)
+
+
+_OWN_DECODING = JWTManager._decode_jwt_from_config
+_OWN_DECODE_TOKEN = decode_token
 
 
 def _look(location: str, refresh: bool) -> tuple[Any, str | None]:

@@ -1,6 +1,7 @@
 """The app's callbacks: asked as the original asks them; and where that is unsafe, safely."""
 
 import asyncio
+import json
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import jwt
 import pytest
 from flask import Blueprint, Flask, g, jsonify, render_template_string
 from flask_doorward.jwt_extended import exceptions, view_decorators
-from twins import OURS, SECRET, Twins, answer, build
+from twins import OURS, SECRET, THEIRS, Twins, answer, build
 
 NOW = int(time.time())
 CLAIMS: dict[str, Any] = {
@@ -159,6 +160,40 @@ def test_apps_replace_the_verification_in_their_tests(monkeypatch: pytest.Monkey
     )
     app.add_url_rule("/who", view_func=ours.jwt_required()(lambda: ours.get_jwt_identity()))
     assert answer(app, "who").body == b"bob"
+
+
+class Suspicious(ours.JWTManager):
+    """Refuses more than a signature tells."""
+
+    def _decode_jwt_from_config(
+        self, encoded_token: str, csrf_value: str | None = None, allow_expired: bool = False
+    ) -> dict[str, Any]:
+        claims = super()._decode_jwt_from_config(encoded_token, csrf_value, allow_expired)
+        if claims["sub"] == "mallory":
+            raise exceptions.JWTDecodeError("Not you")
+        return {**claims, "looked_at": True}
+
+
+def test_a_manager_that_decodes_in_its_own_way_is_asked() -> None:
+    app = build(OURS, {})
+    Suspicious(app)
+    refused = answer(app, "/protected", headers=bearer(sub="mallory"))
+    assert (refused.status, refused.body) == (422, b'{"msg":"Not you"}\n')
+    opened = answer(app, "/protected", headers=bearer())
+    assert json.loads(opened.body)["claims"]["looked_at"]
+    assert json.loads(opened.body)["header"] == {"alg": "HS256", "typ": "JWT"}
+
+
+@pytest.mark.parametrize("name", ["_decode_jwt_from_request", "decode_token"])
+def test_apps_replace_the_decoding_in_their_tests(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {**CLAIMS, "sub": "grace"}
+    decided = claims if name == "decode_token" else (claims, {"alg": "HS256"}, "headers")
+    twins = Twins()
+    for library in (OURS, THEIRS):
+        monkeypatch.setattr(f"{library}.view_decorators.{name}", lambda *_, **__: decided)
+    assert b"grace" in twins.agree("/protected", headers=bearer()).body
 
 
 def test_one_extension_serves_apps_with_other_settings() -> None:
