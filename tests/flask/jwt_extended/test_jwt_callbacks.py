@@ -184,6 +184,19 @@ def test_a_manager_that_decodes_in_its_own_way_is_asked() -> None:
     assert json.loads(opened.body)["header"] == {"alg": "HS256", "typ": "JWT"}
 
 
+def test_a_manager_that_encodes_in_its_own_way_is_asked_by_keywords() -> None:
+    class Stamping(ours.JWTManager):
+        def _encode_jwt_from_config(self, *, claims: Any, **more: Any) -> str:
+            return super()._encode_jwt_from_config(claims={**(claims or {}), "stamp": 1}, **more)
+
+    app = Flask(__name__)
+    app.config["JWT_SECRET_KEY"] = SECRET
+    Stamping(app)
+    with app.app_context():
+        for make in (ours.create_access_token, ours.create_refresh_token):
+            assert ours.decode_token(make("ada"))["stamp"] == 1
+
+
 @pytest.mark.parametrize("name", ["_decode_jwt_from_request", "decode_token"])
 def test_apps_replace_the_decoding_in_their_tests(
     name: str, monkeypatch: pytest.MonkeyPatch
