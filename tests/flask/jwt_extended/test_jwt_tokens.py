@@ -96,6 +96,21 @@ def test_old_forms_of_pem_are_read(algorithm: str) -> None:
         accepts(OURS, THEIRS, JWT_ALGORITHM=algorithm, **pair)
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "PS512", "ES256", "ES384", "ES512", "EdDSA"])
+def test_public_keys_of_ssh_are_read(algorithm: str) -> None:
+    key = KEYS[algorithm]
+    line = key.public_key().public_bytes(forms.Encoding.OpenSSH, forms.PublicFormat.OpenSSH)
+    for public in (line.decode() + " ada@example.org", line):
+        pair = {"JWT_PRIVATE_KEY": private_pem(key), "JWT_PUBLIC_KEY": public}
+        accepts(OURS, OURS, JWT_ALGORITHM=algorithm, **pair)
+        accepts(THEIRS, OURS, JWT_ALGORITHM=algorithm, **pair)
+
+
+@pytest.mark.parametrize("begin", [b"ssh-", b"ssh-foo AAAA", b"ssh-dsa x", b"ssh-\xff", b"ecdsa-x"])
+def test_a_secret_that_begins_like_a_key_of_ssh_is_a_secret(begin: bytes) -> None:
+    accepts(THEIRS, OURS, JWT_SECRET_KEY=begin + b"x" * 32)
+
+
 def test_parameters_before_an_ec_key_are_skipped() -> None:
     parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     key = KEYS["ES256"]
