@@ -472,6 +472,16 @@ def test_an_expired_token_brings_its_claims() -> None:
             ours.decode_token(wrong)
 
 
+@pytest.mark.parametrize("claim", ["jti", "type", "fresh", "id"])
+def test_a_claim_that_is_filled_in_identifies_nobody(claim: str) -> None:
+    twins = Twins(JWT_IDENTITY_CLAIM=claim)
+    claims = {"sub": "ada", "jti": "1", "type": "access", "fresh": False, "id": "7"}
+    del claims[claim]
+    token = jwt.encode(claims, SECRET)
+    refused = twins.agree("protected", headers={"Authorization": f"Bearer {token}"})
+    assert json.loads(refused.body) == {"msg": f"Missing claim: {claim}"}
+
+
 def test_missing_claims_are_filled_in() -> None:
     with PLAIN.apps[0].app_context():
         claims = ours.decode_token(jwt.encode({"sub": "ada"}, SECRET))
