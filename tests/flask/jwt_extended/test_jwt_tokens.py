@@ -25,6 +25,8 @@ from twins import OURS, SECRET, THEIRS, Twins, answer, build
 
 RSA = rsa.generate_private_key(65537, 2048)
 SHORT = rsa.generate_private_key(65537, 1024)
+#: As many bytes as 2,048 bits.
+SHORT_BY_A_BIT = rsa.generate_private_key(65537, 2047)
 KEYS: dict[str, Any] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), RSA),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -78,8 +80,11 @@ def test_key_pairs_interchange(maker: str, reader: str, algorithm: str) -> None:
 @pytest.mark.parametrize(("maker", "reader"), PAIRS)
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384"])
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-def test_short_rsa_keys_interchange(maker: str, reader: str, algorithm: str) -> None:
-    pair = {"JWT_PRIVATE_KEY": private_pem(SHORT), "JWT_PUBLIC_KEY": public_pem(SHORT)}
+@pytest.mark.parametrize("key", [SHORT, SHORT_BY_A_BIT], ids=[1024, 2047])
+def test_short_rsa_keys_interchange(
+    key: rsa.RSAPrivateKey, maker: str, reader: str, algorithm: str
+) -> None:
+    pair = {"JWT_PRIVATE_KEY": private_pem(key), "JWT_PUBLIC_KEY": public_pem(key)}
     accepts(maker, reader, JWT_ALGORITHM=algorithm, **pair)
 
 
