@@ -13,6 +13,7 @@ import pytest
 from flask import Blueprint, Flask, g, jsonify, render_template_string
 from flask_doorward.jwt_extended import exceptions, view_decorators
 from twins import OURS, SECRET, THEIRS, Twins, answer, build
+from werkzeug.local import LocalProxy
 
 NOW = int(time.time())
 CLAIMS: dict[str, Any] = {
@@ -93,6 +94,15 @@ def test_the_revocation_check_can_be_skipped() -> None:
     twins = Twins(prepare)
     assert twins.agree("skip", headers=bearer()).status == 200
     assert twins.agree("protected", headers=bearer()).status == 401
+
+
+def test_a_user_may_be_a_proxy() -> None:
+    def prepare(app: Flask, extension: Any, manager: Any) -> None:
+        manager.user_lookup_loader(lambda _, claims: LocalProxy(lambda: {"name": claims["sub"]}))
+        view = extension.jwt_required()(lambda: jsonify(extension.current_user["name"]))
+        app.add_url_rule("/name", "name", view)
+
+    assert Twins(prepare).agree("/name", headers=bearer()).body == b'"ada"\n'
 
 
 def test_a_user_that_is_false_is_a_user() -> None:
