@@ -24,7 +24,7 @@ _KEY_ID = re.compile("[0-9a-f]{16}")
 
 
 class SessionToken:
-    """A token of Doorward's, as this extension reads tokens."""
+    """A token of Doorward's, or one that the app decodes by itself, as this extension reads tokens."""
 
     def __init__(self, header: dict[str, Any], payload: dict[str, Any]) -> None:
         self.header, self.payload = header, payload
