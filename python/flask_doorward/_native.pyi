@@ -185,6 +185,8 @@ class Question:
     def new_password(self) -> str | None: ...
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
+    def check_claims(self, claims: str | None) -> None:
+        """Raises what `password_set` would raise of these claims, for before the new hash is saved."""
     def settle(self, claims: str | None = None) -> Answer:
         """Any question, as the built-in accounts answer it. `claims`: of a session that opens."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:

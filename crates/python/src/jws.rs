@@ -215,6 +215,10 @@ impl TokenRules {
         };
         let has_identity = match self.identity_claim.as_str() {
             "sub" => claims.sub.is_some(),
+            // The dictionary has these in any case.
+            "type" => claims.kind.is_some(),
+            "fresh" => claims.fresh.is_some(),
+            "jti" => claims.jti.is_some(),
             other => token.payload(py)?.contains(other)?,
         };
         if !has_identity {
