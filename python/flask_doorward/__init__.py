@@ -67,6 +67,8 @@ class Doorward(Guards, Users):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.url_prefix = name, url_prefix
+        if isinstance(endpoints, str):
+            raise TypeError(f'endpoints is a list of names: ["{endpoints}"]')
         self.endpoints = ENDPOINTS if endpoints is None else frozenset(endpoints)
         self.config = dict(config or {})
         self.callbacks = Callbacks()

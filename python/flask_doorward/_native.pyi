@@ -247,6 +247,8 @@ class Door:
     ) -> Session | None:
         """The session that sent a request. `fresh`: within `fresh_ttl`, or at most so many seconds
         ago. `token` and `csrf`: what was found in the body. Touches no store."""
+    def check_origin(self, environ: _Environ) -> None:
+        """Refuses what another site may have sent."""
     def verify(self, token: str) -> Session:
         """The session of an access token."""
     def login(
@@ -311,6 +313,8 @@ class Operator:
     """Commands. Each raises ValueError, in words, for what cannot be done."""
 
     def add_user(self, username: str, password: str) -> str: ...
+    def check_free(self, username: str) -> None:
+        """Refuses a name that has an account."""
     def users(self, after: str | None = None, limit: int = 1000) -> list[Account]: ...
     def disable_user(self, username: str) -> None: ...
     def enable_user(self, username: str) -> None: ...

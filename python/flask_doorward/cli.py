@@ -37,8 +37,9 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
     def add(name: str, password_stdin: bool, generate_password: bool) -> None:
         operator = _accounts(mounted(), makes=True)
         password = _new_password(password_stdin, generate_password)
-        added = operator.add_user(name, password)
+        operator.check_free(name)
         _show_generated(password, generate_password)
+        added = operator.add_user(name, password)
         click.echo(f"added {shown(name)}, id {added}")
 
     @group.command("list", help="Show accounts.")
@@ -66,8 +67,8 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
     def set_password(name: str, password_stdin: bool, generate_password: bool) -> None:
         operator = _accounts(mounted())
         password = _new_password(password_stdin, generate_password)
-        operator.set_password(name, password)
         _show_generated(password, generate_password)
+        operator.set_password(name, password)
         click.echo(f"{shown(name)}: done")
 
     return group
@@ -227,8 +228,15 @@ def _typed() -> str:
 
 
 def _show_generated(password: str, generated: bool) -> None:
-    if generated:
+    """Before anything is done with it: nobody could log in by a password that nobody has seen."""
+    if not generated:
+        return
+    try:
         click.echo(f"password: {password}")
+        sys.stdout.flush()
+    except OSError as error:
+        text = f"nobody would see the password, so nothing was changed: {error}"
+        raise click.ClickException(text) from None
 
 
 def _show_account(account: Account) -> None:

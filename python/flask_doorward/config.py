@@ -467,6 +467,9 @@ def _check(settings: Settings, given: Given) -> None:
             "JWT_PUBLIC_KEY is set without JWT_PRIVATE_KEY, which signs: set that too, or neither"
         )
     _check_decoding(settings, given)
+    flasks = given.config.get("SESSION_COOKIE_NAME")
+    if any(cookie.name == flasks for cookie in settings.cookies()):
+        raise ConfigError(f"the cookie {flasks} is that of Flask's own session: give ours another name")
 
 
 def _check_decoding(settings: Settings, given: Given) -> None:

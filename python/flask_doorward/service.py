@@ -44,19 +44,19 @@ class Service:
         """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
         ends the session."""
         mounted = self._mounted
-        refreshed = self._told(mounted.door.refresh, refresh_token, delivery)
+        refreshed = self._told(mounted.door.refresh, _sound(refresh_token), delivery)
         try:
             claims = mounted.callbacks.claims_of(refreshed.user_id)
         except Refused:
             self.end_session(refreshed.session_id, reason="disabled")
             # Decides again, and says so.
-            refreshed = self._told(mounted.door.refresh, refresh_token, delivery)
+            refreshed = self._told(mounted.door.refresh, _sound(refresh_token), delivery)
             claims = None
         return mounted.door.grant(refreshed, claims)
 
     def verify(self, token: str) -> Session:
         """The session of an access token."""
-        return self._mounted.door.verify(token)
+        return self._mounted.door.verify(_sound(token))
 
     def sessions_of(self, user_id: UserId) -> list[SessionRow]:
         """The live sessions of a user."""
@@ -140,6 +140,11 @@ class Service:
             self._mounted.tell_cause(error)
             self._mounted.tell(error.events)
             raise
+
+
+def _sound(token: str) -> str:
+    """A lone surrogate is in no token: JSON can hold one, and UTF-8 cannot."""
+    return token.encode(errors="replace").decode()
 
 
 def _copy_cookies(headers: list[tuple[str, str]], response: Response) -> None:

@@ -48,8 +48,10 @@ class DoorwardClient(FlaskClient):
         """Logs a user in: the requests that follow carry the cookies, or the bearer token."""
         with self.application.app_context():
             tokens = Service(instance).login(user_id, claims=claims or None, delivery=delivery)
+        mounted = self._mounted(instance)
+        self._forget(mounted)
         self.sessions[instance] = tokens
-        self._carry(self._mounted(instance), tokens)
+        self._carry(mounted, tokens)
         return tokens
 
     def logout(self, *, instance: str = "auth") -> None:
@@ -57,7 +59,9 @@ class DoorwardClient(FlaskClient):
         tokens = self.sessions.pop(instance)
         with self.application.app_context():
             Service(instance).end_session(tokens.session.id, reason="logout")
-        mounted = self._mounted(instance)
+        self._forget(self._mounted(instance))
+
+    def _forget(self, mounted: Mounted) -> None:
         self.environ_base.pop(_header(mounted), None)
         for cookie in mounted.settings.cookies():
             self.delete_cookie(cookie.name, path=cookie.path, domain=cookie.domain or "localhost")

@@ -4,7 +4,9 @@ Without callbacks the built-in accounts answer everything. A callback is a funct
 function; whatever it returns is awaited if it can be.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from inspect import isawaitable
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
@@ -238,9 +240,19 @@ def _matches(
     if isinstance(verified, Answer):
         return verified
     matches, new_hash = verified
+    if found and not str(found[1]).startswith("$argon2"):
+        _point_out_hash(current_app.logger)
     if matches and found and new_hash and callbacks.save_password_hash:
         called(callbacks.save_password_hash, text_of(found[0]), new_hash)
     return matches and found is not None
+
+
+@lru_cache
+def _point_out_hash(logger: logging.Logger) -> None:
+    logger.warning(
+        "find_user returned a hash that is not Argon2, which no password matches: "
+        "check such hashes in a check_credentials of your own"
+    )
 
 
 def _identified(callbacks: Callbacks, question: Question, user_id: str) -> Answer:
@@ -304,7 +316,7 @@ def _register(callbacks: Callbacks, question: Question) -> Answer:
     if isinstance(password_hash, Answer):
         return password_hash
     user_id = called(callbacks.register_user, question.username or "", password_hash)
-    if user_id is None:
+    if user_id is None or user_id is False:
         return question.taken()
     return blocking(question.registered, text_of(user_id), question.username)
 

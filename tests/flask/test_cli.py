@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -165,3 +166,17 @@ def test_a_closed_standard_input_has_no_password(app: Flask, monkeypatch: pytest
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ClickException, match="standard input is closed"), app.app_context():
         app.cli.main(["auth", "user", "add", "eve", "--password-stdin"], standalone_mode=False)
+
+
+def test_a_password_that_nobody_can_see_is_not_made(tmp_path: pathlib.Path) -> None:
+    app = f"from flask import Flask\nfrom flask_doorward import Doorward\napp = Flask(__name__, instance_path={str(tmp_path)!r})\nDoorward(app)\n"
+    (tmp_path / "app.py").write_text(app)
+    flask = [sys.executable, "-m", "flask", "--app", "app", "auth", "user"]
+    with open("/dev/full", "w") as full:
+        added = subprocess.run(
+            [*flask, "add", "ada", "--generate-password"], cwd=tmp_path, stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )
+    assert added.returncode != 0 and "nothing was changed" in added.stderr
+    listed = subprocess.run([*flask, "list"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert listed.stdout == ""

@@ -129,3 +129,12 @@ def test_claims_are_written_by_the_apps_json() -> None:
     with app.app_context():
         token = auth.service.login(7, claims={"born": datetime.date(1815, 12, 10)}).access_token
         assert auth.service.verify(token).claims["born"].startswith("Sun, 10 Dec 1815")
+
+
+def test_a_token_that_no_text_can_be_is_refused() -> None:
+    app, auth = protected()
+    with app.app_context():
+        for use in (auth.service.verify, auth.service.refresh):
+            with pytest.raises(DoorwardError) as refused:
+                use("dwr_\ud800")
+            assert refused.value.error == "token_invalid"

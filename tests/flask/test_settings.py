@@ -251,3 +251,13 @@ def test_secrets_are_not_shown() -> None:
     app = bare(JWT_SECRET_KEY=secret)
     Doorward(app)
     assert secret not in repr(app.extensions["doorward"]["auth"].settings)
+
+
+def test_the_name_of_flasks_own_cookie_is_taken() -> None:
+    with pytest.raises(ConfigError, match="Flask's own session"):
+        Doorward(bare(JWT_ACCESS_COOKIE_NAME="session"))
+
+
+def test_one_endpoint_is_a_list_of_one() -> None:
+    with pytest.raises(TypeError, match="list"):
+        Doorward(bare(), endpoints="login")

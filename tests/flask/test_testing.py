@@ -64,3 +64,10 @@ def test_a_client_is_logged_in_at_several_instances() -> None:
     assert client.get("/admin/x").text == "1" and client.get("/api/v1/y").text == "7"
     client.logout(instance="admin")
     assert client.get("/admin/x").status_code == 401 and client.get("/api/v1/y").text == "7"
+
+
+def test_the_last_login_counts_however_it_is_delivered() -> None:
+    client = protected()[0].test_client()
+    for user, delivery in [("1", "cookie"), ("2", "body"), ("3", "cookie")]:
+        client.login(user, delivery=delivery)
+        assert client.get("/api/v1/session").json["user"]["id"] == user

@@ -290,3 +290,12 @@ def quickest(client: FlaskClient, username: str) -> float:
         return time.perf_counter() - start
 
     return min(seconds() for _ in range(3))
+
+
+def test_a_hash_that_no_password_matches_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = bare()
+    auth = Doorward(app)
+    auth.find_user(lambda username: ("7", "scrypt:32768:8:1$x$y"))
+    client = app.test_client()
+    assert [login(client).status_code for _ in range(3)] == [401] * 3
+    assert caplog.text.count("not Argon2") == 1

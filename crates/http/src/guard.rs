@@ -165,6 +165,15 @@ impl Api {
         csrf::check_submitted(asked, CsrfKind::Refresh, Some(&value), self.settings())
     }
 
+    /// Whether another site may have sent a request: for hosts that find a session's cookie in their
+    /// own way.
+    ///
+    /// # Errors
+    /// [`Problem::CsrfFailed`].
+    pub fn check_origin(&self, asked: &Asked<'_>) -> Result<(), Problem> {
+        csrf::check(asked, self.settings())
+    }
+
     /// The headers that a guard reads, in lower case: what a host that has no [`Parts`] hands over.
     #[must_use]
     pub fn reads(&self) -> Vec<String> {

@@ -180,6 +180,17 @@ impl Door {
         }
     }
 
+    /// Refuses what another site may have sent.
+    fn check_origin(&self, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = environ.py();
+        let engine = self.open(py)?;
+        let read = self.reads(py, &engine).of(environ)?;
+        let headers = read.headers();
+        let asked = read.asked(&headers);
+        let checked = engine.api.check_origin(&asked);
+        checked.map_err(|problem| self.refused(py, engine.api.refuse(&asked, &problem)))
+    }
+
     /// The session of an access token.
     fn verify(&self, py: Python<'_>, token: &str) -> PyResult<Session> {
         let engine = self.open(py)?;

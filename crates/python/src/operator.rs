@@ -172,6 +172,15 @@ impl Operator {
         })
     }
 
+    /// Refuses a name that has an account.
+    fn check_free(&self, py: Python<'_>, username: &str) -> PyResult<()> {
+        match py.detach(|| self.accounts.find(username).block_on()) {
+            Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(words(username, &error)),
+            Ok(_) => Err(words(username, &Error::UsernameTaken)),
+        }
+    }
+
     #[pyo3(signature = (after=None, limit=1000))]
     fn users(&self, py: Python<'_>, after: Option<&str>, limit: u32) -> PyResult<Vec<Account>> {
         let page = py.detach(|| self.store.accounts(after, limit).block_on());

@@ -1,7 +1,8 @@
 """Tokens of Doorward's own, in an app that has both: there the session decides.
 
 An access token is refused when its session has ended, whichever key signed it. The opaque refresh
-token opens views with `refresh=True`; it is decided on as at `/refresh`, but not rotated.
+token opens views with `refresh=True`; it is decided on as at `/refresh`, but not rotated. A session's
+cookie counts only where no other site can have sent it, whatever JWT_COOKIE_CSRF_PROTECT says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._native import SessionRow, unverified_claims, unverified_header
+from . import current
 from .config import config
 from .exceptions import CSRFError, JWTDecodeError, RevokedTokenError
 from .token_errors import ExpiredSignatureError, InvalidSignatureError
@@ -48,11 +50,11 @@ def doorward_token(
         return None
     if refresh and encoded_token.startswith("dwr_"):
         return _refresh_token(instances.values(), encoded_token, location, csrf_value)
-    return _access_token(instances.values(), encoded_token, csrf_value)
+    return _access_token(instances.values(), encoded_token, location, csrf_value)
 
 
 def _access_token(
-    instances: Iterable[Mounted], encoded_token: str, csrf_value: str | None
+    instances: Iterable[Mounted], encoded_token: str, location: str, csrf_value: str | None
 ) -> SessionToken | None:
     header = unverified_header(encoded_token)
     if not _KEY_ID.fullmatch(header.get("kid", "")):
@@ -60,6 +62,7 @@ def _access_token(
     for mounted in instances:
         session = _asked(mounted, lambda door: door.verify(encoded_token), encoded_token)
         if session is not None:
+            _check_origin(mounted, location)
             claims = dict(session.claims)
             if csrf_value:
                 _check_csrf(claims.get("csrf"), csrf_value)
@@ -80,6 +83,7 @@ def _refresh_token(
         csrf = _asked(mounted, lambda door: door.refresh_csrf(encoded_token))
         if csrf is None:
             continue
+        _check_origin(mounted, location)
         if csrf_value:
             _check_csrf(csrf, csrf_value)
         decided = _asked(mounted, lambda door: door.check_refresh(encoded_token, delivery))
@@ -102,6 +106,17 @@ def _claims_of(row: SessionRow, csrf: str) -> dict[str, Any]:
         "exp": int(row.expires_at.timestamp()),
         "csrf": csrf,
     }
+
+
+def _check_origin(mounted: Mounted, location: str) -> None:
+    from ..errors import DoorwardError
+
+    if location != "cookies":
+        return
+    try:
+        mounted.door.check_origin(current.request().environ)
+    except DoorwardError as error:
+        raise CSRFError(error.description) from error
 
 
 def _check_csrf(own: str | None, value: str) -> None:

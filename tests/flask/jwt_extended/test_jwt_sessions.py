@@ -131,3 +131,19 @@ def test_tokens_of_the_extensions_own_pass_beside_it() -> None:
     for token in (access, keyed):
         assert client.get("/api/v1/view", headers=bearer(token)).json["user"] == "bob"
     assert client.get("/api/v1/renew", headers=bearer(refresh)).json["user"] == "bob"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/view", "/api/v1/refresh/renew"])
+@pytest.mark.parametrize("protects", [True, False])
+def test_a_sessions_cookie_does_not_count_where_another_site_sends_it(path: str, protects: bool) -> None:
+    app, _ = both(JWT_COOKIE_CSRF_PROTECT=protects, DOORWARD_DELIVERY="cookie")
+    client = app.test_client()
+    login(client)
+    csrf = "refresh" if "renew" in path else "access"
+    value = client.get_cookie(f"csrf_{csrf}_token")
+    headers = {"X-CSRF-TOKEN": value.value} if value else {}
+    assert client.post(path, headers=headers).status_code == 200
+    for foreign in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        refused = client.post(path, headers={**headers, **foreign})
+        assert (refused.status_code, [*refused.json]) == (401, ["msg"])
+    assert client.post(path, headers={**headers, "Sec-Fetch-Site": "same-origin"}).status_code == 200
