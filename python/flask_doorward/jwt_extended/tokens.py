@@ -34,10 +34,11 @@ def _encode_jwt(
     token_type: str,
     nbf: bool,
 ) -> str:
-    now = time()
-    issued = int(now)
+    now = datetime.now(timezone.utc)
+    seconds = now.timestamp()
+    issued = int(seconds)
     claims: dict[str, Any] = {
-        "fresh": now + fresh.total_seconds() if isinstance(fresh, timedelta) else fresh,
+        "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
         "iat": issued,
         "jti": uuid4(),
         "type": token_type,
@@ -52,7 +53,9 @@ def _encode_jwt(
     if issuer:
         claims["iss"] = issuer
     if expires_delta:
-        claims["exp"] = _later(now, expires_delta)
+        is_plain = type(expires_delta) is timedelta
+        later = seconds + expires_delta.total_seconds() if is_plain else (now + expires_delta).timestamp()
+        claims["exp"] = int(later)
     if claim_overrides:
         claims |= claim_overrides
         _use_numbers_for_times(claims)
@@ -64,14 +67,6 @@ def _encode_jwt(
         header = _header(algorithm, header_overrides, json_encoder)
     key = secret if type(secret) is str else text_of(secret)
     return jws.sign(claims, key, algorithm, header, json_encoder)
-
-
-def _later(now: float, span: ExpiresDelta) -> int:
-    if type(span) is timedelta:
-        return int(now + span.total_seconds())
-    # Whatever else can be added to a time, such as a `relativedelta`.
-    later: datetime = datetime.fromtimestamp(now, timezone.utc) + span
-    return int(later.timestamp())
 
 
 def _use_numbers_for_times(claims: dict[str, Any]) -> None:
