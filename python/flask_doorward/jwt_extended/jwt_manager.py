@@ -338,9 +338,17 @@ class JWTManager:
         if read is None or read[0] != settings:
             rules = rules_of(config.decode_algorithms, *settings[5:])
             key = text_of(find_key(current.app().config, "JWT_PUBLIC_KEY"))
+            _warn_of_short_secret(config.algorithm, key)
             # Lists are copied, since apps may change them.
             read = self._read = tuple(map(_copied, settings)), rules, key
         return read[1], read[2]
+
+
+def _warn_of_short_secret(algorithm: str, key: Any) -> None:
+    # RFC 7518, 3.2: as long as the hash.
+    if algorithm in ("HS256", "HS384", "HS512") and key and len(key) * 8 < int(algorithm[2:]):
+        text = "JWT_SECRET_KEY has %d bytes, which can be guessed: openssl rand -hex 64 makes one"
+        current.app().logger.warning(text, len(key))
 
 
 def _copied(setting: Any) -> Any:

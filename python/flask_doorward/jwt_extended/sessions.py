@@ -24,7 +24,7 @@ _KEY_ID = re.compile("[0-9a-f]{16}")
 
 
 class SessionToken:
-    """A token of Doorward's, as this extension reads tokens."""
+    """A token of Doorward's, or one that the app decodes by itself, as this extension reads tokens."""
 
     def __init__(self, header: dict[str, Any], payload: dict[str, Any]) -> None:
         self.header, self.payload = header, payload
@@ -44,7 +44,7 @@ def doorward_token(
     csrf_value: str | None,
 ) -> SessionToken | None:
     """`None`: the token is none of a session's."""
-    if not isinstance(encoded_token, str):
+    if not (isinstance(encoded_token, str) and encoded_token.isascii()):
         return None
     if refresh and encoded_token.startswith("dwr_"):
         return _refresh_token(instances.values(), encoded_token, location, csrf_value)

@@ -93,7 +93,12 @@ def create_access_token(
         additional_headers: before those of `additional_headers_loader`.
     """
     return get_jwt_manager()._encode_jwt_from_config(
-        identity, "access", additional_claims, fresh, expires_delta, additional_headers
+        identity=identity,
+        token_type="access",
+        claims=additional_claims,
+        fresh=fresh,
+        expires_delta=expires_delta,
+        headers=additional_headers,
     )
 
 
@@ -105,7 +110,12 @@ def create_refresh_token(
 ) -> str:
     """A new refresh token; the arguments are those of `create_access_token`."""
     return get_jwt_manager()._encode_jwt_from_config(
-        identity, "refresh", additional_claims, False, expires_delta, additional_headers
+        identity=identity,
+        token_type="refresh",
+        claims=additional_claims,
+        fresh=False,
+        expires_delta=expires_delta,
+        headers=additional_headers,
     )
 
 

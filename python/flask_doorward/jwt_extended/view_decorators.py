@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache, wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flask import Request
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import BadRequest
 
-from .._native import Token, cookie, credential
+from .._native import Token, cookie, credential, unverified_header
 from . import current
 from .config import config
 from .default_callbacks import default_blocklist_callback, default_token_verification_callback
@@ -30,10 +32,9 @@ from .internal_utils import (
     verify_token_not_blocklisted,
     verify_token_type,
 )
+from .jwt_manager import JWTManager
 from .sessions import SessionToken, doorward_token
-
-if TYPE_CHECKING:
-    from .jwt_manager import JWTManager
+from .utils import decode_token
 
 LocationType = str | Sequence[str] | None
 _Claims = dict[str, Any]
@@ -106,7 +107,7 @@ def _verify(
         return None
     manager = get_jwt_manager()
     try:
-        token, location = _token_of_request(
+        token, location = _decided(
             manager, locations, fresh, refresh, verify_type, skip_revocation_check
         )
     except NoAuthorizationError:
@@ -151,6 +152,32 @@ def _decode_jwt_from_request(
     return token.payload, token.header, location
 
 
+#: Replaced in tests, too.
+_OWN_DECISION = _decode_jwt_from_request
+
+
+def _decided(
+    manager: JWTManager,
+    locations: LocationType,
+    fresh: bool,
+    refresh: bool,
+    verify_type: bool,
+    skip_revocation_check: bool,
+) -> tuple[Token | SessionToken, str]:
+    if _decode_jwt_from_request is _OWN_DECISION:
+        return _token_of_request(
+            manager, locations, fresh, refresh, verify_type, skip_revocation_check
+        )
+    claims, header, location = _decode_jwt_from_request(
+        locations,
+        fresh,
+        refresh=refresh,
+        verify_type=verify_type,
+        skip_revocation_check=skip_revocation_check,
+    )
+    return SessionToken(header, claims), location
+
+
 def _token_of_request(
     manager: JWTManager,
     locations: LocationType,
@@ -179,7 +206,7 @@ def _find_token(
     if isinstance(locations, str):
         locations = [locations]
     missing = []
-    places = locations or config.token_location
+    places = tuple(locations) if locations else config.token_location
     instances = current.app().extensions.get("doorward")
     for location in places:
         try:
@@ -188,7 +215,7 @@ def _find_token(
                 own = doorward_token(instances, encoded_token, refresh, location, csrf_value)
                 if own is not None:
                     return own, location
-            return manager._verified(encoded_token, csrf_value, False), location
+            return _decoded(manager, encoded_token, csrf_value), location
         except NoAuthorizationError as error:
             missing.append(str(error))
     if len(places) == 1:
@@ -196,6 +223,21 @@ def _find_token(
     raise NoAuthorizationError(
         f"Missing JWT in {', '.join(places[:-1])} or {places[-1]} ({'; '.join(missing)})"
     )
+
+
+def _decoded(
+    manager: JWTManager, encoded_token: Any, csrf_value: str | None
+) -> Token | SessionToken:
+    decoding = getattr(manager._decode_jwt_from_config, "__func__", None)
+    if decoding is _OWN_DECODING and decode_token is _OWN_DECODE_TOKEN:
+        return manager._verified(encoded_token, csrf_value, False)
+    # The app decodes by itself, and what it refuses must not pass.
+    claims = decode_token(encoded_token, csrf_value)
+    return SessionToken(unverified_header(encoded_token), claims)
+
+
+_OWN_DECODING = JWTManager._decode_jwt_from_config
+_OWN_DECODE_TOKEN = decode_token
 
 
 def _look(location: str, refresh: bool) -> tuple[Any, str | None]:
@@ -233,9 +275,12 @@ def _decode_jwt_from_headers() -> tuple[str, None]:
 
 
 def _header(name: str) -> str:
-    """From the WSGI environment: `request.headers` makes an object of it for each request."""
-    value: str = current.request().environ.get(_environ_key(name), "")
-    return value
+    """From the WSGI environment, which is faster; unless the app put other headers in its place."""
+    headers = current.request().headers
+    if type(headers) is EnvironHeaders:
+        value: str = headers.environ.get(_environ_key(name), "")
+        return value
+    return headers.get(name, "")
 
 
 @lru_cache
@@ -249,9 +294,7 @@ def _decode_jwt_from_cookies(refresh: bool) -> tuple[str, str | None]:
     kind = "REFRESH" if refresh else "ACCESS"
     name = settings[f"JWT_{kind}_COOKIE_NAME"]
     request = current.request()
-    header = request.environ.get("HTTP_COOKIE", "")
-    # Reading all of them takes Werkzeug longer than everything else here; quotes are for it.
-    value = request.cookies.get(name) if '"' in header else cookie(header, name)
+    value = _cookie(request, name)
     if not value:
         raise NoAuthorizationError(f'Missing cookie "{name}"')
     if (
@@ -265,6 +308,16 @@ def _decode_jwt_from_cookies(refresh: bool) -> tuple[str, str | None]:
     if not csrf_value:
         raise CSRFError("Missing CSRF token")
     return value, csrf_value
+
+
+def _cookie(request: Request, name: str) -> str | None:
+    """Reading all of them takes Werkzeug longer than everything else here. It has to where they are
+    quoted, and where the app has its own idea of cookies."""
+    header = _header("Cookie")
+    are_plain = '"' not in header and "cookies" not in vars(request)
+    if are_plain and type(request).cookies is Request.cookies:
+        return cookie(header, name)
+    return request.cookies.get(name)
 
 
 def _decode_jwt_from_query_string() -> tuple[str, None]:
@@ -288,7 +341,7 @@ def _decode_jwt_from_json(refresh: bool) -> tuple[Any, None]:
     name = config.refresh_json_key if refresh else config.json_key
     try:
         body = request.json
-    except BadRequest:
+    except (BadRequest, RecursionError):
         body = None
     token = body.get(name) if isinstance(body, dict) else None
     if not token:
