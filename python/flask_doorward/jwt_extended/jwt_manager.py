@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from .._native import Rules, Token, unverified_claims, unverified_header
 from . import current, exceptions, token_errors
-from .config import config, duration, find_key, key_of
+from .config import config, duration, find_key
 from .cryptography_keys import text_of
 from .default_callbacks import (
     default_additional_claims_callback,
@@ -291,7 +291,7 @@ class JWTManager:
         if self._user_identity_callback is not default_user_identity_callback:
             subject = answer(self._user_identity_callback, identity)
         if self._encode_key_callback is default_encode_key_callback:
-            secret: Any = key_of(settings, "JWT_PRIVATE_KEY")
+            secret: Any = find_key(settings, "JWT_PRIVATE_KEY") or config.encode_key
         else:
             secret = answer(self._encode_key_callback, identity)
         if expires_delta is None:
