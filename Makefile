@@ -34,7 +34,7 @@ soak: ## The long forms of the tests
 	cargo build --locked --workspace --bin doorward
 	@scripts/wheel
 	cargo test --workspace --locked -- --include-ignored
-	TEST_KILLS=500 .venv/bin/python -m pytest tests -k kill
+	TEST_KILLS=500 .venv/bin/python -m pytest tests -k "kill or fork"
 
 clean: ## Remove what was built
 	rm -rf target .venv

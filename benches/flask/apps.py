@@ -50,3 +50,15 @@ def compatible(location: str = "cookies", folder: str = "", **settings: Any) -> 
     extended.JWTManager(app)
     app.add_url_rule("/api/v1/protected", "protected", extended.jwt_required()(hello))
     return app
+
+
+def token(name: str) -> str:
+    """An access token that the app of this name accepts."""
+    app: Flask = globals()[name]()
+    with app.app_context():
+        if name == "doorward":
+            access: str = app.extensions["doorward"]["auth"].door.login("7")[0].access_token
+            return access
+        import flask_jwt_extended
+
+        return flask_jwt_extended.create_access_token("7")

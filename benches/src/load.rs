@@ -162,13 +162,20 @@ fn goes_on(until: Until, elapsed: Duration, answers: usize) -> bool {
     }
 }
 
+const LENGTH: &[u8] = b"content-length: ";
+
 /// Where the body of a whole answer is; `None` when more is to come.
 fn body_of(answer: &[u8]) -> Option<Range<usize>> {
     let from = after(answer, b"\r\n\r\n")?;
     let head = &answer[..from];
     assert!(head.starts_with(b"HTTP/1.1 200"), "{}", head.escape_ascii());
-    let length = after(head, b"content-length: ").expect("an answer of known length");
-    let digits = head[length..].iter().take_while(|b| b.is_ascii_digit());
+    let length = head
+        .windows(LENGTH.len())
+        .position(|window| window.eq_ignore_ascii_case(LENGTH))
+        .expect("an answer of known length");
+    let digits = head[length + LENGTH.len()..]
+        .iter()
+        .take_while(|b| b.is_ascii_digit());
     let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
     (answer.len() >= from + length).then_some(from..from + length)
 }

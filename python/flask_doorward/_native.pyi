@@ -14,6 +14,7 @@ __all__ = [
     "Jws",
     "Key",
     "MAX_BODY",
+    "PUBLISH_DELAY",
     "Operator",
     "Question",
     "ROUTES",
@@ -30,12 +31,15 @@ __all__ = [
     "unverified_claims",
     "unverified_header",
     "uuid4",
+    "uuid4s",
 ]
 
 #: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
 ROUTES: list[tuple[str, str, str]]
 #: The largest body that is read, in bytes.
 MAX_BODY: int
+#: How long a new key is known before it signs, in seconds.
+PUBLISH_DELAY: int
 
 _Environ = dict[str, Any]
 
@@ -181,8 +185,10 @@ class Question:
     def new_password(self) -> str | None: ...
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
-    def settle(self) -> Answer:
-        """Any question, as the built-in accounts answer it."""
+    def check_claims(self, claims: str | None) -> None:
+        """Raises what `password_set` would raise of these claims, for before the new hash is saved."""
+    def settle(self, claims: str | None = None) -> Answer:
+        """Any question, as the built-in accounts answer it. `claims`: of a session that opens."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:
         """Whether `password` is the one behind an Argon2 hash, and a new hash where the cost has
         changed. Without a hash it does the same work, and does not match. An `Answer` says that
@@ -204,10 +210,16 @@ class Question:
 class Door:
     """The engine over one store. It opens at the first use, in each process for itself."""
 
-    def __new__(cls, options: Mapping[str, Any], refused: Callable[[Answer], BaseException]) -> Door:
+    def __new__(
+        cls,
+        options: Mapping[str, Any],
+        refused: Callable[[Answer], BaseException],
+        tell: Callable[[str, str], None],
+    ) -> Door:
         """Checks the options; opens nothing.
 
-        `refused` makes the exceptions that the methods below raise for a refusal.
+        `refused` makes the exceptions that the methods below raise for a refusal. `tell` is called
+        with level and text of what an operator should know, each once.
 
         Raises:
             ValueError: an option cannot be used; its text begins with the option's name.
@@ -217,13 +229,13 @@ class Door:
         """What identifies the store: doors that share it must differ in nothing but the process."""
     def close(self) -> None:
         """Closes the store, and ends the threads. The next use opens it again."""
-    def news(self) -> list[tuple[str, str]]:
-        """Level and text of what an operator should know, each once."""
     def ready(self) -> str | None:
         """Why some requests cannot be served now."""
     def call(self, endpoint: str, environ: _Environ, body: bytes) -> Answer | Question: ...
     def too_large(self, environ: _Environ) -> Answer: ...
     def unreadable(self, environ: _Environ) -> Answer: ...
+    def gone(self, environ: _Environ) -> Answer:
+        """The refusal of a session whose user the app no longer has."""
     def preflight(self, environ: _Environ) -> Answer: ...
     def guard(
         self,
@@ -291,7 +303,8 @@ class Key:
     @property
     def signs_from(self) -> datetime: ...
     @property
-    def retired(self) -> bool: ...
+    def state(self) -> str:
+        """`live`, `logout only` or `retired`."""
 
 @final
 class Operator:
@@ -380,3 +393,5 @@ def credential(header: str, scheme: str) -> str | None:
     """What follows a scheme that occurs once; empty: something else than one word follows."""
 
 def uuid4() -> str: ...
+def uuid4s() -> tuple[str, str]:
+    """Two, for the randomness of one: most of what they cost."""

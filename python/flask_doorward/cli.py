@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import click
 from flask.cli import AppGroup
 
-from ._native import Account, Key, Operator, SessionRow
+from ._native import PUBLISH_DELAY, Account, Key, Operator, SessionRow
 from .mounted import Mounted, mounted_as
 
 P = ParamSpec("P")
@@ -112,10 +112,8 @@ def _keys(mounted: Callable[[], Mounted]) -> click.Group:
     @click.option("--purpose", type=click.Choice(["access", "refresh"]), default="access")
     @_in_words
     def rotate(purpose: str) -> None:
-        operator = _operator(mounted())
-        made = operator.rotate_key(purpose)
-        starts = [date(key.signs_from) for key in operator.keys() if key.id == made]
-        click.echo(f"{made}: signs from {starts[0] if starts else 'now'}")
+        made = _operator(mounted()).rotate_key(purpose)
+        click.echo(f"{made}: signs in {PUBLISH_DELAY} s")
 
     @group.command("retire", help="Drop a key at once, for logout too.")
     @click.argument("id")
@@ -222,6 +220,8 @@ def _is_discarded() -> bool:
 
 
 def _typed() -> str:
+    if sys.stdin is None:
+        raise click.ClickException("there is no password to read: standard input is closed")
     text = sys.stdin.read(4096)
     return text.removesuffix("\n").removesuffix("\r")
 
@@ -243,9 +243,8 @@ def _show_session(row: SessionRow) -> None:
 
 
 def _show_key(key: Key) -> None:
-    state = "retired" if key.retired else "live"
     start = date(key.signs_from)
-    click.echo(f"{key.id}\t{key.purpose}\t{key.algorithm}\t{state}\tsigns from {start}")
+    click.echo(f"{key.id}\t{key.purpose}\t{key.algorithm}\t{key.state}\tsigns from {start}")
 
 
 def shown(text: str) -> str:

@@ -212,13 +212,22 @@ def _by_credentials(callbacks: Callbacks, question: Question) -> Answer:
 
 def _by_hash(callbacks: Callbacks, question: Question) -> Answer:
     assert callbacks.find_user
-    found = called(callbacks.find_user, question.username or "")
+    found = _found(callbacks.find_user, question.username or "")
     matches = _matches(callbacks, question, found)
     if isinstance(matches, Answer):
         return matches
     if not matches or found is None:
         return blocking(question.refuse)
     return _identified(callbacks, question, text_of(found[0]))
+
+
+def _found(find: FindUser, username: str) -> tuple[UserId, str] | None:
+    try:
+        found: tuple[UserId, str] | None = called(find, username)
+    except Refused:
+        # Nobody: the time must not tell who is refused.
+        return None
+    return found
 
 
 def _matches(
@@ -273,14 +282,14 @@ def _set_password(callbacks: Callbacks, question: Question) -> Answer:
 
 def _set_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
     # A user who is refused keeps the password.
-    callbacks.claims_of(question.user_id or "")
-    return blocking(question.settle)
+    return blocking(question.settle, callbacks.claims_of(question.user_id or ""))
 
 
 def _save_new(callbacks: Callbacks, question: Question) -> Answer:
     assert callbacks.save_password_hash
     user_id = question.user_id or ""
     claims = callbacks.claims_of(user_id)
+    question.check_claims(claims)
     password_hash = blocking(question.hash)
     if isinstance(password_hash, Answer):
         return password_hash

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 import threading
 from typing import Any
 
@@ -18,7 +19,7 @@ class Refused(Exception):
 
 
 def door(**options: Any) -> _native.Door:
-    return _native.Door({"store": "memory:", **CHEAP, **options}, Refused)
+    return _native.Door({"store": "memory:", **CHEAP, **options}, Refused, print)
 
 
 def counted_while(work: Any) -> int:
@@ -160,3 +161,26 @@ def test_closed_it_opens_again(tmp_path: pathlib.Path) -> None:
     assert kept.verify(tokens.access_token).user_id == "ada"
     kept.close()
     kept.close()
+
+
+def pem(*command: str) -> str:
+    return subprocess.run(["openssl", *command], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "command"),
+    [
+        ("EdDSA", ["genpkey", "-algorithm", "ed25519"]),
+        ("RS256", ["genpkey", "-algorithm", "rsa", "-quiet"]),
+        ("RS256", ["genrsa", "-traditional", "2048"]),
+        ("ES256", ["genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+        ("ES256", ["ecparam", "-name", "prime256v1", "-genkey"]),
+    ],
+)
+def test_a_private_key_may_have_any_form_of_pem(algorithm: str, command: list[str]) -> None:
+    here = door(algorithm=algorithm, private_key="\n\n" + pem(*command))
+    token = here.login("ada")[0].access_token
+    assert here.verify(token).user_id == "ada"
+    other = {"EdDSA": "ES256", "RS256": "EdDSA", "ES256": "RS256"}[algorithm]
+    with pytest.raises(ValueError):
+        door(algorithm=other, private_key=pem(*command))

@@ -192,6 +192,20 @@ impl fmt::Debug for StoredKey {
     }
 }
 
+impl StoredKey {
+    /// What it is good for at `now`, in a word or two for operators.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        if self.retired {
+            "retired"
+        } else if self.verifies_until <= now {
+            "logout only"
+        } else {
+            "live"
+        }
+    }
+}
+
 /// Which key signs access tokens, and how the store keeps keys.
 #[derive(Clone, Default)]
 pub struct KeyConfig {
@@ -205,6 +219,15 @@ pub struct KeyConfig {
 }
 
 impl KeyConfig {
+    /// Whether a ring can be opened with it, as far as the store has no say.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn check(&self) -> Result<(), KeyError> {
+        self.own_key(Timestamp::NEVER)?;
+        self.seal().map(drop)
+    }
+
     fn own_key(&self, now: Timestamp) -> Result<Option<StoredKey>, KeyError> {
         let secret = self.key.as_ref();
         let own = secret.map(|secret| own_key(self.algorithm, secret, now));

@@ -58,6 +58,7 @@ pub(crate) fn routes() -> Vec<(String, String, &'static str)> {
 pub(crate) struct Door {
     home: Home,
     refused: Py<PyAny>,
+    tell: Py<PyAny>,
     reads: PyOnceLock<Reads>,
 }
 
@@ -65,11 +66,12 @@ pub(crate) struct Door {
 impl Door {
     /// Checks the options; opens nothing.
     #[new]
-    fn new(options: &Bound<'_, PyMapping>, refused: Py<PyAny>) -> PyResult<Self> {
+    fn new(options: &Bound<'_, PyMapping>, refused: Py<PyAny>, tell: Py<PyAny>) -> PyResult<Self> {
         let home = Home::new(Options::read(options)?);
         Ok(Door {
             home,
             refused,
+            tell,
             reads: PyOnceLock::new(),
         })
     }
@@ -87,12 +89,6 @@ impl Door {
 
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.home.close());
-    }
-
-    fn news(&self) -> Vec<(&'static str, String)> {
-        self.home
-            .engine()
-            .map_or_else(Vec::new, |engine| engine.news())
     }
 
     fn ready(&self, py: Python<'_>) -> Option<String> {
@@ -146,6 +142,12 @@ impl Door {
             environ,
             &Problem::BadRequest("the body did not arrive whole"),
         )
+    }
+
+    /// The refusal of a session whose user the app no longer has.
+    fn gone(&self, environ: &Bound<'_, PyDict>) -> PyResult<Answer> {
+        let ended = Error::SessionEnded(EndReason::Disabled);
+        self.refusal_of(environ, &ended.into())
     }
 
     /// The answer to a CORS preflight.
@@ -387,11 +389,15 @@ impl Door {
 
     /// The engine; where it does not open, a 503 whose cause is the operator's reason.
     fn open(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
-        self.engine(py).map_err(|why| {
+        let engine = self.engine(py).map_err(|why| {
             let refused = self.refused(py, doorward_http::unavailable(&self.home.options.settings));
             refused.set_cause(py, Some(PyRuntimeError::new_err(why.to_string())));
             refused
-        })
+        })?;
+        for (level, text) in engine.news() {
+            self.tell.call1(py, (level, text))?;
+        }
+        Ok(engine)
     }
 
     fn reads(&self, py: Python<'_>, engine: &Engine) -> &Reads {

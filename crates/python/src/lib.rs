@@ -38,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use crate::jws::{
         Signatures, Token, TokenRules, cookie, credential, unverified_claims, unverified_header,
-        uuid4,
+        uuid4, uuid4s,
     };
     #[pymodule_export]
     use crate::operator::{Account, Key, Operator};
@@ -50,6 +50,10 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("ROUTES", crate::door::routes())?;
-        module.add("MAX_BODY", doorward_http::Api::MAX_BODY)
+        module.add("MAX_BODY", doorward_http::Api::MAX_BODY)?;
+        module.add(
+            "PUBLISH_DELAY",
+            doorward_core::keys::PUBLISH_DELAY.as_secs(),
+        )
     }
 }

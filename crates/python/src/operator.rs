@@ -77,9 +77,10 @@ impl Key {
         date(py, self.0.signs_from)
     }
 
+    /// `live`, `logout only` or `retired`.
     #[getter]
-    fn retired(&self) -> bool {
-        self.0.retired
+    fn state(&self) -> &'static str {
+        self.0.state(SystemEnv.now())
     }
 }
 

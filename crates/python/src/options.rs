@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Hashing;
-use doorward_core::{Delivery, Policy};
+use doorward_core::{Delivery, Policy, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
 use http::Method;
 use ipnet::IpNet;
@@ -180,7 +180,7 @@ impl Reading {
             (Algorithm::HS256, None, Some(_)) => {
                 return Err(wrong("private_key", "HS256 takes a secret instead"));
             }
-            (_, _, Some(pem)) => Some(private_key(pem)?),
+            (_, _, Some(pem)) => Some(private_key(algorithm, pem)?),
             (_, Some(_), None) => {
                 let problem = format!("{} takes a private key instead", algorithm.name());
                 return Err(wrong("secret", problem));
@@ -195,20 +195,16 @@ impl Reading {
         if let Some(seal) = &config.seal_secret {
             check_secret(seal).map_err(|error| wrong("seal_secret", error))?;
         }
-        if config.seal_secret.is_some() && config.seal_secret == config.key {
-            return Err(wrong("seal_secret", "must differ from secret"));
-        }
+        let checked = config.check();
+        checked.map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(config)
     }
 }
 
-/// PKCS#8, in PEM.
-fn private_key(pem: &[u8]) -> PyResult<Zeroizing<Vec<u8>>> {
-    use rustls_pki_types::PrivatePkcs8KeyDer;
-    use rustls_pki_types::pem::PemObject;
-    let key = PrivatePkcs8KeyDer::from_pem_slice(pem);
-    let key = key.map_err(|_| wrong("private_key", "is no private key in PKCS#8 PEM"))?;
-    Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
+fn private_key(algorithm: Algorithm, pem: &[u8]) -> PyResult<Zeroizing<Vec<u8>>> {
+    let algorithm = jws::Algorithm::named(algorithm.name());
+    let key = algorithm.and_then(|algorithm| jws::pkcs8(algorithm, pem).ok());
+    key.ok_or_else(|| wrong("private_key", "is no private key of this algorithm in PEM"))
 }
 
 fn place(text: &str) -> PyResult<Place> {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -67,6 +68,7 @@ pub(crate) struct Engine {
     pub(crate) accounts: Accounts,
     pub(crate) passwords: Arc<Passwords>,
     news: Mutex<News>,
+    has_news: AtomicBool,
     ticker: Mutex<Option<Ticker>>,
     /// The last to go.
     _open: Open,
@@ -190,16 +192,21 @@ impl Engine {
             accounts,
             passwords,
             news: Mutex::default(),
+            has_news: AtomicBool::new(false),
             ticker: Mutex::default(),
             _open: open,
         });
+        engine.look(false);
         let ticker = Ticker::start(Arc::downgrade(&engine)).map_err(not_open)?;
         *locked(&engine.ticker) = Some(ticker);
         Ok(engine)
     }
 
-    /// What happened since the last look, for the door to log.
+    /// What the door is to log: each line once.
     pub(crate) fn news(&self) -> Vec<(&'static str, String)> {
+        if !self.has_news.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
         mem::take(&mut locked(&self.news).lines)
     }
 
@@ -207,16 +214,22 @@ impl Engine {
     fn tick(&self) {
         let service = self.api.service();
         let ticked = service.tick().block_on();
-        let mut news = locked(&self.news);
-        news.store(ticked.is_err());
-        news.keys(service.keys().can_sign(service.now()).err());
-        news.changing(service.keys().changes_between_starts());
-        news.spread(service.store().slow_to_spread());
-        drop(news);
+        self.look(ticked.is_err());
         let more = |_: &usize| matches!(service.purge(SWEEP).block_on(), Ok(true));
         if ticked.is_ok() {
             (0..SWEEPS).take_while(more).for_each(drop);
         }
+    }
+
+    fn look(&self, failing: bool) {
+        let service = self.api.service();
+        let mut news = locked(&self.news);
+        news.store(failing);
+        news.keys(service.keys().can_sign(service.now()).err());
+        news.changing(service.keys().changes_between_starts());
+        news.spread(service.store().slow_to_spread());
+        self.has_news
+            .store(!news.lines.is_empty(), Ordering::Relaxed);
     }
 
     fn stop(&self) {

@@ -195,11 +195,34 @@ impl Question {
         }
     }
 
-    /// Any question, as the built-in accounts answer it.
-    fn settle(&self, py: Python<'_>) -> PyResult<Answer> {
-        let reply = Reply::Ask(self.take()?);
-        let answer = py.detach(|| settle(reply, &self.engine.accounts).block_on());
-        Ok(Answer::of(answer))
+    /// What `password_set` would raise of these claims, for before the new hash is saved.
+    #[pyo3(signature = (claims))]
+    fn check_claims(&self, claims: Option<&str>) -> PyResult<()> {
+        checked(claims, self.policy()).map(drop)
+    }
+
+    /// Any question, as the built-in accounts answer it. `claims`: of a session that opens.
+    #[pyo3(signature = (claims=None))]
+    fn settle(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
+        let (ask, accounts) = (self.take()?, &self.engine.accounts);
+        let reply = py.detach(|| match ask {
+            Ask::SetPassword {
+                user,
+                current,
+                new,
+                next,
+            } => {
+                let changed = accounts.change_password(&user, current, new).block_on();
+                let with_claims = changed.map(|mut change| {
+                    change.identity.claims = claims;
+                    change
+                });
+                next.answer(with_claims).block_on()
+            }
+            ask => Reply::Done(settle(Reply::Ask(ask), accounts).block_on()),
+        });
+        finished(reply)
     }
 
     /// Whether it is the password behind an Argon2 hash, and a new hash where the cost has changed.
@@ -267,9 +290,10 @@ impl Question {
         username: Option<&str>,
         claims: Option<&str>,
     ) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
         match self.take()? {
             Ask::SetPassword { next, user, .. } => {
-                let change = PasswordChange::from(host_identity(user, username, claims));
+                let change = PasswordChange::from(host_identity(user, username, claims.as_deref()));
                 finished(py.detach(|| next.answer(Ok(change)).block_on()))
             }
             _ => self.not_of_this_kind(),

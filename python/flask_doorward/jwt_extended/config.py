@@ -133,11 +133,23 @@ class _Config:
 
     @property
     def encode_key(self) -> Any:
-        return key_of(current.app().config, "JWT_PRIVATE_KEY")
+        return self._private_key if self.is_asymmetric else self._secret_key
 
     @property
     def decode_key(self) -> Any:
-        return key_of(current.app().config, "JWT_PUBLIC_KEY")
+        return self._public_key if self.is_asymmetric else self._secret_key
+
+    @property
+    def _secret_key(self) -> Any:
+        return _key("JWT_SECRET_KEY")
+
+    @property
+    def _public_key(self) -> Any:
+        return _key("JWT_PUBLIC_KEY")
+
+    @property
+    def _private_key(self) -> Any:
+        return _key("JWT_PRIVATE_KEY")
 
     @property
     def json_encoder(self) -> type[JSONEncoder]:
@@ -164,16 +176,18 @@ def find_key(settings: dict[str, Any], asymmetric: str) -> Any:
     return settings["JWT_SECRET_KEY"] or settings.get("SECRET_KEY")
 
 
-def key_of(settings: dict[str, Any], asymmetric: str) -> Any:
-    """The same, or an error that says which setting it is."""
-    if key := find_key(settings, asymmetric):
-        return key
-    algorithm = settings["JWT_ALGORITHM"]
-    if algorithm in _ASYMMETRIC:
-        missing = f"{asymmetric} must be set to use asymmetric cryptography algorithm"
-    else:
+def _key(name: str) -> Any:
+    """A key, or an error that says which setting it is."""
+    settings = current.app().config
+    key = settings[name]
+    if name == "JWT_SECRET_KEY":
+        key = key or settings.get("SECRET_KEY")
         missing = "JWT_SECRET_KEY or flask SECRET_KEY must be set when using symmetric algorithm"
-    raise RuntimeError(f'{missing} "{algorithm}"')
+    else:
+        missing = f"{name} must be set to use asymmetric cryptography algorithm"
+    if not key:
+        raise RuntimeError(f'{missing} "{settings["JWT_ALGORITHM"]}"')
+    return key
 
 
 config = _Config()

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from .._native import Rules, Token, unverified_claims, unverified_header
 from . import current, exceptions, token_errors
-from .config import config, duration, find_key, key_of
+from .config import config, duration, find_key
 from .cryptography_keys import text_of
 from .default_callbacks import (
     default_additional_claims_callback,
@@ -58,6 +58,10 @@ _MADE_OF = itemgetter(
     "JWT_ENCODE_ISSUER",
     "JWT_ENCODE_NBF",
 )
+
+
+#: The keys that the app did not set, with their defaults: `Doorward` has others.
+DEFAULTS = "flask-jwt-extended-defaults"
 
 
 class JWTManager:
@@ -148,8 +152,9 @@ class JWTManager:
             "JWT_TOKEN_LOCATION": ("headers",),
             "JWT_VERIFY_SUB": True,
         }
-        for key, value in defaults.items():
-            app.config.setdefault(key, value)
+        missing = {key: value for key, value in defaults.items() if key not in app.config}
+        app.config.update(missing)
+        app.extensions.setdefault(DEFAULTS, {}).update(missing)
 
     def _set_error_handler_callbacks(self, app: Flask) -> None:
         def unauthorized(error: Exception) -> ResponseReturnValue:
@@ -286,7 +291,7 @@ class JWTManager:
         if self._user_identity_callback is not default_user_identity_callback:
             subject = answer(self._user_identity_callback, identity)
         if self._encode_key_callback is default_encode_key_callback:
-            secret: Any = key_of(settings, "JWT_PRIVATE_KEY")
+            secret: Any = find_key(settings, "JWT_PRIVATE_KEY") or config.encode_key
         else:
             secret = answer(self._encode_key_callback, identity)
         if expires_delta is None:
@@ -333,9 +338,17 @@ class JWTManager:
         if read is None or read[0] != settings:
             rules = rules_of(config.decode_algorithms, *settings[5:])
             key = text_of(find_key(current.app().config, "JWT_PUBLIC_KEY"))
+            _warn_of_short_secret(config.algorithm, key)
             # Lists are copied, since apps may change them.
             read = self._read = tuple(map(_copied, settings)), rules, key
         return read[1], read[2]
+
+
+def _warn_of_short_secret(algorithm: str, key: Any) -> None:
+    # RFC 7518, 3.2: as long as the hash.
+    if algorithm in ("HS256", "HS384", "HS512") and key and len(key) * 8 < int(algorithm[2:]):
+        text = "JWT_SECRET_KEY has %d bytes, which can be guessed: openssl rand -hex 64 makes one"
+        current.app().logger.warning(text, len(key))
 
 
 def _copied(setting: Any) -> Any:

@@ -44,7 +44,7 @@ def doorward_token(
     csrf_value: str | None,
 ) -> SessionToken | None:
     """`None`: the token is none of a session's."""
-    if not isinstance(encoded_token, str):
+    if not (isinstance(encoded_token, str) and encoded_token.isascii()):
         return None
     if refresh and encoded_token.startswith("dwr_"):
         return _refresh_token(instances.values(), encoded_token, location, csrf_value)

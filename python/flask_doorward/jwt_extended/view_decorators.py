@@ -195,7 +195,7 @@ def _find_token(
     if isinstance(locations, str):
         locations = [locations]
     missing = []
-    places = locations or config.token_location
+    places = tuple(locations) if locations else config.token_location
     instances = current.app().extensions.get("doorward")
     for location in places:
         try:
@@ -328,7 +328,7 @@ def _decode_jwt_from_json(refresh: bool) -> tuple[Any, None]:
     name = config.refresh_json_key if refresh else config.json_key
     try:
         body = request.json
-    except BadRequest:
+    except (BadRequest, RecursionError):
         body = None
     token = body.get(name) if isinstance(body, dict) else None
     if not token:

@@ -401,6 +401,13 @@ def test_the_apps_own_handler_for_it_is_asked_first() -> None:
     assert Twins(prepare).agree("own").body == b"own: Signature has expired"
 
 
+def test_a_short_secret_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = build(OURS, {"JWT_SECRET_KEY": "short"})
+    for _ in range(3):
+        assert answer(app, "protected", headers=bearer()).status == 422
+    assert [record.args for record in caplog.records] == [(5,)]
+
+
 def test_a_set_of_locations_is_in_order_of_nothing_but_works() -> None:
     app = build(
         OURS, {"JWT_TOKEN_LOCATION": {"headers", "cookies"}, "JWT_COOKIE_CSRF_PROTECT": False}

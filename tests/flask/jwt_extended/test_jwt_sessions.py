@@ -74,6 +74,15 @@ def test_a_refresh_token_opens_refresh_views_without_being_used_up() -> None:
     assert client.post("/api/v1/renew", json={"refresh_token": "dwr_x"}).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("body", "status"), [('{"refresh_token": "dwr_\\ud800"}', 422), ("[" * 100_000, 401)], ids=["half", "deep"]
+)
+def test_json_that_holds_no_token_is_no_mistake_of_the_apps(body: str, status: int) -> None:
+    app, _ = both()
+    asked = app.test_client().post("/api/v1/renew", data=body, content_type="application/json")
+    assert asked.status_code == status
+
+
 def test_a_refresh_token_of_an_ended_session_is_refused() -> None:
     app, auth = both()
     client = app.test_client()

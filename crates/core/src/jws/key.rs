@@ -1,5 +1,6 @@
 //! Keys of foreign tokens: each is made for one algorithm, and is refused where it is of another kind.
 
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::error::KeyRejected;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -12,6 +13,7 @@ use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::pem::{Label, Pem};
 use super::{Algorithm, Fault, Refused, Sha};
@@ -151,6 +153,27 @@ impl VerifyingKey {
             Verdict::Forged
         }
     }
+}
+
+/// The private key of a PEM, as PKCS#8 (RFC 5958): what [`crate::keys::KeyConfig`] takes.
+///
+/// # Errors
+/// It is no private key of this algorithm.
+pub fn pkcs8(algorithm: Algorithm, pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    let pem = Pem::read(pem)?;
+    let der = match (pem.label, algorithm.curve()) {
+        (Label::Pkcs8, _) => Some(pem.der.into()),
+        (Label::RsaPrivate, None) => pem.rsa().ok().and_then(|pair| {
+            let der: Pkcs8V1Der<'_> = pair.as_der().ok()?;
+            Some(der.as_ref().to_vec().into())
+        }),
+        (Label::EcPrivate, Some((curve, _))) => pem.ec(curve).ok().and_then(|pair| {
+            let der = pair.to_pkcs8v1().ok()?;
+            Some(der.as_ref().to_vec().into())
+        }),
+        _ => None,
+    };
+    der.ok_or_else(|| of_another_kind(algorithm))
 }
 
 fn public(

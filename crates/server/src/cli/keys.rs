@@ -37,11 +37,7 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
 }
 
 fn show(key: &StoredKey, now: Timestamp) -> Outcome {
-    let state = match key {
-        StoredKey { retired: true, .. } => "retired",
-        StoredKey { verifies_until, .. } if *verifies_until <= now => "logout only",
-        _ => "live",
-    };
+    let state = key.state(now);
     let purpose = format!("{:?}", key.purpose).to_lowercase();
     let (id, algorithm, from) = (key.id, &key.algorithm, date(key.signs_from));
     say(&format!(
