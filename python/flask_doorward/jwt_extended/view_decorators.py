@@ -107,7 +107,8 @@ def _verify(
         return None
     manager = get_jwt_manager()
     try:
-        token, location = _decided(
+        own = _decode_jwt_from_request is _OWN_DECISION
+        token, location = (_token_of_request if own else _token_of_apps_decision)(
             manager, locations, fresh, refresh, verify_type, skip_revocation_check
         )
     except NoAuthorizationError:
@@ -156,24 +157,12 @@ def _decode_jwt_from_request(
 _OWN_DECISION = _decode_jwt_from_request
 
 
-def _decided(
-    manager: JWTManager,
-    locations: LocationType,
-    fresh: bool,
-    refresh: bool,
-    verify_type: bool,
-    skip_revocation_check: bool,
-) -> tuple[Token | SessionToken, str]:
-    if _decode_jwt_from_request is _OWN_DECISION:
-        return _token_of_request(
-            manager, locations, fresh, refresh, verify_type, skip_revocation_check
-        )
+def _token_of_apps_decision(
+    manager: JWTManager, locations: LocationType, fresh: bool, *how: bool
+) -> tuple[SessionToken, str]:
+    names = ("refresh", "verify_type", "skip_revocation_check")
     claims, header, location = _decode_jwt_from_request(
-        locations,
-        fresh,
-        refresh=refresh,
-        verify_type=verify_type,
-        skip_revocation_check=skip_revocation_check,
+        locations, fresh, **dict(zip(names, how, strict=True))
     )
     return SessionToken(header, claims), location
 
@@ -215,7 +204,10 @@ def _find_token(
                 own = doorward_token(instances, encoded_token, refresh, location, csrf_value)
                 if own is not None:
                     return own, location
-            return _decoded(manager, encoded_token, csrf_value), location
+            decoding = getattr(manager._decode_jwt_from_config, "__func__", None)
+            if decoding is _OWN_DECODING and decode_token is _OWN_DECODE_TOKEN:
+                return manager._verified(encoded_token, csrf_value, False), location
+            return _decoded_by_app(encoded_token, csrf_value), location
         except NoAuthorizationError as error:
             missing.append(str(error))
     if len(places) == 1:
@@ -225,13 +217,8 @@ def _find_token(
     )
 
 
-def _decoded(
-    manager: JWTManager, encoded_token: Any, csrf_value: str | None
-) -> Token | SessionToken:
-    decoding = getattr(manager._decode_jwt_from_config, "__func__", None)
-    if decoding is _OWN_DECODING and decode_token is _OWN_DECODE_TOKEN:
-        return manager._verified(encoded_token, csrf_value, False)
-    # The app decodes by itself, and what it refuses must not pass.
+def _decoded_by_app(encoded_token: Any, csrf_value: str | None) -> SessionToken:
+    """What the app refuses must not pass."""
     claims = decode_token(encoded_token, csrf_value)
     return SessionToken(unverified_header(encoded_token), claims)
 

@@ -142,7 +142,8 @@ fn seconds(claim: &Value) -> Option<f64> {
         Value::String(text) => {
             let digits = text.trim().trim_start_matches(['+', '-']);
             let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            text.trim().parse().ok().filter(|_| is_whole)
+            let moment = text.trim().parse().ok();
+            moment.filter(|moment: &f64| is_whole && moment.is_finite())
         }
         Value::Bool(value) => Some(f64::from(u8::from(*value))),
         _ => None,

@@ -282,6 +282,7 @@ fn times_are_numbers_and_have_a_leeway() {
         (json!({"exp": 1000}), Ok(false), Ok(true)),
         (json!({"exp": 1001.9}), Ok(true), Ok(true)),
         (json!({"exp": "990"}), Ok(false), Ok(false)),
+        (json!({"exp": "9".repeat(400)}), Err("exp"), Err("exp")),
         (json!({"exp": null}), Err("exp"), Err("exp")),
         (json!({"exp": [1]}), Err("exp"), Err("exp")),
         (json!({"nbf": 1001}), Err("nbf"), Ok(true)),
