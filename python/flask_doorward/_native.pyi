@@ -31,6 +31,7 @@ __all__ = [
     "unverified_claims",
     "unverified_header",
     "uuid4",
+    "uuid4s",
 ]
 
 #: Method, path below the prefix (`{id}` is a segment) and name of each endpoint.
@@ -184,6 +185,8 @@ class Question:
     def new_password(self) -> str | None: ...
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
+    def check_claims(self, claims: str | None) -> None:
+        """Raises what `password_set` would raise of these claims, for before the new hash is saved."""
     def settle(self, claims: str | None = None) -> Answer:
         """Any question, as the built-in accounts answer it. `claims`: of a session that opens."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:
@@ -263,6 +266,8 @@ class Door:
         """The tokens of a refreshed session."""
     def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
         """Decides as `refresh` does, without rotating."""
+    def refresh_csrf(self, refresh_token: str) -> str:
+        """The double-submit value that goes with a refresh token."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...
     def end(self, session_id: str, reason: str) -> list[Event]: ...
     def end_user(self, user_id: str, reason: str, except_: str | None = None) -> list[Event]: ...
@@ -388,3 +393,5 @@ def credential(header: str, scheme: str) -> str | None:
     """What follows a scheme that occurs once; empty: something else than one word follows."""
 
 def uuid4() -> str: ...
+def uuid4s() -> tuple[str, str]:
+    """Two, for the randomness of one: most of what they cost."""

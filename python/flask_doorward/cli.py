@@ -220,6 +220,8 @@ def _is_discarded() -> bool:
 
 
 def _typed() -> str:
+    if sys.stdin is None:
+        raise click.ClickException("there is no password to read: standard input is closed")
     text = sys.stdin.read(4096)
     return text.removesuffix("\n").removesuffix("\r")
 

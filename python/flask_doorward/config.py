@@ -8,7 +8,7 @@ import difflib
 import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +104,14 @@ def locations(value: Any) -> list[str]:
     return found
 
 
+def methods(value: Any) -> list[str]:
+    """Methods of HTTP."""
+    found = texts(value)
+    if not all(re.fullmatch("[A-Za-z]+", method) for method in found):
+        raise ValueError
+    return found
+
+
 def same_site(value: Any) -> str:
     """The attribute, in any case."""
     word = text(value).capitalize()
@@ -123,6 +131,7 @@ WANTED: dict[Callable[[Any], Any], str] = {
     texts: "a list of texts, or one text with commas",
     one_text: "one text",
     locations: 'some of "cookies", "headers", "query_string" and "json"',
+    methods: 'methods of HTTP, such as ["POST", "PUT"]',
     same_site: '"Strict", "Lax" or "None"',
 }
 
@@ -193,7 +202,7 @@ SETTINGS = (
 #: The double submit of a token against CSRF: the option `double_submit` has these, where
 #: JWT_COOKIE_CSRF_PROTECT is true.
 DOUBLE_SUBMIT = (
-    Setting("methods", None, "JWT_CSRF_METHODS", texts),
+    Setting("methods", None, "JWT_CSRF_METHODS", methods),
     Setting("in_cookies", None, "JWT_CSRF_IN_COOKIES", switch),
     Setting("check_form", None, "JWT_CSRF_CHECK_FORM", switch),
     Setting("access_header", None, "JWT_ACCESS_CSRF_HEADER_NAME"),
@@ -236,7 +245,8 @@ class Cookie:
 class Settings:
     """The settings of an instance in an app."""
 
-    options: dict[str, Any]
+    #: Not shown: secrets are among them.
+    options: dict[str, Any] = field(repr=False)
     #: The keys that the app set.
     set_by: dict[str, str]
     #: Where the API is mounted in the app, and what lies before the app's own paths.
@@ -303,6 +313,7 @@ PHRASES = {
     "the field_name of a double_submit": "JWT_ACCESS_CSRF_FIELD_NAME, or JWT_REFRESH_...,",
     "those of a double_submit": "JWT_ACCESS_CSRF_COOKIE_PATH and JWT_REFRESH_...",
     "a double_submit": "JWT_COOKIE_CSRF_PROTECT",
+    "names of cookies": "JWT_ACCESS_COOKIE_NAME and the other names of cookies",
 }
 KEYS = {setting.option: setting.doorward or setting.jwt or "" for setting in SETTINGS}
 KEYS["double_submit"] = "JWT_COOKIE_CSRF_PROTECT"
@@ -312,7 +323,7 @@ def read(app: Flask, name: str, config: Mapping[str, Any], url_prefix: str | Non
     """What the app's configuration says, with `config` laid over it."""
     _known(config)
     _known(app.config)
-    given = Given(ChainMap(dict(config), app.config))
+    given = Given(ChainMap(dict(config), _set_by_app(app)))
     options = given.options(SETTINGS)
     root = (app.config.get("APPLICATION_ROOT") or "/").rstrip("/")
     prefix = url_prefix or _prefix(options, given, root)
@@ -324,6 +335,13 @@ def read(app: Flask, name: str, config: Mapping[str, Any], url_prefix: str | Non
     _defaults(settings, app, name)
     _check(settings, given)
     return settings
+
+
+def _set_by_app(app: Flask) -> dict[str, Any]:
+    """Without what `flask_doorward.jwt_extended` has put there where the app said nothing."""
+    defaults = app.extensions.get("flask-jwt-extended-defaults", {})
+    unset = object()
+    return {k: v for k, v in app.config.items() if v is not defaults.get(k, unset)}
 
 
 class Given:
@@ -417,11 +435,23 @@ def _store(store: str | None, app: Flask, name: str) -> str:
     if store is None:
         store = "sqlite://doorward.db" if name == "auth" else f"sqlite://doorward-{name}.db"
     path = store.removeprefix("sqlite://")
-    if path == store or not path or path == ":memory:" or Path(path).is_absolute():
+    if path in (":memory:", "/:memory:"):
+        raise ConfigError('DOORWARD_STORE: without a file it is "memory:"')
+    if path == store or not path or Path(path).is_absolute():
         return store
+    return f"sqlite://{_instance_folder(app) / path}"
+
+
+def _instance_folder(app: Flask) -> Path:
     folder = Path(app.instance_path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return f"sqlite://{folder / path}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"DOORWARD_STORE lies in the instance folder, which cannot be made ({error}): "
+            "name a file elsewhere, such as sqlite:///var/lib/app/doorward.db"
+        ) from None
+    return folder
 
 
 def covers(cookie_path: str, path: str) -> bool:

@@ -76,9 +76,12 @@ def public(view: Marked) -> Marked:
 
 
 def _age(fresh: Fresh) -> bool | float:
-    if isinstance(fresh, timedelta):
-        return fresh.total_seconds()
-    return fresh if isinstance(fresh, bool) else float(fresh)
+    if isinstance(fresh, bool):
+        return fresh
+    age = fresh.total_seconds() if isinstance(fresh, timedelta) else float(fresh)
+    if not 0 <= age < float("inf"):
+        raise ValueError("fresh is True, a timedelta or seconds, and not negative")
+    return age
 
 
 def _guarded(view: View, *, name: str, optional: bool, fresh: bool | float) -> View:
@@ -139,10 +142,19 @@ def _load_before(name: str) -> None:
 
 def _in_body(mounted: Mounted) -> tuple[str | None, str | None]:
     settings = mounted.settings
-    body = request.get_json(silent=True) if settings.token_key and request.is_json else None
-    token = body.get(settings.token_key) if isinstance(body, dict) else None
+    token = _in_json(settings.token_key) if settings.token_key and request.is_json else None
     csrf = request.form.get(settings.csrf_field) if settings.csrf_field else None
-    return token if isinstance(token, str) else None, csrf
+    return token, csrf
+
+
+def _in_json(key: str) -> str | None:
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        return None
+    token = body.get(key) if isinstance(body, dict) else None
+    # JSON can name half a character, which is in no token and in no UTF-8.
+    return token.encode(errors="replace").decode() if isinstance(token, str) else None
 
 
 def _protect(name: str, public: frozenset[str], fresh: bool | float) -> None:
@@ -181,9 +193,12 @@ def user_of(mounted: Mounted) -> Any:
     session = session_of(mounted)
     if session is None:
         return None
-    if mounted.user_key not in request.environ:
-        request.environ[mounted.user_key] = _load(mounted, session)
-    return request.environ[mounted.user_key]
+    user_id, user = request.environ.get(mounted.user_key, (None, None))
+    if user_id != session.user_id:
+        # An environ that goes through the app again may have another token.
+        user = _load(mounted, session)
+        request.environ[mounted.user_key] = (session.user_id, user)
+    return user
 
 
 def _load(mounted: Mounted, session: Session) -> Any:

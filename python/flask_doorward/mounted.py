@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 
 from flask import Flask, Response, current_app
 
@@ -16,6 +17,7 @@ from .users import Callbacks, Flags
 ENDPOINTS = frozenset(name for _, _, name in ROUTES)
 #: Marks a view that needs no guard of `protect`: `public`, or one that has its own.
 MARK = "_doorward"
+_numbers = count()
 
 
 class Mounted:
@@ -32,8 +34,9 @@ class Mounted:
         self.app, self.name, self.settings = app, name, settings
         self.callbacks, self.endpoints = callbacks, endpoints
         self.logger = app.logger.getChild(name)
-        #: Where a request keeps its session and its user.
-        self.session_key, self.user_key = f"doorward.{name}.session", f"doorward.{name}.user"
+        #: Where a request keeps its session and its user. An app may hand its environ on to another.
+        key = f"doorward.{name}.{next(_numbers)}"
+        self.session_key, self.user_key = f"{key}.session", f"{key}.user"
         #: Whether a token may be in a body.
         self.reads_bodies = bool(settings.token_key or settings.csrf_field)
         self.doors: dict[Flags, Door] = {}
@@ -53,7 +56,7 @@ class Mounted:
         options = self.settings.options | flags.options() | {"unmounted": unmounted}
         refused = partial(refusal, response_class=self.app.response_class)
         try:
-            return Door(options, refused, self.note)
+            return Door(options, refused, partial(note, self.logger))
         except ValueError as error:
             raise ConfigError(self.settings.in_own_words(str(error))) from None
 
@@ -72,10 +75,6 @@ class Mounted:
     def tell(self, events: Sequence[Event]) -> None:
         """To the log, and to those who listen."""
         dispatch(self, events)
-
-    def note(self, level: str, text: str) -> None:
-        """What an operator should know."""
-        self.logger.log(LEVELS[level], "%s", text)
 
     def tell_cause(self, error: DoorwardError) -> None:
         """Why the store does not open, once."""
@@ -111,6 +110,11 @@ class Mounted:
                     "its path is %s; set %s to a path that covers both",
                     rule.rule, path, key,
                 )  # fmt: skip
+
+
+def note(logger: logging.Logger, level: str, text: str) -> None:
+    """What an operator should know. Knows no app: what a door holds is not seen by the collector."""
+    logger.log(LEVELS[level], "%s", text)
 
 
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

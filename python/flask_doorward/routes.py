@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import ClientDisconnected, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
 from ._native import MAX_BODY, ROUTES, Answer
@@ -67,7 +67,12 @@ def _answer(mounted: Mounted, endpoint: str) -> Answer:
         body = read(request)
     except RequestEntityTooLarge:
         return door.too_large(request.environ)
-    except (ClientDisconnected, OSError):
+    except ClientDisconnected:
+        return door.unreadable(request.environ)
+    except HTTPException:
+        raise
+    except Exception:
+        # Servers have classes of their own for chunks that are none.
         return door.unreadable(request.environ)
     reply = blocking(door.call, endpoint, request.environ, body)
     return reply if isinstance(reply, Answer) else mounted.callbacks.settle(reply)

@@ -212,13 +212,22 @@ def _by_credentials(callbacks: Callbacks, question: Question) -> Answer:
 
 def _by_hash(callbacks: Callbacks, question: Question) -> Answer:
     assert callbacks.find_user
-    found = called(callbacks.find_user, question.username or "")
+    found = _found(callbacks.find_user, question.username or "")
     matches = _matches(callbacks, question, found)
     if isinstance(matches, Answer):
         return matches
     if not matches or found is None:
         return blocking(question.refuse)
     return _identified(callbacks, question, text_of(found[0]))
+
+
+def _found(find: FindUser, username: str) -> tuple[UserId, str] | None:
+    try:
+        found: tuple[UserId, str] | None = called(find, username)
+    except Refused:
+        # Nobody: the time must not tell who is refused.
+        return None
+    return found
 
 
 def _matches(
@@ -280,6 +289,7 @@ def _save_new(callbacks: Callbacks, question: Question) -> Answer:
     assert callbacks.save_password_hash
     user_id = question.user_id or ""
     claims = callbacks.claims_of(user_id)
+    question.check_claims(claims)
     password_hash = blocking(question.hash)
     if isinstance(password_hash, Answer):
         return password_hash

@@ -2,9 +2,11 @@
 
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 
 import pytest
+from click import ClickException
 from click.testing import Result
 from flask import Flask
 
@@ -157,3 +159,9 @@ def test_what_is_shown_neither_hides_nor_acts() -> None:
     assert shown("O'Brien Zo\u00eb \u674e") == "O'Brien Zo\u00eb \u674e"
     for odd in ("\u202e", "\u200b", "\x1b", "\n", "\t", "\ufeff", "\\"):
         assert odd not in shown(f"a{odd}b").replace("\\", "", 1) or odd == "\\"
+
+
+def test_a_closed_standard_input_has_no_password(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ClickException, match="standard input is closed"), app.app_context():
+        app.cli.main(["auth", "user", "add", "eve", "--password-stdin"], standalone_mode=False)

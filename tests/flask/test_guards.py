@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, abort
 from flask.views import MethodView
+from werkzeug.test import create_environ
 
 from flask_doorward import Doorward, Refused, current_session, current_user, public
 
@@ -63,6 +64,12 @@ def test_a_session_that_was_just_opened_is_fresh(app: Flask, auth: Doorward, fre
     client = app.test_client()
     client.login("7", delivery="body")
     assert client.get("/x").status_code == 200
+
+
+@pytest.mark.parametrize("fresh", [-1, timedelta(days=-1), float("inf"), float("nan")])
+def test_an_age_that_cannot_be_is_refused_at_once(auth: Doorward, fresh: Any) -> None:
+    with pytest.raises(ValueError, match="not negative"):
+        auth.required(fresh=fresh)
 
 
 def test_an_age_of_nothing_counts(app: Flask, auth: Doorward) -> None:
@@ -193,6 +200,17 @@ def refuse(user_id: str) -> None:
     raise Refused
 
 
+def test_an_environ_that_comes_again_with_another_token_has_another_user(app: Flask, auth: Doorward) -> None:
+    auth.user_loader(lambda user_id: f"user {user_id}")
+    app.add_url_rule("/name", "name", auth.required(lambda: str(current_user)))
+    with app.app_context():
+        authorization = [f"Bearer {auth.service.login(user).access_token}" for user in ("7", "8")]
+    environ = create_environ("/name")
+    for asked, user in zip(authorization, (b"user 7", b"user 8"), strict=True):
+        environ["HTTP_AUTHORIZATION"] = asked
+        assert b"".join(app.wsgi_app(environ, lambda *answer: None)) == user
+
+
 @pytest.mark.parametrize("loader", [lambda user_id: None, refuse])
 def test_a_user_who_is_gone_is_refused(app: Flask, auth: Doorward, loader: Any) -> None:
     auth.user_loader(loader)
@@ -250,6 +268,15 @@ def test_a_token_may_be_in_a_query_or_in_json() -> None:
     assert client.post("/me", json={"access_token": token}).text == "7"
     assert client.post("/me", json={"access_token": 7}).status_code == 401
     assert client.post("/me", data="{", content_type="application/json").status_code == 401
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"access_token": "\\ud800"}'], ids=["deep", "half"])
+def test_json_that_python_cannot_read_is_no_mistake_of_the_apps(body: str) -> None:
+    app = bare(JWT_TOKEN_LOCATION="json")
+    auth = Doorward(app)
+    app.add_url_rule("/me", view_func=auth.required(lambda: "x"), endpoint="me", methods=["POST"])
+    refused = app.test_client().post("/me", data=body, content_type="application/json")
+    assert refused.status_code == 401
 
 
 def test_a_form_may_carry_the_token_against_csrf() -> None:

@@ -40,13 +40,18 @@ print("works")
 """
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+#: The newest releases that pip finds, and the oldest that the package allows.
+BESIDE = {"newest": [], "oldest": ["Flask==2.3.0", "Werkzeug==2.3.0"]}
+
+
+@pytest.fixture(scope="module", params=BESIDE.values(), ids=BESIDE.keys())
+def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     (wheel,) = WHEELS.glob("flask_doorward-*-cp310-abi3-*.whl")
     python = folder / "bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True, timeout=300)
+    install = [python, "-m", "pip", "install", "-q", wheel, *request.param]
+    subprocess.run(install, check=True, timeout=300)
     return python
 
 

@@ -1,12 +1,15 @@
 """Several apps in a process, and several instances in an app."""
 
+import gc
 import pathlib
+import weakref
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response, request
 
 from flask_doorward import ConfigError, Doorward, current_session
+from flask_doorward.mounted import Mounted
 
 from apps import bare, bearer
 
@@ -29,6 +32,22 @@ def test_one_extension_serves_several_apps() -> None:
     assert apps[1].test_client().get("/two/jwks.json").status_code == 200
 
 
+def test_an_app_that_is_gone_leaves_nothing_open() -> None:
+    app = bare()
+    mounted = weakref.ref(opened(app))
+    del app
+    gc.collect()
+    assert mounted() is None
+
+
+def opened(app: Flask) -> Mounted:
+    auth = Doorward(app)
+    with app.app_context():
+        auth.service.login("7")
+    mounted: Mounted = app.extensions["doorward"]["auth"]
+    return mounted
+
+
 def test_an_app_without_the_extension_is_told_so() -> None:
     app = bare()
     with app.app_context(), pytest.raises(RuntimeError, match="not set up in this app as 'auth'"):
@@ -44,6 +63,17 @@ def test_instances_do_not_take_each_others_tokens() -> None:
     client = app.test_client()
     assert client.get("/x", headers=bearer(theirs.access_token)).text == "1"
     assert client.get("/x", headers=bearer(ours.access_token)).status_code == 401
+
+
+def test_an_app_that_another_hands_its_environ_to_sees_nobody_of_there() -> None:
+    inner, outer = bare(), bare()
+    Doorward(inner)
+    there = Doorward(outer)
+    inner.add_url_rule("/open", "open", lambda: str(bool(current_session)))
+    outer.add_url_rule("/open", "open", there.required(lambda: Response.from_app(inner, request.environ)))
+    client = outer.test_client()
+    client.login("7", delivery="body")
+    assert client.get("/open").text == "False"
 
 
 def test_an_instance_has_an_audience_of_its_own() -> None:

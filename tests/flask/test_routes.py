@@ -135,10 +135,15 @@ def test_a_body_without_a_length_is_bounded(app: Flask) -> None:
     assert chunked(app, io.BytesIO(body)).status_code == 200
 
 
-def test_a_body_that_breaks_off_is_refused(app: Flask) -> None:
+class NoChunk(Exception):
+    """As servers name what is wrong with a body."""
+
+
+@pytest.mark.parametrize("error", [OSError("reset"), NoChunk("zz")])
+def test_a_body_that_breaks_off_is_refused(app: Flask, error: Exception) -> None:
     class Torn(io.BytesIO):
         def read(self, *_: object) -> bytes:
-            raise OSError("reset")
+            raise error
 
     assert chunked(app, Torn()).json["code"] == "bad_request"
     answer = app.test_client().post(

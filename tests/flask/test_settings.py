@@ -13,6 +13,7 @@ from flask import Flask
 
 from flask_doorward import ConfigError, Doorward
 from flask_doorward.config import CHECKED, DOUBLE_SUBMIT, SETTINGS, covers
+from flask_doorward.jwt_extended import JWTManager
 
 from apps import add_ada, bare, login, protected
 
@@ -123,7 +124,13 @@ def test_a_short_session_is_fresh_no_longer_than_it_lasts() -> None:
             {"JWT_COOKIE_CSRF_PROTECT": True, "JWT_ACCESS_CSRF_HEADER_NAME": "no header"},
             "JWT_ACCESS_CSRF_HEADER_NAME",
         ),
+        (
+            {"JWT_COOKIE_CSRF_PROTECT": True, "JWT_CSRF_METHODS": ["NO METHOD"]},
+            "JWT_CSRF_METHODS must be methods of HTTP",
+        ),
+        ({"JWT_REFRESH_COOKIE_NAME": "no name"}, "JWT_ACCESS_COOKIE_NAME and the other names of cookies"),
         ({"DOORWARD_STORE": "mysql://db"}, "DOORWARD_STORE"),
+        ({"DOORWARD_STORE": "sqlite://:memory:"}, 'DOORWARD_STORE: without a file it is "memory:"'),
         ({"DOORWARD_URL_PREFIX": "api"}, "DOORWARD_URL_PREFIX must look like /api/v1"),
         ({"JWT_ERROR_MESSAGE_KEY": "code"}, "JWT_ERROR_MESSAGE_KEY must not be"),
         ({"DOORWARD_TRUSTED_PROXIES": ["nowhere"]}, "DOORWARD_TRUSTED_PROXIES"),
@@ -221,3 +228,26 @@ def test_each_jwt_key_that_is_taken_is_taken_by_the_engine() -> None:
             JWT_ACCESS_CSRF_FIELD_NAME="f", JWT_ACCESS_CSRF_HEADER_NAME="X-C",
         )
     )  # fmt: skip
+
+
+def test_the_defaults_of_the_compatibility_layer_are_not_the_apps(tmp_path: pathlib.Path) -> None:
+    app = bare(JWT_SECRET_KEY="5f1c0fb8a7d04b8ee2bd53ab1c3e6a94", JWT_HEADER_TYPE="Bearer")
+    JWTManager(app)
+    Doorward(app)
+    options = app.extensions["doorward"]["auth"].settings.options
+    assert "cookie_secure" not in options and "double_submit" not in options
+    assert options["delivery"] == ["cookie", "body"] and options["header_type"] == "Bearer"
+
+
+def test_an_instance_folder_that_cannot_be_made_is_said(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    app = Flask("app", instance_path=str(tmp_path / "file" / "instance"))
+    with pytest.raises(ConfigError, match="DOORWARD_STORE lies in the instance folder"):
+        Doorward(app)
+
+
+def test_secrets_are_not_shown() -> None:
+    secret = secrets.token_hex(16)
+    app = bare(JWT_SECRET_KEY=secret)
+    Doorward(app)
+    assert secret not in repr(app.extensions["doorward"]["auth"].settings)

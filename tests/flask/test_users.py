@@ -1,6 +1,7 @@
 """The app's own users: what the callbacks answer, at once or awaited."""
 
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from flask.testing import FlaskClient
 from flask_doorward import Doorward, Refused
 from flask_doorward.users import text_of
 
-from apps import PASSWORD, add_ada, bare, login, protected
+from apps import PASSWORD, add_ada, bare, bearer, login, protected
 
 
 class Table:
@@ -197,6 +198,36 @@ def test_a_loader_that_refuses_fails_the_login_and_ends_the_session() -> None:
     assert login(client).json["code"] == "invalid_credentials"
 
 
+@pytest.mark.parametrize("accounts", ["built in", "own"])
+def test_a_new_password_comes_with_the_claims(accounts: str) -> None:
+    app, auth = protected()
+    if accounts == "own":
+        table = Table()
+        auth.find_user(table.by_name)
+        auth.find_user_by_id(table.by_id)
+        auth.save_password_hash(table.save)
+    auth.claims_loader(lambda user_id: {"role": "guest"})
+    if accounts == "built in":
+        add_ada(app, auth)
+    client = app.test_client()
+    tokens = login(client, delivery="body").json
+    asked = {"current": PASSWORD, "new": "a new correct horse"}
+    changed = client.post("/api/v1/password", json=asked, headers=bearer(tokens["access_token"])).json
+    with app.app_context():
+        assert auth.service.verify(changed["access_token"]).claims["role"] == "guest"
+
+
+def test_claims_that_cannot_be_used_leave_the_password_as_it_was(own: tuple[FlaskClient, Table]) -> None:
+    client, table = own
+    login(client)
+    auth = client.application.extensions["doorward"]["auth"]
+    auth.callbacks.claims_loader = lambda user_id: {"sub": "somebody else"}
+    before = table.rows["ada"]
+    with pytest.raises(ValueError, match="registered name"):
+        client.post("/api/v1/password", json={"current": PASSWORD, "new": "a new correct horse"})
+    assert table.rows["ada"] == before and client.get("/api/v1/session").status_code == 200
+
+
 def test_claims_that_are_no_dict_are_a_mistake() -> None:
     app, auth = protected()
     auth.claims_loader(lambda user_id: ["admin"])  # type: ignore[arg-type, return-value]
@@ -236,3 +267,26 @@ def test_a_user_may_be_refused_by_any_callback() -> None:
         raise Refused
 
     assert login(app.test_client()).json["code"] == "invalid_credentials"
+
+
+def test_the_time_does_not_tell_whom_the_app_refuses() -> None:
+    app = bare(DOORWARD_PASSWORD_ITERATIONS=4, DOORWARD_PASSWORD_MEMORY_KIB=19_456)
+    auth = Doorward(app)
+
+    @auth.find_user
+    def find_user(username: str) -> None:
+        if username == "eve":
+            raise Refused
+
+    client = app.test_client()
+    login(client)
+    assert quickest(client, "eve") > quickest(client, "nobody") / 4
+
+
+def quickest(client: FlaskClient, username: str) -> float:
+    def seconds() -> float:
+        start = time.perf_counter()
+        login(client, username=username)
+        return time.perf_counter() - start
+
+    return min(seconds() for _ in range(3))

@@ -3,8 +3,11 @@
 //! In process (`in_process.py`): calls of `app.wsgi_app` with environs that were made before, 256
 //! tokens (HS256) in turn, 41 rounds in which the apps take turns; judged are medians of the ratios of
 //! one round. What a guard adds is the same view protected less the same view open, measured as
-//! open, protected, protected, open. A refresh that writes is a `POST /refresh` of one client to
-//! `SQLite` files that are synced with every commit (WAL, `synchronous = FULL`).
+//! open, protected, protected, open. A refresh that writes is a `POST /refresh` of one client, to
+//! `SQLite` files that are synced with every commit (WAL, `synchronous = FULL`): the table of
+//! Flask-JWT-Extended's has a row for each token, as its documentation has it (Flask-SQLAlchemy), and
+//! by hand (`sqlite3`, one connection that stays open); the new one is added and the old one revoked
+//! in one transaction.
 //!
 //! Served: the same two routes of one gunicorn (gthread, 2 workers of 4 threads) on the first core,
 //! 8 keep-alive connections in a closed loop from the second; after a warm-up 15 rounds of 500 ms

@@ -28,6 +28,8 @@ use base64_simd::URL_SAFE_NO_PAD as BASE64URL;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::id::SessionId;
+
 pub use claims::{Claims, Rules};
 pub use key::{SigningKey, Verdict, VerifyingKey, pkcs8};
 
@@ -269,7 +271,7 @@ pub fn token(mut signed: String, signature: &[u8]) -> String {
     signed
 }
 
-/// What is signed of a new token: header and payload, both JSON.
+/// What is signed of a new token: header and payload, both JSON. With room for the signature.
 #[must_use]
 pub fn to_be_signed(header: &[u8], payload: &[u8]) -> String {
     // RSA signatures are the longest of the usual ones: 342 characters for 2,048 bits.
@@ -280,24 +282,18 @@ pub fn to_be_signed(header: &[u8], payload: &[u8]) -> String {
     signed
 }
 
-/// A random UUID (RFC 9562, 5.4), for `jti` and the double submit. From the crypto library's generator,
-/// which notices a fork, and asks the system for each reseeding only. `None`: it failed.
+/// Random UUIDs (RFC 9562, 5.4), for `jti` and the double submit. From the crypto library's generator,
+/// which notices a fork; most of what it costs is by call. `None`: it failed.
 #[must_use]
-pub fn random_uuid() -> Option<String> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).ok()?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0x0f));
-    }
-    Some(text)
+pub fn random_uuids<const COUNT: usize>() -> Option<[String; COUNT]> {
+    let mut ids = [[0; 16]; COUNT];
+    rand::fill(ids.as_flattened_mut()).ok()?;
+    Some(ids.map(|mut bytes| {
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        // The grouping of RFC 9562 is that of a session's id.
+        SessionId(bytes).to_string()
+    }))
 }
 
 /// The header fields that are understood (RFC 7515, 4.1; RFC 7797).

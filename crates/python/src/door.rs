@@ -273,6 +273,16 @@ impl Door {
         Ok((SessionRow::new(row, service.policy()), events))
     }
 
+    /// The double-submit value that goes with a refresh token.
+    fn refresh_csrf(&self, py: Python<'_>, refresh_token: &str) -> PyResult<String> {
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let token = py.detach(|| service.refresh_token(refresh_token).block_on());
+        let value = token.and_then(|token| service.refresh_csrf(&token));
+        let value = value.map_err(|error| self.error(py, &engine, error))?;
+        Ok(value.as_str().to_owned())
+    }
+
     fn sessions_of(&self, py: Python<'_>, user_id: &str) -> PyResult<Vec<SessionRow>> {
         let user = self::user_id(user_id)?;
         let engine = self.open(py)?;

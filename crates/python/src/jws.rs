@@ -4,12 +4,11 @@
 //! it, when asked for. The claims that decide are read here, and by Python where they are unusual.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::jws::{
     Algorithm, Claims, Fault, Jws, Refused, Rules, SigningKey, Verdict, VerifyingKey, header_of,
-    random_uuid, to_be_signed, token,
+    random_uuids, to_be_signed, token,
 };
 use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -48,12 +47,12 @@ impl Signatures {
         let known = Algorithm::named(algorithm).ok_or_else(unknown)?;
         let signing = self.signing.of(known, bytes(key)?, SigningKey::of);
         let signing = signing.map_err(|refused| error(py, &refused))?;
-        let signed = match header {
-            Some(header) => to_be_signed(header, &json(claims, encoder)?),
-            None => to_be_signed(
-                format!(r#"{{"alg":"{algorithm}","typ":"JWT"}}"#).as_bytes(),
-                &json(claims, encoder)?,
-            ),
+        let payload = json(claims, encoder)?;
+        let signed = if let Some(header) = header {
+            to_be_signed(header, &payload)
+        } else {
+            let parts = [br#"{"alg":""#, algorithm.as_bytes(), br#"","typ":"JWT"}"#];
+            to_be_signed(&parts.concat(), &payload)
         };
         let made = if signing.is_slow() {
             py.detach(|| signing.sign(&signed))
@@ -216,6 +215,10 @@ impl TokenRules {
         };
         let has_identity = match self.identity_claim.as_str() {
             "sub" => claims.sub.is_some(),
+            // The dictionary has these in any case.
+            "type" => claims.kind.is_some(),
+            "fresh" => claims.fresh.is_some(),
+            "jti" => claims.jti.is_some(),
             other => token.payload(py)?.contains(other)?,
         };
         if !has_identity {
@@ -455,9 +458,9 @@ fn raised(py: Python<'_>, class: &str, text: &str) -> PyErr {
 
 /// The JSON of claims, as Python's own `dumps` writes it, which is asked for what is unusual.
 fn json(claims: &Bound<'_, PyDict>, encoder: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<u8>> {
-    let mut out = String::with_capacity(256);
+    let mut out = Vec::with_capacity(256);
     if write_object(claims, &mut out, 0)? {
-        return Ok(out.into_bytes());
+        return Ok(out);
     }
     let py = claims.py();
     let options = PyDict::new(py);
@@ -473,7 +476,7 @@ fn json(claims: &Bound<'_, PyDict>, encoder: Option<&Bound<'_, PyAny>>) -> PyRes
 const DEEPEST: u8 = 8;
 
 /// `false`: something is not of JSON's own types.
-fn write(value: &Bound<'_, PyAny>, out: &mut String, depth: u8) -> PyResult<bool> {
+fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u8) -> PyResult<bool> {
     if depth > DEEPEST {
         return Ok(false);
     }
@@ -481,16 +484,16 @@ fn write(value: &Bound<'_, PyAny>, out: &mut String, depth: u8) -> PyResult<bool
         return Ok(write_text(text, out));
     }
     if let Ok(value) = value.cast_exact::<PyBool>() {
-        out.push_str(if value.is_true() { "true" } else { "false" });
+        out.extend_from_slice(if value.is_true() { b"true" } else { b"false" });
     } else if value.is_none() {
-        out.push_str("null");
+        out.extend_from_slice(b"null");
     } else if value.cast_exact::<PyInt>().is_ok() {
         let Ok(number) = value.extract::<i64>() else {
             return Ok(false);
         };
-        return Ok(write!(out, "{number}").is_ok());
+        return Ok(serde_json::to_writer(out, &number).is_ok());
     } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-        out.push_str(number.repr()?.to_str()?);
+        out.extend_from_slice(number.repr()?.to_str()?.as_bytes());
         return Ok(number.value().is_finite());
     } else if let Ok(object) = value.cast_exact::<PyDict>() {
         return write_object(object, out, depth);
@@ -504,75 +507,74 @@ fn write(value: &Bound<'_, PyAny>, out: &mut String, depth: u8) -> PyResult<bool
     Ok(true)
 }
 
-fn write_object(object: &Bound<'_, PyDict>, out: &mut String, depth: u8) -> PyResult<bool> {
-    let mut before = '{';
+fn write_object(object: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: u8) -> PyResult<bool> {
+    let mut before = b'{';
     for (name, value) in object.iter() {
         out.push(before);
-        before = ',';
+        before = b',';
         let Ok(name) = name.cast_exact::<PyString>() else {
             return Ok(false);
         };
         if !write_text(name, out) {
             return Ok(false);
         }
-        out.push(':');
+        out.push(b':');
         if !write(&value, out, depth + 1)? {
             return Ok(false);
         }
     }
-    out.push_str(if before == '{' { "{}" } else { "}" });
+    out.extend_from_slice(if before == b'{' { b"{}" } else { b"}" });
     Ok(true)
 }
 
 fn write_list<'py>(
     list: impl Iterator<Item = Bound<'py, PyAny>>,
-    out: &mut String,
+    out: &mut Vec<u8>,
     depth: u8,
 ) -> PyResult<bool> {
-    let mut before = '[';
+    let mut before = b'[';
     for value in list {
         out.push(before);
-        before = ',';
+        before = b',';
         if !write(&value, out, depth + 1)? {
             return Ok(false);
         }
     }
-    out.push_str(if before == '[' { "[]" } else { "]" });
+    out.extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
     Ok(true)
 }
 
 /// In ASCII, as Python writes it. `false`: it has a lone surrogate.
-fn write_text(text: &Bound<'_, PyString>, out: &mut String) -> bool {
+fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) -> bool {
     let Ok(text) = text.to_str() else {
         return false;
     };
-    out.push('"');
+    out.push(b'"');
     if text
         .bytes()
         .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
     {
-        out.push_str(text);
+        out.extend_from_slice(text.as_bytes());
     } else {
         text.chars().for_each(|char| write_char(char, out));
     }
-    out.push('"');
+    out.push(b'"');
     true
 }
 
-fn write_char(char: char, out: &mut String) {
+fn write_char(char: char, out: &mut Vec<u8>) {
     match char {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\u{8}' => out.push_str("\\b"),
-        '\u{c}' => out.push_str("\\f"),
-        ' '..='~' => out.push(char),
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '\u{8}' => out.extend_from_slice(b"\\b"),
+        '\u{c}' => out.extend_from_slice(b"\\f"),
+        ' '..='~' => out.extend(u8::try_from(char)),
         _ => {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                // A String takes whatever is written to it.
-                let _ = write!(out, "\\u{unit:04x}");
+                out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
             }
         }
     }
@@ -633,5 +635,15 @@ pub(crate) fn credential<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
 /// A random UUID (RFC 9562, 5.4).
 #[pyfunction]
 pub(crate) fn uuid4() -> PyResult<String> {
-    random_uuid().ok_or_else(|| PyOSError::new_err("no randomness"))
+    uuids().map(|[id]| id)
+}
+
+/// Two of them, for the randomness of one: most of what they cost.
+#[pyfunction]
+pub(crate) fn uuid4s() -> PyResult<(String, String)> {
+    uuids().map(Into::into)
+}
+
+fn uuids<const COUNT: usize>() -> PyResult<[String; COUNT]> {
+    random_uuids().ok_or_else(|| PyOSError::new_err("no randomness"))
 }

@@ -38,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use crate::jws::{
         Signatures, Token, TokenRules, cookie, credential, unverified_claims, unverified_header,
-        uuid4,
+        uuid4, uuid4s,
     };
     #[pymodule_export]
     use crate::operator::{Account, Key, Operator};

@@ -195,6 +195,12 @@ impl Question {
         }
     }
 
+    /// What `password_set` would raise of these claims, for before the new hash is saved.
+    #[pyo3(signature = (claims))]
+    fn check_claims(&self, claims: Option<&str>) -> PyResult<()> {
+        checked(claims, self.policy()).map(drop)
+    }
+
     /// Any question, as the built-in accounts answer it. `claims`: of a session that opens.
     #[pyo3(signature = (claims=None))]
     fn settle(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
@@ -284,9 +290,10 @@ impl Question {
         username: Option<&str>,
         claims: Option<&str>,
     ) -> PyResult<Answer> {
+        let claims = checked(claims, self.policy())?;
         match self.take()? {
             Ask::SetPassword { next, user, .. } => {
-                let change = PasswordChange::from(host_identity(user, username, claims));
+                let change = PasswordChange::from(host_identity(user, username, claims.as_deref()));
                 finished(py.detach(|| next.answer(Ok(change)).block_on()))
             }
             _ => self.not_of_this_kind(),

@@ -132,12 +132,24 @@ class _Config:
         return self.algorithm in _ASYMMETRIC
 
     @property
-    def encode_key(self) -> str:
-        return key_of(current.app().config, "JWT_PRIVATE_KEY")
+    def encode_key(self) -> Any:
+        return self._private_key if self.is_asymmetric else self._secret_key
 
     @property
-    def decode_key(self) -> str:
-        return key_of(current.app().config, "JWT_PUBLIC_KEY")
+    def decode_key(self) -> Any:
+        return self._public_key if self.is_asymmetric else self._secret_key
+
+    @property
+    def _secret_key(self) -> Any:
+        return _key("JWT_SECRET_KEY")
+
+    @property
+    def _public_key(self) -> Any:
+        return _key("JWT_PUBLIC_KEY")
+
+    @property
+    def _private_key(self) -> Any:
+        return _key("JWT_PRIVATE_KEY")
 
     @property
     def json_encoder(self) -> type[JSONEncoder]:
@@ -157,20 +169,25 @@ def duration(settings: dict[str, Any], name: str) -> ExpiresDelta:
     return span  # type: ignore[no-any-return]
 
 
-def key_of(settings: dict[str, Any], asymmetric: str) -> str:
+def find_key(settings: dict[str, Any], asymmetric: str) -> Any:
     """The secret, or where the algorithm has key pairs, the setting `asymmetric`."""
-    algorithm = settings["JWT_ALGORITHM"]
-    is_asymmetric = algorithm in _ASYMMETRIC
-    key: str | None = settings[asymmetric if is_asymmetric else "JWT_SECRET_KEY"]
-    if not key and not is_asymmetric:
-        key = settings.get("SECRET_KEY")
-    if key:
-        return key
-    if is_asymmetric:
-        missing = f"{asymmetric} must be set to use asymmetric cryptography algorithm"
-    else:
+    if settings["JWT_ALGORITHM"] in _ASYMMETRIC:
+        return settings[asymmetric]
+    return settings["JWT_SECRET_KEY"] or settings.get("SECRET_KEY")
+
+
+def _key(name: str) -> Any:
+    """A key, or an error that says which setting it is."""
+    settings = current.app().config
+    key = settings[name]
+    if name == "JWT_SECRET_KEY":
+        key = key or settings.get("SECRET_KEY")
         missing = "JWT_SECRET_KEY or flask SECRET_KEY must be set when using symmetric algorithm"
-    raise RuntimeError(f'{missing} "{algorithm}"')
+    else:
+        missing = f"{name} must be set to use asymmetric cryptography algorithm"
+    if not key:
+        raise RuntimeError(f'{missing} "{settings["JWT_ALGORITHM"]}"')
+    return key
 
 
 config = _Config()

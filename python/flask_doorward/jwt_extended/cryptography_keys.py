@@ -1,5 +1,5 @@
-"""What needs the `cryptography` package, where the app has it: its key objects, and RSA keys under
-2,048 bits, which the engine refuses to sign with."""
+"""What needs the `cryptography` package, where the app has it: its key objects, public keys in the
+form of SSH, and RSA keys under 2,048 bits, which the engine refuses to sign with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from .token_errors import InvalidKeyError
 
 def text_of(key: Any) -> str | bytes:
     """A key as the engine reads it: objects of `cryptography` and of PyJWT become PEM."""
-    if isinstance(key, (str, bytes)):
-        return key
+    if isinstance(key, str):
+        return _of_ssh(key, key.encode()) if key.startswith(_SSH) else key
+    if isinstance(key, bytes):
+        return _of_ssh(key, key) if key.startswith(_SSH_BYTES) else key
     key = getattr(key, "key", key)
     if hasattr(key, "private_bytes"):
         from cryptography.hazmat.primitives import serialization as forms
@@ -26,6 +28,23 @@ def text_of(key: Any) -> str | bytes:
         pem = key.public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
         return pem
     return key  # type: ignore[no-any-return]
+
+
+_SSH = ("ssh-", "ecdsa-sha2-")
+_SSH_BYTES = tuple(prefix.encode() for prefix in _SSH)
+
+
+def _of_ssh(key: str | bytes, line: bytes) -> str | bytes:
+    """In PEM. A secret that begins alike stays as it is."""
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+    except ImportError:
+        return key
+    try:
+        return text_of(load_ssh_public_key(line))
+    except (ValueError, UnsupportedAlgorithm):
+        return key
 
 
 def sign(key: str | bytes, algorithm: str, signed: bytes) -> bytes:

@@ -68,11 +68,11 @@ def default_token_verification_failed_callback(
     return _refusal("User claims verification failed", HTTPStatus.BAD_REQUEST)
 
 
-def default_decode_key_callback(jwt_header: _Claims, jwt_data: _Claims) -> str:
+def default_decode_key_callback(jwt_header: _Claims, jwt_data: _Claims) -> Any:
     return config.decode_key
 
 
-def default_encode_key_callback(identity: Any) -> str:
+def default_encode_key_callback(identity: Any) -> Any:
     return config.encode_key
 
 

@@ -29,7 +29,8 @@ def get_jwt_manager() -> JWTManager:
 def answer(callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What a callback answers. A coroutine is awaited: on its own it would count as true."""
     answered = callback(*args, **kwargs)
-    if not hasattr(type(answered), "__await__"):
+    # The class that it says it has: a proxy could be awaited if what it stands for could.
+    if not hasattr(answered.__class__, "__await__"):
         return answered
 
     async def awaited() -> Any:

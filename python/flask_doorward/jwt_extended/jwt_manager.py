@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy
 from datetime import timedelta
 from operator import itemgetter
 from time import time
@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from .._native import Rules, Token, unverified_claims, unverified_header
 from . import current, exceptions, token_errors
-from .config import config, duration, key_of
+from .config import config, duration, find_key
 from .cryptography_keys import text_of
 from .default_callbacks import (
     default_additional_claims_callback,
@@ -38,8 +38,11 @@ from .typing import ExpiresDelta, Fresh
 from .utils import current_user_context_processor
 
 _Callback = TypeVar("_Callback", bound=Callable[..., Any])
-_RULES = itemgetter(
+_READ = itemgetter(
     "JWT_ALGORITHM",
+    "JWT_PUBLIC_KEY",
+    "JWT_SECRET_KEY",
+    "SECRET_KEY",
     "JWT_DECODE_ALGORITHMS",
     "JWT_DECODE_AUDIENCE",
     "JWT_DECODE_ISSUER",
@@ -55,6 +58,10 @@ _MADE_OF = itemgetter(
     "JWT_ENCODE_ISSUER",
     "JWT_ENCODE_NBF",
 )
+
+
+#: The keys that the app did not set, with their defaults: `Doorward` has others.
+DEFAULTS = "flask-jwt-extended-defaults"
 
 
 class JWTManager:
@@ -82,7 +89,7 @@ class JWTManager:
         self._user_identity_callback: Callable[..., Any] = default_user_identity_callback
         self._user_lookup_callback: Callable[..., Any] | None = None
         self._user_lookup_error_callback: Callable[..., Any] = default_user_lookup_error_callback
-        self._rules: tuple[tuple[Any, ...], Rules] | None = None
+        self._read: tuple[tuple[Any, ...], Rules, Any] | None = None
         if app is not None:
             self.init_app(app, add_context_processor)
 
@@ -145,8 +152,9 @@ class JWTManager:
             "JWT_TOKEN_LOCATION": ("headers",),
             "JWT_VERIFY_SUB": True,
         }
-        for key, value in defaults.items():
-            app.config.setdefault(key, value)
+        missing = {key: value for key, value in defaults.items() if key not in app.config}
+        app.config.update(missing)
+        app.extensions.setdefault(DEFAULTS, {}).update(missing)
 
     def _set_error_handler_callbacks(self, app: Flask) -> None:
         def unauthorized(error: Exception) -> ResponseReturnValue:
@@ -283,7 +291,7 @@ class JWTManager:
         if self._user_identity_callback is not default_user_identity_callback:
             subject = answer(self._user_identity_callback, identity)
         if self._encode_key_callback is default_encode_key_callback:
-            secret: Any = key_of(settings, "JWT_PRIVATE_KEY")
+            secret: Any = find_key(settings, "JWT_PRIVATE_KEY") or config.encode_key
         else:
             secret = answer(self._encode_key_callback, identity)
         if expires_delta is None:
@@ -314,30 +322,37 @@ class JWTManager:
         return self._verified(encoded_token, csrf_value, allow_expired).payload
 
     def _verified(self, encoded_token: Any, csrf_value: str | None, allow_expired: bool) -> Token:
-        if self._decode_key_callback is default_decode_key_callback:
-            key: Any = key_of(current.app().config, "JWT_PUBLIC_KEY")
-        else:
+        rules, key = self._reading()
+        if self._decode_key_callback is not default_decode_key_callback:
             claims = unverified_claims(encoded_token)
-            key = answer(self._decode_key_callback, unverified_header(encoded_token), claims)
-        return jws.verify(
-            encoded_token,
-            text_of(key),
-            self._current_rules(),
-            time(),
-            csrf_value or None,
-            allow_expired,
-        )
+            header = unverified_header(encoded_token)
+            key = text_of(answer(self._decode_key_callback, header, claims))
+        elif not key:
+            key = config.decode_key  # Says what is missing.
+        return jws.verify(encoded_token, key, rules, time(), csrf_value or None, allow_expired)
 
-    def _current_rules(self) -> Rules:
-        """Made anew when a setting has changed."""
-        settings = _RULES(current.app().config)
-        if self._rules is None or self._rules[0] != settings:
-            _, _, audience, issuer, leeway, verify_sub, identity_claim = settings
-            rules = rules_of(
-                config.decode_algorithms, audience, issuer, leeway, verify_sub, identity_claim
-            )
-            self._rules = deepcopy(settings), rules
-        return self._rules[1]
+    def _reading(self) -> tuple[Rules, Any]:
+        """Rules and key, made anew when a setting has changed."""
+        settings = _READ(current.app().config)
+        read = self._read
+        if read is None or read[0] != settings:
+            rules = rules_of(config.decode_algorithms, *settings[5:])
+            key = text_of(find_key(current.app().config, "JWT_PUBLIC_KEY"))
+            _warn_of_short_secret(config.algorithm, key)
+            # Lists are copied, since apps may change them.
+            read = self._read = tuple(map(_copied, settings)), rules, key
+        return read[1], read[2]
+
+
+def _warn_of_short_secret(algorithm: str, key: Any) -> None:
+    # RFC 7518, 3.2: as long as the hash.
+    if algorithm in ("HS256", "HS384", "HS512") and key and len(key) * 8 < int(algorithm[2:]):
+        text = "JWT_SECRET_KEY has %d bytes, which can be guessed: openssl rand -hex 64 makes one"
+        current.app().logger.warning(text, len(key))
+
+
+def _copied(setting: Any) -> Any:
+    return copy(setting) if isinstance(setting, (list, set)) else setting
 
 
 def _response(callback: Callable[..., Any], *args: Any) -> ResponseReturnValue:

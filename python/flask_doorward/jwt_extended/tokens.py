@@ -10,12 +10,14 @@ from json import JSONEncoder
 from time import time
 from typing import Any
 
-from .._native import Jws, Rules, uuid4
+from .._native import Jws, Rules, uuid4, uuid4s
 from .cryptography_keys import text_of
 from .token_errors import InvalidTokenError
 from .typing import ExpiresDelta, Fresh
 
 jws = Jws()
+_UTC = timezone.utc
+_EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
 
 
 def _encode_jwt(
@@ -34,25 +36,30 @@ def _encode_jwt(
     token_type: str,
     nbf: bool,
 ) -> str:
-    now = time()
-    issued = int(now)
+    now = datetime.now(_UTC)
+    if now.tzinfo is None:
+        now = now.replace(tzinfo=_UTC)  # By a clock that a test has put there.
+    since = now - _EPOCH
+    issued = since.days * 86400 + since.seconds
+    jti, double_submit = uuid4s() if csrf else (uuid4(), None)
     claims: dict[str, Any] = {
-        "fresh": now + fresh.total_seconds() if isinstance(fresh, timedelta) else fresh,
+        "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
         "iat": issued,
-        "jti": uuid4(),
+        "jti": jti,
         "type": token_type,
         identity_claim_key: identity,
     }
     if nbf:
         claims["nbf"] = issued
-    if csrf:
-        claims["csrf"] = uuid4()
+    if double_submit:
+        claims["csrf"] = double_submit
     if audience:
         claims["aud"] = audience
     if issuer:
         claims["iss"] = issuer
     if expires_delta:
-        claims["exp"] = _later(now, expires_delta)
+        until = now + expires_delta - _EPOCH
+        claims["exp"] = until.days * 86400 + until.seconds
     if claim_overrides:
         claims |= claim_overrides
         _use_numbers_for_times(claims)
@@ -64,14 +71,6 @@ def _encode_jwt(
         header = _header(algorithm, header_overrides, json_encoder)
     key = secret if type(secret) is str else text_of(secret)
     return jws.sign(claims, key, algorithm, header, json_encoder)
-
-
-def _later(now: float, span: ExpiresDelta) -> int:
-    if type(span) is timedelta:
-        return int(now + span.total_seconds())
-    # Whatever else can be added to a time, such as a `relativedelta`.
-    later: datetime = datetime.fromtimestamp(now, timezone.utc) + span
-    return int(later.timestamp())
 
 
 def _use_numbers_for_times(claims: dict[str, Any]) -> None:

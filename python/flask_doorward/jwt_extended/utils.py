@@ -12,28 +12,31 @@ from .._native import Token, unverified_claims, unverified_header
 from . import current
 from .config import config
 from .internal_utils import get_jwt_manager
+from .sessions import SessionToken
 from .token_errors import DecodeError
 from .typing import ExpiresDelta, Fresh
 
+#: A token is kept as it came; apps put dictionaries there in their tests.
+_Kept = dict[str, Any] | Token | SessionToken
 #: The current user, in a protected view.
 current_user: Any = LocalProxy(lambda: get_current_user())
 
 
 def get_jwt() -> dict[str, Any]:
     """The claims of the token that this request came with; empty where it was optional."""
-    claims: dict[str, Any] | Token = _of_request("_jwt_extended_jwt")
-    return claims.payload if isinstance(claims, Token) else claims
+    claims: _Kept = _of_request("_jwt_extended_jwt")
+    return claims.payload if isinstance(claims, (Token, SessionToken)) else claims
 
 
 def get_jwt_header() -> dict[str, Any]:
     """The header of the token that this request came with; empty where it was optional."""
-    header: dict[str, Any] | Token = _of_request("_jwt_extended_jwt_header")
-    return header.header if isinstance(header, Token) else header
+    header: _Kept = _of_request("_jwt_extended_jwt_header")
+    return header.header if isinstance(header, (Token, SessionToken)) else header
 
 
 def get_jwt_identity() -> Any:
     """Whom the token is for; `None` where it was optional."""
-    claims: dict[str, Any] | Token = _of_request("_jwt_extended_jwt")
+    claims: _Kept = _of_request("_jwt_extended_jwt")
     return claims.get(config.identity_claim_key, None)
 
 
@@ -90,12 +93,12 @@ def create_access_token(
         additional_headers: before those of `additional_headers_loader`.
     """
     return get_jwt_manager()._encode_jwt_from_config(
-        claims=additional_claims,
-        expires_delta=expires_delta,
-        fresh=fresh,
-        headers=additional_headers,
         identity=identity,
         token_type="access",
+        claims=additional_claims,
+        fresh=fresh,
+        expires_delta=expires_delta,
+        headers=additional_headers,
     )
 
 
@@ -107,12 +110,12 @@ def create_refresh_token(
 ) -> str:
     """A new refresh token; the arguments are those of `create_access_token`."""
     return get_jwt_manager()._encode_jwt_from_config(
-        claims=additional_claims,
-        expires_delta=expires_delta,
-        fresh=False,
-        headers=additional_headers,
         identity=identity,
         token_type="refresh",
+        claims=additional_claims,
+        fresh=False,
+        expires_delta=expires_delta,
+        headers=additional_headers,
     )
 
 

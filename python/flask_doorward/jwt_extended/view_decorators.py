@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache, wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flask import Request
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import BadRequest
 
-from .._native import Token, cookie, credential
+from .._native import Token, cookie, credential, unverified_header
 from . import current
 from .config import config
 from .default_callbacks import default_blocklist_callback, default_token_verification_callback
@@ -30,9 +32,9 @@ from .internal_utils import (
     verify_token_not_blocklisted,
     verify_token_type,
 )
-
-if TYPE_CHECKING:
-    from .jwt_manager import JWTManager
+from .jwt_manager import JWTManager
+from .sessions import SessionToken, doorward_token
+from .utils import decode_token
 
 LocationType = str | Sequence[str] | None
 _Claims = dict[str, Any]
@@ -100,12 +102,12 @@ def _verify(
     locations: LocationType,
     verify_type: bool,
     skip_revocation_check: bool,
-) -> Token | None:
+) -> Token | SessionToken | None:
     if current.request().method in config.exempt_methods:
         return None
     manager = get_jwt_manager()
     try:
-        token, location = _token_of_request(
+        token, location = _decided(
             manager, locations, fresh, refresh, verify_type, skip_revocation_check
         )
     except NoAuthorizationError:
@@ -150,6 +152,32 @@ def _decode_jwt_from_request(
     return token.payload, token.header, location
 
 
+#: Replaced in tests, too.
+_OWN_DECISION = _decode_jwt_from_request
+
+
+def _decided(
+    manager: JWTManager,
+    locations: LocationType,
+    fresh: bool,
+    refresh: bool,
+    verify_type: bool,
+    skip_revocation_check: bool,
+) -> tuple[Token | SessionToken, str]:
+    if _decode_jwt_from_request is _OWN_DECISION:
+        return _token_of_request(
+            manager, locations, fresh, refresh, verify_type, skip_revocation_check
+        )
+    claims, header, location = _decode_jwt_from_request(
+        locations,
+        fresh,
+        refresh=refresh,
+        verify_type=verify_type,
+        skip_revocation_check=skip_revocation_check,
+    )
+    return SessionToken(header, claims), location
+
+
 def _token_of_request(
     manager: JWTManager,
     locations: LocationType,
@@ -157,7 +185,7 @@ def _token_of_request(
     refresh: bool,
     verify_type: bool,
     skip_revocation_check: bool,
-) -> tuple[Token, str]:
+) -> tuple[Token | SessionToken, str]:
     token, location = _find_token(manager, locations, refresh)
     if verify_type:
         verify_token_type(token, refresh)
@@ -171,16 +199,23 @@ def _token_of_request(
     return token, location
 
 
-def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> tuple[Token, str]:
+def _find_token(
+    manager: JWTManager, locations: LocationType, refresh: bool
+) -> tuple[Token | SessionToken, str]:
     """The first location that holds a token decides; it is verified there and then."""
     if isinstance(locations, str):
         locations = [locations]
     missing = []
-    places = locations or config.token_location
+    places = tuple(locations) if locations else config.token_location
+    instances = current.app().extensions.get("doorward")
     for location in places:
         try:
             encoded_token, csrf_value = _look(location, refresh)
-            return manager._verified(encoded_token, csrf_value, False), location
+            if instances:
+                own = doorward_token(instances, encoded_token, refresh, location, csrf_value)
+                if own is not None:
+                    return own, location
+            return _decoded(manager, encoded_token, csrf_value), location
         except NoAuthorizationError as error:
             missing.append(str(error))
     if len(places) == 1:
@@ -188,6 +223,21 @@ def _find_token(manager: JWTManager, locations: LocationType, refresh: bool) -> 
     raise NoAuthorizationError(
         f"Missing JWT in {', '.join(places[:-1])} or {places[-1]} ({'; '.join(missing)})"
     )
+
+
+def _decoded(
+    manager: JWTManager, encoded_token: Any, csrf_value: str | None
+) -> Token | SessionToken:
+    decoding = getattr(manager._decode_jwt_from_config, "__func__", None)
+    if decoding is _OWN_DECODING and decode_token is _OWN_DECODE_TOKEN:
+        return manager._verified(encoded_token, csrf_value, False)
+    # The app decodes by itself, and what it refuses must not pass.
+    claims = decode_token(encoded_token, csrf_value)
+    return SessionToken(unverified_header(encoded_token), claims)
+
+
+_OWN_DECODING = JWTManager._decode_jwt_from_config
+_OWN_DECODE_TOKEN = decode_token
 
 
 def _look(location: str, refresh: bool) -> tuple[Any, str | None]:
@@ -206,28 +256,31 @@ def _decode_jwt_from_headers() -> tuple[str, None]:
     settings = current.app().config
     name = settings["JWT_HEADER_NAME"] or config.header_name
     kind = settings["JWT_HEADER_TYPE"]
-    value = _header(name).strip().strip(",")
-    if not value:
+    value = _header(name)
+    token = credential(value, kind) if kind else None
+    if token:
+        return token, None
+    words = value.strip().strip(",").split()
+    if not words:
         raise NoAuthorizationError(f"Missing {name} Header")
     if not kind:
-        words = value.split()
         if len(words) != 1:
             raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: <JWT>'")
         return words[0], None
-    token = credential(value, kind)
     if token is None:
         raise NoAuthorizationError(
             f"Missing '{kind}' type in '{name}' header. Expected '{name}: {kind} <JWT>'"
         )
-    if not token:
-        raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {kind} <JWT>'")
-    return token, None
+    raise InvalidHeaderError(f"Bad {name} header. Expected '{name}: {kind} <JWT>'")
 
 
 def _header(name: str) -> str:
-    """From the WSGI environment: `request.headers` makes an object of it for each request."""
-    value: str = current.request().environ.get(_environ_key(name), "")
-    return value
+    """From the WSGI environment, which is faster; unless the app put other headers in its place."""
+    headers = current.request().headers
+    if type(headers) is EnvironHeaders:
+        value: str = headers.environ.get(_environ_key(name), "")
+        return value
+    return headers.get(name, "")
 
 
 @lru_cache
@@ -237,22 +290,34 @@ def _environ_key(name: str) -> str:
 
 
 def _decode_jwt_from_cookies(refresh: bool) -> tuple[str, str | None]:
-    kind = "refresh" if refresh else "access"
-    name = getattr(config, f"{kind}_cookie_name")
+    settings = current.app().config
+    kind = "REFRESH" if refresh else "ACCESS"
+    name = settings[f"JWT_{kind}_COOKIE_NAME"]
     request = current.request()
-    header = request.environ.get("HTTP_COOKIE", "")
-    # Reading all of them takes Werkzeug longer than everything else here; quotes are for it.
-    value = request.cookies.get(name) if '"' in header else cookie(header, name)
+    value = _cookie(request, name)
     if not value:
         raise NoAuthorizationError(f'Missing cookie "{name}"')
-    if not config.cookie_csrf_protect or request.method not in config.csrf_request_methods:
+    if (
+        not settings["JWT_COOKIE_CSRF_PROTECT"]
+        or request.method not in settings["JWT_CSRF_METHODS"]
+    ):
         return value, None
-    csrf_value = _header(getattr(config, f"{kind}_csrf_header_name"))
-    if not csrf_value and config.csrf_check_form:
-        csrf_value = request.form.get(getattr(config, f"{kind}_csrf_field_name"), "")
+    csrf_value = _header(settings[f"JWT_{kind}_CSRF_HEADER_NAME"])
+    if not csrf_value and settings["JWT_CSRF_CHECK_FORM"]:
+        csrf_value = request.form.get(settings[f"JWT_{kind}_CSRF_FIELD_NAME"], "")
     if not csrf_value:
         raise CSRFError("Missing CSRF token")
     return value, csrf_value
+
+
+def _cookie(request: Request, name: str) -> str | None:
+    """Reading all of them takes Werkzeug longer than everything else here. It has to where they are
+    quoted, and where the app has its own idea of cookies."""
+    header = _header("Cookie")
+    are_plain = '"' not in header and "cookies" not in vars(request)
+    if are_plain and type(request).cookies is Request.cookies:
+        return cookie(header, name)
+    return request.cookies.get(name)
 
 
 def _decode_jwt_from_query_string() -> tuple[str, None]:
@@ -276,7 +341,7 @@ def _decode_jwt_from_json(refresh: bool) -> tuple[Any, None]:
     name = config.refresh_json_key if refresh else config.json_key
     try:
         body = request.json
-    except BadRequest:
+    except (BadRequest, RecursionError):
         body = None
     token = body.get(name) if isinstance(body, dict) else None
     if not token:

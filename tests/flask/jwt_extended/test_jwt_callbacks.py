@@ -1,6 +1,7 @@
 """The app's callbacks: asked as the original asks them; and where that is unsafe, safely."""
 
 import asyncio
+import json
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import jwt
 import pytest
 from flask import Blueprint, Flask, g, jsonify, render_template_string
 from flask_doorward.jwt_extended import exceptions, view_decorators
-from twins import OURS, SECRET, Twins, answer, build
+from twins import OURS, SECRET, THEIRS, Twins, answer, build
+from werkzeug.local import LocalProxy
 
 NOW = int(time.time())
 CLAIMS: dict[str, Any] = {
@@ -94,6 +96,15 @@ def test_the_revocation_check_can_be_skipped() -> None:
     assert twins.agree("protected", headers=bearer()).status == 401
 
 
+def test_a_user_may_be_a_proxy() -> None:
+    def prepare(app: Flask, extension: Any, manager: Any) -> None:
+        manager.user_lookup_loader(lambda _, claims: LocalProxy(lambda: {"name": claims["sub"]}))
+        view = extension.jwt_required()(lambda: jsonify(extension.current_user["name"]))
+        app.add_url_rule("/name", "name", view)
+
+    assert Twins(prepare).agree("/name", headers=bearer()).body == b'"ada"\n'
+
+
 def test_a_user_that_is_false_is_a_user() -> None:
     def prepare(app: Flask, extension: Any, manager: Any) -> None:
         manager.user_lookup_loader(lambda *_: 0)
@@ -159,6 +170,53 @@ def test_apps_replace_the_verification_in_their_tests(monkeypatch: pytest.Monkey
     )
     app.add_url_rule("/who", view_func=ours.jwt_required()(lambda: ours.get_jwt_identity()))
     assert answer(app, "who").body == b"bob"
+
+
+class Suspicious(ours.JWTManager):
+    """Refuses more than a signature tells."""
+
+    def _decode_jwt_from_config(
+        self, encoded_token: str, csrf_value: str | None = None, allow_expired: bool = False
+    ) -> dict[str, Any]:
+        claims = super()._decode_jwt_from_config(encoded_token, csrf_value, allow_expired)
+        if claims["sub"] == "mallory":
+            raise exceptions.JWTDecodeError("Not you")
+        return {**claims, "looked_at": True}
+
+
+def test_a_manager_that_decodes_in_its_own_way_is_asked() -> None:
+    app = build(OURS, {})
+    Suspicious(app)
+    refused = answer(app, "/protected", headers=bearer(sub="mallory"))
+    assert (refused.status, refused.body) == (422, b'{"msg":"Not you"}\n')
+    opened = answer(app, "/protected", headers=bearer())
+    assert json.loads(opened.body)["claims"]["looked_at"]
+    assert json.loads(opened.body)["header"] == {"alg": "HS256", "typ": "JWT"}
+
+
+def test_a_manager_that_encodes_in_its_own_way_is_asked_by_keywords() -> None:
+    class Stamping(ours.JWTManager):
+        def _encode_jwt_from_config(self, *, claims: Any, **more: Any) -> str:
+            return super()._encode_jwt_from_config(claims={**(claims or {}), "stamp": 1}, **more)
+
+    app = Flask(__name__)
+    app.config["JWT_SECRET_KEY"] = SECRET
+    Stamping(app)
+    with app.app_context():
+        for make in (ours.create_access_token, ours.create_refresh_token):
+            assert ours.decode_token(make("ada"))["stamp"] == 1
+
+
+@pytest.mark.parametrize("name", ["_decode_jwt_from_request", "decode_token"])
+def test_apps_replace_the_decoding_in_their_tests(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {**CLAIMS, "sub": "grace"}
+    decided = claims if name == "decode_token" else (claims, {"alg": "HS256"}, "headers")
+    twins = Twins()
+    for library in (OURS, THEIRS):
+        monkeypatch.setattr(f"{library}.view_decorators.{name}", lambda *_, **__: decided)
+    assert b"grace" in twins.agree("/protected", headers=bearer()).body
 
 
 def test_one_extension_serves_apps_with_other_settings() -> None:
@@ -341,6 +399,13 @@ def test_the_apps_own_handler_for_it_is_asked_first() -> None:
         app.register_error_handler(jwt.ExpiredSignatureError, lambda error: (f"own: {error}", 410))
 
     assert Twins(prepare).agree("own").body == b"own: Signature has expired"
+
+
+def test_a_short_secret_is_pointed_out_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = build(OURS, {"JWT_SECRET_KEY": "short"})
+    for _ in range(3):
+        assert answer(app, "protected", headers=bearer()).status == 422
+    assert [record.args for record in caplog.records] == [(5,)]
 
 
 def test_a_set_of_locations_is_in_order_of_nothing_but_works() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import jwt
 import pytest
+from flask import Flask, Request, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twins import SECRET, Twins
+from werkzeug.datastructures import Headers
+from werkzeug.utils import cached_property
 
 NOW = int(time.time())
 CLAIMS: dict[str, Any] = {
@@ -377,3 +380,47 @@ def test_any_claims_are_answered_alike(claims: dict[str, Any]) -> None:
 
 ANYWHERE = Twins(JWT_ACCESS_COOKIE_NAME="a", JWT_COOKIE_CSRF_PROTECT=False)
 STRICT = Twins(JWT_DECODE_AUDIENCE="", JWT_DECODE_ISSUER=["", "a"], JWT_DECODE_LEEWAY=3)
+
+
+def alternative_headers() -> None:
+    request.headers = Headers({"Authorization": f"Bearer {ACCESS}"})
+
+
+def no_headers() -> None:
+    request.headers = Headers()
+
+
+def alternative_cookies() -> None:
+    request.cookies = {"access_token_cookie": ACCESS}
+
+
+def no_cookies() -> None:
+    request.cookies = {}
+
+
+@pytest.mark.parametrize(
+    "change", [alternative_headers, no_headers, alternative_cookies, no_cookies]
+)
+def test_headers_and_cookies_that_the_app_changes_are_those_that_count(change: Any) -> None:
+    def prepare(app: Flask, *_: Any) -> None:
+        app.before_request(change)
+
+    twins = Twins(prepare, JWT_TOKEN_LOCATION=["headers", "cookies"])
+    for headers in ({}, {"Authorization": f"Bearer {ACCESS}"}):
+        for cookies in ({}, {"access_token_cookie": ACCESS}):
+            twins.agree("protected", headers=headers, cookies=cookies)
+
+
+class Renamed(Request):
+    @cached_property
+    def cookies(self) -> Any:
+        return {"access_token_cookie": super().cookies.get("other", "")}
+
+
+def test_a_request_class_of_the_apps_own_reads_its_cookies() -> None:
+    def prepare(app: Flask, *_: Any) -> None:
+        app.request_class = Renamed
+
+    twins = Twins(prepare, JWT_TOKEN_LOCATION="cookies")
+    assert twins.agree("protected", cookies={"other": ACCESS}).status == 200
+    assert twins.agree("protected", cookies={"access_token_cookie": ACCESS}).status == 401

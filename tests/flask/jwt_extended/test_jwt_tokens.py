@@ -25,6 +25,8 @@ from twins import OURS, SECRET, THEIRS, Twins, answer, build
 
 RSA = rsa.generate_private_key(65537, 2048)
 SHORT = rsa.generate_private_key(65537, 1024)
+#: As many bytes as 2,048 bits.
+SHORT_BY_A_BIT = rsa.generate_private_key(65537, 2047)
 KEYS: dict[str, Any] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), RSA),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -78,8 +80,11 @@ def test_key_pairs_interchange(maker: str, reader: str, algorithm: str) -> None:
 @pytest.mark.parametrize(("maker", "reader"), PAIRS)
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384"])
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-def test_short_rsa_keys_interchange(maker: str, reader: str, algorithm: str) -> None:
-    pair = {"JWT_PRIVATE_KEY": private_pem(SHORT), "JWT_PUBLIC_KEY": public_pem(SHORT)}
+@pytest.mark.parametrize("key", [SHORT, SHORT_BY_A_BIT], ids=[1024, 2047])
+def test_short_rsa_keys_interchange(
+    key: rsa.RSAPrivateKey, maker: str, reader: str, algorithm: str
+) -> None:
+    pair = {"JWT_PRIVATE_KEY": private_pem(key), "JWT_PUBLIC_KEY": public_pem(key)}
     accepts(maker, reader, JWT_ALGORITHM=algorithm, **pair)
 
 
@@ -94,6 +99,21 @@ def test_old_forms_of_pem_are_read(algorithm: str) -> None:
         pair = {"JWT_PRIVATE_KEY": private, "JWT_PUBLIC_KEY": other}
         accepts(OURS, OURS, JWT_ALGORITHM=algorithm, **pair)
         accepts(OURS, THEIRS, JWT_ALGORITHM=algorithm, **pair)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS512", "ES256", "ES384", "ES512", "EdDSA"])
+def test_public_keys_of_ssh_are_read(algorithm: str) -> None:
+    key = KEYS[algorithm]
+    line = key.public_key().public_bytes(forms.Encoding.OpenSSH, forms.PublicFormat.OpenSSH)
+    for public in (line.decode() + " ada@example.org", line):
+        pair = {"JWT_PRIVATE_KEY": private_pem(key), "JWT_PUBLIC_KEY": public}
+        accepts(OURS, OURS, JWT_ALGORITHM=algorithm, **pair)
+        accepts(THEIRS, OURS, JWT_ALGORITHM=algorithm, **pair)
+
+
+@pytest.mark.parametrize("begin", [b"ssh-", b"ssh-foo AAAA", b"ssh-dsa x", b"ssh-\xff", b"ecdsa-x"])
+def test_a_secret_that_begins_like_a_key_of_ssh_is_a_secret(begin: bytes) -> None:
+    accepts(THEIRS, OURS, JWT_SECRET_KEY=begin + b"x" * 32)
 
 
 def test_parameters_before_an_ec_key_are_skipped() -> None:
@@ -455,6 +475,16 @@ def test_an_expired_token_brings_its_claims() -> None:
         wrong = ours.create_access_token(7, expires_delta=timedelta(seconds=-1))
         with pytest.raises(errors.InvalidSubjectError):
             ours.decode_token(wrong)
+
+
+@pytest.mark.parametrize("claim", ["jti", "type", "fresh", "id"])
+def test_a_claim_that_is_filled_in_identifies_nobody(claim: str) -> None:
+    twins = Twins(JWT_IDENTITY_CLAIM=claim)
+    claims = {"sub": "ada", "jti": "1", "type": "access", "fresh": False, "id": "7"}
+    del claims[claim]
+    token = jwt.encode(claims, SECRET)
+    refused = twins.agree("protected", headers={"Authorization": f"Bearer {token}"})
+    assert json.loads(refused.body) == {"msg": f"Missing claim: {claim}"}
 
 
 def test_missing_claims_are_filled_in() -> None:

@@ -124,9 +124,9 @@ impl VerifyingKey {
             (_, Some(rsa)) => match pem.rsa_public() {
                 Err(why) if is_too_short(&why) => Ok(Verifies::Elsewhere),
                 Err(why) => Err(why),
-                Ok(key) if key.modulus_len() >= 256 => public(rsa.verifies, key.as_ref()),
+                Ok(key) if bits(&key) >= 2048 => public(rsa.verifies, key.as_ref()),
                 Ok(key) => match rsa.verifies_small {
-                    Some(small) if key.modulus_len() >= 128 => public(small, key.as_ref()),
+                    Some(small) if bits(&key) >= 1024 => public(small, key.as_ref()),
                     _ => Ok(Verifies::Elsewhere),
                 },
             },
@@ -181,6 +181,15 @@ fn public(
     key: &[u8],
 ) -> Result<Verifies, KeyRejected> {
     ParsedPublicKey::new(algorithm, key).map(Verifies::Public)
+}
+
+/// Some makers of keys multiply primes whose product is a bit shorter than asked for: 2,047 bits are
+/// 256 bytes, and too short for the crypto library.
+fn bits(key: &RsaSubjectPublicKey) -> usize {
+    let modulus = key.modulus();
+    let bytes = modulus.big_endian_without_leading_zero();
+    let unused = bytes.first().map_or(0, |byte| byte.leading_zeros());
+    bytes.len() * 8 - unused as usize
 }
 
 /// The crypto library tells reasons apart by their names only.

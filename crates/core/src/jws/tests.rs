@@ -360,7 +360,7 @@ fn json_that_only_lenient_parsers_read_is_left_to_the_caller() {
 
 #[test]
 fn random_ids_are_uuids_of_version_4() {
-    let (one, other) = (random_uuid().unwrap(), random_uuid().unwrap());
+    let [one, other] = random_uuids().unwrap();
     assert_ne!(one, other);
     let dashes: Vec<usize> = one.match_indices('-').map(|(at, _)| at).collect();
     assert_eq!((one.len(), dashes), (36, vec![8, 13, 18, 23]));
