@@ -28,8 +28,6 @@ LONG = int(os.environ.get("TEST_KILLS", "0"))
 KILLS, STARTS, FORKS = max(6, LONG // 5), max(3, LONG // 25), max(20, LONG)
 #: Whoever waits longer than this hangs.
 PATIENCE = 15
-#: How long it takes at most until a worker has looked into the store by itself.
-LOOK = 1.5
 CHEAP = {"DOORWARD_PASSWORD_MEMORY_KIB": 8, "DOORWARD_PASSWORD_ITERATIONS": 1}
 #: Each refresh is written, and an older state of a row would show as a thief.
 EACH_WRITTEN = {"DOORWARD_REFRESH_WINDOW": 0}
@@ -289,7 +287,7 @@ class Client(threading.Thread):
         self.server, self.stop, self.browser = server, stop, Browser(server)
         self.wrong: list[object] = []
         self.ended: list[dict[str, str]] = []
-        self.rounds = self.repeats = 0
+        self.rounds = 0
 
     def run(self) -> None:
         try:
@@ -303,11 +301,8 @@ class Client(threading.Thread):
             self.wrong.append(error)
 
     def log_out_and_in(self) -> None:
-        ended, repeats = dict(self.browser.cookies), self.repeats
+        ended = dict(self.browser.cookies)
         self.expect(204, self.browser.logout)
-        if self.repeats > repeats:
-            # The worker that ended the session may not have lived to tell the others: they look.
-            time.sleep(LOOK)
         self.ended.append(ended)
         for _ in range(3):
             self.expect(401, Browser(self.server, ended).who)
@@ -326,7 +321,6 @@ class Client(threading.Thread):
             except TimeoutError:
                 raise
             except (OSError, http.client.HTTPException):
-                self.repeats += 1
                 time.sleep(0.01)
 
 

@@ -22,7 +22,7 @@ use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
-use doorward_core::session::{EndReason, Session};
+use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
     Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
 };
@@ -273,8 +273,19 @@ impl SessionStore for SqliteStore {
         };
         self.writer
             .run(move |group| {
-                group.end(end)?;
-                rows::load(group.tx, id)
+                let took = group.end(end)?;
+                let row = rows::load(group.tx, id)?;
+                if let (false, Some(End { at, reason })) =
+                    (took, row.as_ref().and_then(|row| row.ended))
+                {
+                    // Who ended it may not have lived to tell the other processes.
+                    group.ended.push(Ended {
+                        session: id,
+                        at,
+                        reason,
+                    });
+                }
+                Ok(row)
             })
             .await
     }

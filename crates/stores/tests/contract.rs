@@ -7,8 +7,9 @@ use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::PasswordHash;
+use doorward_core::revocation::Ended;
 use doorward_core::session::{Delivery, Device, EndReason, Session};
-use doorward_core::store::{Account, Store, ValidFrom, Write};
+use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
@@ -24,19 +25,23 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     let stores: [&dyn Store; 2] = [&memory, &sqlite];
     for store in stores {
         let env = TestEnv::new(NOW, 7);
-        let key = StoredKey {
-            id: KEY,
-            purpose: Purpose::Refresh,
-            algorithm: "HS256".into(),
-            secret: [1; 32].into(),
-            created_at: NOW,
-            signs_from: NOW,
-            verifies_until: NOW + Duration::from_secs(1),
-            scopes: r#"[null,"app"]"#.into(),
-            retired: false,
-        };
-        assert_eq!(store.add_key(key, true).block_on().unwrap(), Write::Done);
+        assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);
         contract(store, &env);
+    }
+}
+
+/// The key of the sessions here.
+fn key() -> StoredKey {
+    StoredKey {
+        id: KEY,
+        purpose: Purpose::Refresh,
+        algorithm: "HS256".into(),
+        secret: [1; 32].into(),
+        created_at: NOW,
+        signs_from: NOW,
+        verifies_until: NOW + Duration::from_secs(1),
+        scopes: r#"[null,"app"]"#.into(),
+        retired: false,
     }
 }
 
@@ -418,4 +423,32 @@ fn keys_are_updated_together_and_a_retired_one_never() {
         assert_eq!(update(vec![first, two]), Write::Lost);
         assert_eq!(store.keys().block_on().unwrap(), [one, retired]);
     });
+}
+
+#[test]
+fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
+    let open = || SqliteStore::open(&path, Policy::default()).unwrap();
+    let (one, other) = (open(), open());
+    let row = session(&TestEnv::new(NOW, 7), "ada");
+    assert_eq!(one.add_key(key(), true).block_on().unwrap(), Write::Done);
+    let inserted = one.insert(row.clone(), ValidFrom(0)).block_on();
+    assert_eq!(inserted.unwrap(), Write::Done);
+    // As a process leaves it that is killed after the commit.
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let sql = "UPDATE sessions SET ended_at = ?1, ended_why = ?2, version = version + 1";
+    let ended = rusqlite::params![NOW.0, EndReason::Logout as u8];
+    assert_eq!(db.execute(sql, ended).unwrap(), 1);
+    let feed = other.feed().unwrap();
+    let (head, mut told) = (feed.head(), Vec::new());
+    let again = one.end(row.id, NOW + Duration::from_secs(1), EndReason::Logout);
+    assert!(again.block_on().unwrap().unwrap().ended.is_some());
+    feed.read(head, &mut |ended| told.push(ended)).unwrap();
+    let end = Ended {
+        session: row.id,
+        at: NOW,
+        reason: EndReason::Logout,
+    };
+    assert_eq!(told, [end]);
 }
