@@ -367,6 +367,21 @@ class Jws:
     """Signs and verifies; remembers the keys that it has parsed."""
 
     def __new__(cls) -> Jws: ...
+    def issue(
+        self,
+        key: str | bytes,
+        algorithm: str,
+        fresh: bool,
+        issued: int,
+        kind: str,
+        name: str,
+        identity: Any,
+        expires: int,
+        nbf: bool,
+        csrf: bool,
+    ) -> str | None:
+        """A token of the claims that most have and no others, with ids that are made here: what `sign`
+        makes of them in a dictionary. `None`: the identity is none of JSON's own types."""
     def sign(
         self,
         claims: dict[str, Any],

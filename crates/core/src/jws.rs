@@ -8,12 +8,12 @@
 //! What is left out: encryption, detached payloads, JWK, and Ed448, which no vetted crate here has.
 
 mod claims;
+mod ids;
 mod key;
 mod pem;
 
 use std::borrow::Cow;
 
-use aws_lc_rs::rand;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P256K1_SHA256_FIXED,
     ECDSA_P256K1_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
@@ -28,9 +28,8 @@ use base64_simd::URL_SAFE_NO_PAD as BASE64URL;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::id::SessionId;
-
 pub use claims::{Claims, Rules};
+pub use ids::random_uuids;
 pub use key::{SigningKey, Verdict, VerifyingKey, pkcs8};
 
 /// A signature algorithm (RFC 7518, 8037, 8812).
@@ -280,20 +279,6 @@ pub fn to_be_signed(header: &[u8], payload: &[u8]) -> String {
     signed.push('.');
     BASE64URL.encode_append(payload, &mut signed);
     signed
-}
-
-/// Random UUIDs (RFC 9562, 5.4), for `jti` and the double submit. From the crypto library's generator,
-/// which notices a fork; most of what it costs is by call. `None`: it failed.
-#[must_use]
-pub fn random_uuids<const COUNT: usize>() -> Option<[String; COUNT]> {
-    let mut ids = [[0; 16]; COUNT];
-    rand::fill(ids.as_flattened_mut()).ok()?;
-    Some(ids.map(|mut bytes| {
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
-        // The grouping of RFC 9562 is that of a session's id.
-        SessionId(bytes).to_string()
-    }))
 }
 
 /// The header fields that are understood (RFC 7515, 4.1; RFC 7797).

@@ -4,6 +4,7 @@
 //! it, when asked for. The claims that decide are read here, and by Python where they are unusual.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::jws::{
@@ -31,6 +32,51 @@ impl Signatures {
         Signatures::default()
     }
 
+    /// A token of the claims that most have and no others, with ids that are made here: what `sign`
+    /// makes of them in a dictionary. `None`: the identity is none of JSON's own types.
+    #[pyo3(signature = (key, algorithm, fresh, issued, kind, name, identity, expires, nbf, csrf))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a dictionary would cost as much as the rest"
+    )]
+    fn issue(
+        &self,
+        key: &Bound<'_, PyAny>,
+        algorithm: &str,
+        fresh: bool,
+        issued: i64,
+        kind: &Bound<'_, PyString>,
+        name: &Bound<'_, PyString>,
+        identity: &Bound<'_, PyAny>,
+        expires: i64,
+        nbf: bool,
+        csrf: bool,
+    ) -> PyResult<Option<String>> {
+        let [jti, double_submit] = uuids()?;
+        let mut out = Vec::with_capacity(320);
+        let written = write!(
+            out,
+            r#"{{"fresh":{fresh},"iat":{issued},"jti":"{jti}","type":"#
+        )
+        .is_ok()
+            && write_text(kind, &mut out)
+            && write!(out, ",").is_ok()
+            && write_text(name, &mut out)
+            && write!(out, ":").is_ok()
+            && write(identity, &mut out, 0)?;
+        if !written {
+            return Ok(None);
+        }
+        if nbf {
+            let _ = write!(out, r#","nbf":{issued}"#);
+        }
+        if csrf {
+            let _ = write!(out, r#","csrf":"{double_submit}""#);
+        }
+        let _ = write!(out, r#","exp":{expires}}}"#);
+        self.signed(key.py(), &out, key, algorithm, None).map(Some)
+    }
+
     /// A token of these claims. `header`: its JSON, where it is more than algorithm and type.
     /// `encoder`: the class for values that JSON does not know.
     #[pyo3(signature = (claims, key, algorithm, header=None, encoder=None))]
@@ -42,30 +88,7 @@ impl Signatures {
         header: Option<&[u8]>,
         encoder: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<String> {
-        let py = claims.py();
-        let unknown = || PyNotImplementedError::new_err("Algorithm not supported");
-        let known = Algorithm::named(algorithm).ok_or_else(unknown)?;
-        let signing = self.signing.of(known, bytes(key)?, SigningKey::of);
-        let signing = signing.map_err(|refused| error(py, &refused))?;
-        let payload = json(claims, encoder)?;
-        let signed = if let Some(header) = header {
-            to_be_signed(header, &payload)
-        } else {
-            let parts = [br#"{"alg":""#, algorithm.as_bytes(), br#"","typ":"JWT"}"#];
-            to_be_signed(&parts.concat(), &payload)
-        };
-        let made = if signing.is_slow() {
-            py.detach(|| signing.sign(&signed))
-        } else {
-            signing.sign(&signed)
-        };
-        let signature = match made.map_err(|refused| error(py, &refused))? {
-            Some(signature) => signature,
-            None => with_cryptography(py, "sign")?
-                .call1((key, algorithm, signed.as_bytes()))?
-                .extract()?,
-        };
-        Ok(token(signed, &signature))
+        self.signed(claims.py(), &json(claims, encoder)?, key, algorithm, header)
     }
 
     /// The claims of a token that is signed by `key` and keeps the rules at `now`, in seconds.
@@ -96,6 +119,38 @@ impl Signatures {
 }
 
 impl Signatures {
+    fn signed(
+        &self,
+        py: Python<'_>,
+        payload: &[u8],
+        key: &Bound<'_, PyAny>,
+        algorithm: &str,
+        header: Option<&[u8]>,
+    ) -> PyResult<String> {
+        let unknown = || PyNotImplementedError::new_err("Algorithm not supported");
+        let known = Algorithm::named(algorithm).ok_or_else(unknown)?;
+        let signing = self.signing.of(known, bytes(key)?, SigningKey::of);
+        let signing = signing.map_err(|refused| error(py, &refused))?;
+        let signed = if let Some(header) = header {
+            to_be_signed(header, payload)
+        } else {
+            let parts = [br#"{"alg":""#, algorithm.as_bytes(), br#"","typ":"JWT"}"#];
+            to_be_signed(&parts.concat(), payload)
+        };
+        let made = if signing.is_slow() {
+            py.detach(|| signing.sign(&signed))
+        } else {
+            signing.sign(&signed)
+        };
+        let signature = match made.map_err(|refused| error(py, &refused))? {
+            Some(signature) => signature,
+            None => with_cryptography(py, "sign")?
+                .call1((key, algorithm, signed.as_bytes()))?
+                .extract()?,
+        };
+        Ok(token(signed, &signature))
+    }
+
     fn check_signature(
         &self,
         py: Python<'_>,

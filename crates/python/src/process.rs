@@ -112,7 +112,7 @@ impl Home {
         match (&self.options.place, &self.memory) {
             (Place::Sqlite(path), _) => {
                 let store = SqliteStore::open(path, self.options.policy.clone());
-                Ok(Arc::new(store.map_err(not_open)?))
+                Ok(Arc::new(store.map_err(not_open)?.in_place()))
             }
             (Place::Memory, Some(memory)) => Ok(Arc::clone(memory) as Arc<dyn Store>),
             (Place::Memory, None) => Err(not_open("there is no store")),

@@ -21,8 +21,9 @@ const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
 fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     let memory = MemoryStore::new(Policy::default());
     let directory = tempfile::tempdir().unwrap();
-    let sqlite = SqliteStore::open(directory.path().join("test.db"), Policy::default()).unwrap();
-    let stores: [&dyn Store; 2] = [&memory, &sqlite];
+    let sqlite = |name| SqliteStore::open(directory.path().join(name), Policy::default()).unwrap();
+    let (by_thread, in_place) = (sqlite("thread.db"), sqlite("place.db").in_place());
+    let stores: [&dyn Store; 3] = [&memory, &by_thread, &in_place];
     for store in stores {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);

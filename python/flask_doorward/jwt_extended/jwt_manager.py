@@ -60,6 +60,8 @@ _MADE_OF = itemgetter(
 )
 
 
+_LIFETIME = ("JWT_REFRESH_TOKEN_EXPIRES", "JWT_ACCESS_TOKEN_EXPIRES")
+
 #: The keys that the app did not set, with their defaults: `Doorward` has others.
 DEFAULTS = "flask-jwt-extended-defaults"
 
@@ -295,8 +297,10 @@ class JWTManager:
         else:
             secret = answer(self._encode_key_callback, identity)
         if expires_delta is None:
-            kind = "ACCESS" if token_type == "access" else "REFRESH"
-            expires_delta = duration(settings, f"JWT_{kind}_TOKEN_EXPIRES")
+            name = _LIFETIME[token_type == "access"]
+            expires_delta = settings[name]
+            if type(expires_delta) is not timedelta:
+                expires_delta = duration(settings, name)
         algorithm, audience, csrf, claim, issuer, nbf = _MADE_OF(settings)
         return _encode_jwt(
             algorithm,

@@ -17,6 +17,7 @@ from .typing import ExpiresDelta, Fresh
 
 jws = Jws()
 _UTC = timezone.utc
+_CLAIMS = frozenset(("fresh", "iat", "jti", "type", "nbf", "csrf", "exp"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
 
 
@@ -41,6 +42,21 @@ def _encode_jwt(
         now = now.replace(tzinfo=_UTC)  # By a clock that a test has put there.
     since = now - _EPOCH
     issued = since.days * 86400 + since.seconds
+    key = secret if type(secret) is str else text_of(secret)
+    if (
+        type(fresh) is bool
+        and type(expires_delta) is timedelta
+        and expires_delta
+        and not (claim_overrides or header_overrides or audience or issuer)
+        and identity_claim_key not in _CLAIMS
+    ):
+        until = now + expires_delta - _EPOCH
+        made = jws.issue(
+            key, algorithm, fresh, issued, token_type, identity_claim_key, identity,
+            until.days * 86400 + until.seconds, nbf, csrf,
+        )  # fmt: skip
+        if made is not None:
+            return made
     jti, double_submit = uuid4s() if csrf else (uuid4(), None)
     claims: dict[str, Any] = {
         "fresh": (now + fresh).timestamp() if isinstance(fresh, timedelta) else fresh,
@@ -58,8 +74,11 @@ def _encode_jwt(
     if issuer:
         claims["iss"] = issuer
     if expires_delta:
-        until = now + expires_delta - _EPOCH
-        claims["exp"] = until.days * 86400 + until.seconds
+        if type(expires_delta) is timedelta and not expires_delta.microseconds:
+            claims["exp"] = issued + expires_delta.days * 86400 + expires_delta.seconds
+        else:
+            until = now + expires_delta - _EPOCH
+            claims["exp"] = until.days * 86400 + until.seconds
     if claim_overrides:
         claims |= claim_overrides
         _use_numbers_for_times(claims)
@@ -69,7 +88,6 @@ def _encode_jwt(
     if header_overrides:
         algorithm = header_overrides.get("alg") or algorithm
         header = _header(algorithm, header_overrides, json_encoder)
-    key = secret if type(secret) is str else text_of(secret)
     return jws.sign(claims, key, algorithm, header, json_encoder)
 
 

@@ -1,5 +1,6 @@
-//! The one thread that writes: it commits all waiting operations in one transaction, and folds the
-//! log of rotations in between.
+//! One writes at a time: all waiting operations in one transaction. A thread does it, and folds the log
+//! of rotations in between; where callers may wait, one who finds nobody writing does it himself, which
+//! spares a lone client the waking of two threads.
 //!
 //! An operation is answered after the commit is on disk, and after ends were published to the
 //! other processes of the machine. Where one operation of a group fails, each is carried out in a
@@ -102,26 +103,33 @@ impl Queue {
         Ok(())
     }
 
-    /// A group, once `wanted` operations wait or `patience` is over; an empty one if none came.
-    /// `None`: closed, and nothing is left.
-    fn take(&self, wanted: usize, patience: Duration) -> Option<Operations> {
+    /// How many wait, once they are `wanted` or `patience` is over. `None`: closed, and nothing is
+    /// left.
+    fn wait(&self, wanted: usize, patience: Duration) -> Option<usize> {
         let mut waiting = self.lock();
         waiting.wanted = wanted;
         let short = |now: &mut Waiting| now.operations.len() < wanted && !now.closed;
         let timed = self.enough.wait_timeout_while(waiting, patience, short);
         (waiting, _) = timed.unwrap_or_else(PoisonError::into_inner);
         waiting.wanted = 0;
-        if waiting.closed && waiting.operations.is_empty() {
-            return None;
-        }
+        let some = waiting.operations.len();
+        (some > 0 || !waiting.closed).then_some(some)
+    }
+
+    /// A group of those that wait.
+    fn take(&self) -> Operations {
+        let mut waiting = self.lock();
         let some = waiting.operations.len().min(GROUP);
-        Some(waiting.operations.drain(..some).collect())
+        waiting.operations.drain(..some).collect()
     }
 }
 
 /// The writer's handle. Dropping it commits what waits and ends the thread.
 pub(super) struct Writer {
     queue: Arc<Queue>,
+    writing: Arc<Mutex<Writing>>,
+    /// Whether callers may write themselves.
+    in_place: bool,
     thread: Option<JoinHandle<()>>,
     process: u32,
     mute: Arc<Mutex<Option<String>>>,
@@ -135,7 +143,7 @@ impl Writer {
         ring: Option<Arc<Ring>>,
     ) -> std::io::Result<Self> {
         let (queue, mute) = (Arc::new(Queue::default()), Arc::default());
-        let mut writing = Writing {
+        let writing = Arc::new(Mutex::new(Writing {
             db,
             folder,
             file,
@@ -147,16 +155,25 @@ impl Writer {
             full: FULL,
             folding: None,
             last: 1,
-        };
+            groups: 0,
+        }));
+        let (works, waits) = (Arc::clone(&writing), Arc::clone(&queue));
         let thread = std::thread::Builder::new()
             .name("doorward-writer".into())
-            .spawn(move || while writing.step().is_some() {})?;
+            .spawn(move || while next(&works, &waits).is_some() {})?;
         Ok(Writer {
             queue,
+            writing,
+            in_place: false,
             thread: Some(thread),
             process: std::process::id(),
             mute,
         })
+    }
+
+    /// From now on callers may write themselves, if they find nobody who does.
+    pub(super) fn in_place(&mut self) {
+        self.in_place = true;
     }
 
     /// Why the last end could not be told to the other processes, if it could not.
@@ -176,9 +193,21 @@ impl Writer {
         }
         let (reply, answer) = oneshot::channel();
         let value = None;
-        self.queue.push(Box::new(Asked { work, value, reply }))?;
+        self.ask(Box::new(Asked { work, value, reply }))?;
         let gone = |_| StoreError("the writer is gone".into());
         answer.await.map_err(gone)?
+    }
+
+    fn ask(&self, operation: Box<dyn Operation>) -> StoreResult<()> {
+        if self.in_place
+            && let Ok(mut writing) = self.writing.try_lock()
+        {
+            let mut group = self.queue.take();
+            group.push(operation);
+            writing.write(group);
+            return Ok(());
+        }
+        self.queue.push(operation)
     }
 }
 
@@ -196,7 +225,31 @@ impl Drop for Writer {
     }
 }
 
-/// The thread's own.
+/// What the thread does, over and over: it waits for a group, and writes it, or folds. `None` when
+/// there is nobody left to write for.
+fn next(writing: &Mutex<Writing>, queue: &Queue) -> Option<()> {
+    let writing = || writing.lock().unwrap_or_else(PoisonError::into_inner);
+    let Pace {
+        last,
+        patience,
+        groups,
+    } = writing().pace();
+    // Those that were answered together are likely to ask together.
+    if last <= 1 || queue.wait(last, GATHER)? == 0 {
+        queue.wait(1, patience)?;
+    }
+    writing().step(groups);
+    Some(())
+}
+
+/// How the thread waits.
+struct Pace {
+    last: usize,
+    patience: Duration,
+    groups: u64,
+}
+
+/// What whoever writes needs.
 struct Writing {
     db: Connection,
     /// Another connection, which does not wait for the disk: what it loses is in the log still.
@@ -212,35 +265,34 @@ struct Writing {
     folding: Option<Folding>,
     /// How many operations the last group had.
     last: usize,
+    /// How many groups there were.
+    groups: u64,
 }
 
 impl Writing {
-    /// One group, or some folding; `None` when there is nobody left to write for.
-    fn step(&mut self) -> Option<()> {
-        let group = self.next_group()?;
-        let asked = group.len();
-        self.carry_out(group);
-        if asked == 0 {
-            self.fold();
+    fn pace(&self) -> Pace {
+        Pace {
+            last: self.last,
+            patience: self.patience(),
+            groups: self.groups,
         }
-        Some(())
     }
 
-    /// Whatever waits; an empty group when it is time to fold.
-    fn next_group(&mut self) -> Option<Operations> {
-        // Those that were answered together are likely to ask together.
-        let gathered = if self.last > 1 {
-            self.queue.take(self.last, GATHER)?
-        } else {
-            Vec::new()
-        };
-        let group = if gathered.is_empty() {
-            self.queue.take(1, self.patience())?
-        } else {
-            gathered
-        };
+    /// The group that waits. If none does, and none was written since the `groups`th, some folding.
+    fn step(&mut self, groups: u64) {
+        let group = self.queue.take();
+        if !group.is_empty() {
+            self.write(group);
+        } else if self.groups == groups {
+            self.last = 0;
+            self.fold();
+        }
+    }
+
+    fn write(&mut self, group: Operations) {
         self.last = group.len();
-        Some(group)
+        self.groups += 1;
+        self.carry_out(group);
     }
 
     /// How long it must be quiet before the log is folded, or folded further.
@@ -255,9 +307,6 @@ impl Writing {
     }
 
     fn carry_out(&mut self, mut group: Operations) {
-        if group.is_empty() {
-            return;
-        }
         let outcome = self.commit(&mut group);
         if group.len() == 1 || !matches!(outcome, Err(Failed::Operation(_))) {
             return answer(group, &outcome);

@@ -24,6 +24,7 @@ fn writing(directory: &tempfile::TempDir) -> Writing {
         full: FULL,
         folding: None,
         last: 1,
+        groups: 0,
     }
 }
 
@@ -150,4 +151,53 @@ fn a_single_session_that_rotates_on_and_on_does_not_make_the_log_grow() {
         "the last one stays, so that numbers never go back"
     );
     assert_eq!(rows::load(&writing.db, row.id).unwrap(), Some(row));
+}
+
+fn writer(directory: &tempfile::TempDir) -> Writer {
+    let (file, connections) = File::prepare(&directory.path().join("test.db")).unwrap();
+    Writer::start(connections, Arc::new(file), Arc::default(), None).unwrap()
+}
+
+/// Counts from many threads at once, in `writer`'s transactions.
+fn counted(writer: &Writer, threads: i64, times: i64) -> i64 {
+    let add = |group: &mut Group<'_>| {
+        let add = "INSERT INTO valid_from VALUES ('n', 1) ON CONFLICT DO UPDATE SET at = at + 1";
+        group.tx.execute(add, [])?;
+        let at = "SELECT at FROM valid_from";
+        group.tx.query_row(at, [], |row| row.get::<_, i64>(0))
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut before = 0;
+                for _ in 0..times {
+                    let now = writer.run(add).block_on().unwrap();
+                    assert!(now > before, "one's own writes are in order");
+                    before = now;
+                }
+            });
+        }
+    });
+    writer.run(add).block_on().unwrap() - 1
+}
+
+#[test]
+fn whoever_writes_nothing_is_lost_and_nobody_waits_for_ever() {
+    for in_place in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer(&directory);
+        if in_place {
+            writer.in_place();
+        }
+        assert_eq!(counted(&writer, 8, 200), 1600);
+    }
+}
+
+#[test]
+fn in_place_a_lone_caller_wakes_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = writer(&directory);
+    writer.in_place();
+    let thread = writer.run(|_| Ok(std::thread::current().id())).block_on();
+    assert_eq!(thread.unwrap(), std::thread::current().id());
 }
