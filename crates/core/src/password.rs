@@ -5,6 +5,10 @@
 //! login that waited long is taken by a thread of normal priority, so that a busy machine cannot
 //! starve it; an unknown account costs the same work as a known one. Memory is taken at the first
 //! login, kept, and released after some seconds without one.
+//!
+//! Hashes of other making and of other costs are verified too ([`PasswordHash`]) and replaced. That
+//! costs their own work on top of a hash of ours, whether the password is right or wrong: until an
+//! account has moved, the time tells that it is there.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,22 +17,28 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use argon2::{Argon2, Block};
-use base64_simd::STANDARD_NO_PAD as BASE64;
+use argon2::{Algorithm, Block, Version};
 use futures_channel::oneshot;
-use subtle::ConstantTimeEq;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 
+mod foreign;
+
+use foreign::{Argon2Hash, Stored};
+
 const SALT: usize = 16;
 const TAG: usize = 32;
 
 /// A password as it was typed, after Unicode normalization (NFC). Wiped when dropped.
 #[derive(Clone)]
-pub struct Password(Zeroizing<String>);
+pub struct Password {
+    nfc: Zeroizing<String>,
+    /// Where it differs: other programs hash what is typed, as some keyboards do not compose.
+    typed: Option<Zeroizing<String>>,
+}
 
 impl Password {
     /// The longest password, in bytes.
@@ -44,13 +54,21 @@ impl Password {
                 "password must have 1 to 1,024 bytes and no NUL",
             ));
         }
-        Ok(Password(Zeroizing::new(text.nfc().collect())))
+        let nfc: Zeroizing<String> = Zeroizing::new(text.nfc().collect());
+        let typed = (*nfc != text).then(|| Zeroizing::new(text.to_owned()));
+        Ok(Password { nfc, typed })
     }
 
     /// For a host that checks it itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.nfc
+    }
+
+    /// What another program may have hashed, the likeliest first.
+    fn spellings(&self) -> impl Iterator<Item = &str> {
+        let typed = self.typed.iter();
+        std::iter::once(&self.nfc).chain(typed).map(|text| &***text)
     }
 
     /// Refuses what is guessed first.
@@ -58,10 +76,10 @@ impl Password {
     /// # Errors
     /// [`Error::PasswordTooWeak`] with the reason in words.
     pub fn check_strength(&self, username: &str, min_length: usize) -> Result<()> {
-        let lower = self.0.to_lowercase();
+        let lower = self.nfc.to_lowercase();
         let mut chars = lower.chars();
         let first = chars.next();
-        if self.0.chars().count() < min_length {
+        if self.nfc.chars().count() < min_length {
             Err(Error::PasswordTooWeak(
                 "too short; a sentence is long and easy to remember",
             ))
@@ -81,18 +99,32 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A PHC string. Its `Debug` shows nothing of it.
+/// A hash as a store or host keeps it. Its `Debug` shows nothing of it.
+///
+/// Ours are PHC strings of Argon2id. Verified and replaced are also Argon2, bcrypt, scrypt and PBKDF2
+/// as PHC strings, passlib, Werkzeug and Django write them, within ceilings: Argon2 256 MiB, 16 passes
+/// and 16 lanes; scrypt 256 MiB, and 512 MiB times its lanes; PBKDF2 5 million rounds; bcrypt a cost
+/// of 15. No password matches what is of another form or beyond.
+///
+/// bcrypt reads 72 bytes of a password. What comes after them counts for nothing until the hash is
+/// replaced, which is at the first login, by one of the whole password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(Box<str>);
 
 impl PasswordHash {
-    /// From a store or host.
+    /// From a store or host: of whatever form.
     #[must_use]
     pub fn from_phc(text: &str) -> Self {
         PasswordHash(text.into())
     }
 
-    /// The PHC string.
+    /// Whether it is of a form that is verified, within the ceilings.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        Stored::parse(&self.0).is_some()
+    }
+
+    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -139,18 +171,6 @@ impl Params {
     fn is_bearable(self) -> bool {
         self.memory_kib <= 256 * 1024 && self.iterations <= 16 && self.parallelism <= 16
     }
-
-    fn kernel(self) -> Option<Argon2<'static>> {
-        let params = argon2::Params::new(
-            self.memory_kib,
-            self.iterations,
-            self.parallelism,
-            Some(TAG),
-        );
-        let kernel =
-            |params| Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-        params.ok().filter(|_| self.is_bearable()).map(kernel)
-    }
 }
 
 /// How passwords are hashed.
@@ -188,7 +208,7 @@ impl Default for Hashing {
 pub struct Verified {
     /// Whether it was the password.
     pub matches: bool,
-    /// The hash to store from now on, where the cost has changed.
+    /// The hash to store from now on, where it was of other making or cost.
     pub rehash: Option<PasswordHash>,
 }
 
@@ -449,16 +469,24 @@ impl Pool {
     fn hash(&self, password: &Password, memory: &mut Memory) -> Result<PasswordHash> {
         let mut salt = [0; SALT];
         self.env.fill(&mut salt);
-        let params = self.hashing.params;
-        let tag = self
-            .compute(params, password, &salt, memory)
+        let mut hash = self.blank(salt);
+        let mut tag = [0; TAG];
+        hash.compute(password.nfc.as_bytes(), &mut tag, memory)
             .ok_or(OVERLOADED)?;
-        Ok(Phc {
-            params,
+        self.counts.hashes.fetch_add(1, Ordering::Relaxed);
+        hash.tag = tag.to_vec();
+        Ok(PasswordHash(hash.format().into()))
+    }
+
+    /// Of the current cost; no password is behind it.
+    fn blank(&self, salt: [u8; SALT]) -> Argon2Hash {
+        Argon2Hash {
+            algorithm: Algorithm::Argon2id,
+            version: Version::V0x13,
+            params: self.hashing.params,
             salt: salt.to_vec(),
-            tag,
+            tag: vec![0; TAG],
         }
-        .format())
     }
 
     fn verify(
@@ -467,38 +495,44 @@ impl Pool {
         hash: Option<&PasswordHash>,
         memory: &mut Memory,
     ) -> Result<Verified> {
-        let stored = hash.and_then(Phc::parse);
-        let known = stored.is_some();
-        let stored = stored.unwrap_or_else(|| Phc {
-            params: self.hashing.params,
-            salt: vec![0; SALT],
-            tag: [0; TAG],
-        });
-        let tag = self
-            .compute(stored.params, password, &stored.salt, memory)
-            .ok_or(OVERLOADED)?;
-        let matches = bool::from(tag.ct_eq(&stored.tag)) && known;
-        let outdated = matches && stored.params != self.hashing.params;
+        let stored = hash.and_then(|hash| Stored::parse(&hash.0));
+        match stored {
+            Some(stored) if !stored.is_current(self.hashing.params) => {
+                self.verify_foreign(password, &stored, memory)
+            }
+            stored => {
+                let known = stored.is_some();
+                let stored = stored.unwrap_or_else(|| Stored::Argon2(self.blank([0; SALT])));
+                let matches = self.matches(&password.nfc, &stored, memory)? && known;
+                let rehash = None;
+                Ok(Verified { matches, rehash })
+            }
+        }
+    }
+
+    /// A hash of ours is made whether it matches or not: no wrong password is cheaper than that of
+    /// an unknown account.
+    fn verify_foreign(
+        &self,
+        password: &Password,
+        stored: &Stored,
+        memory: &mut Memory,
+    ) -> Result<Verified> {
+        let mut matches = false;
+        for spelling in password.spellings() {
+            matches = matches || self.matches(spelling, stored, memory)?;
+        }
+        memory.shrink(self.hashing.params.memory_kib);
         // A hash that cannot be renewed now is renewed another time.
-        let rehash = outdated.then(|| self.hash(password, memory).ok()).flatten();
+        let new = self.hash(password, memory).ok();
+        let rehash = new.filter(|_| matches);
         Ok(Verified { matches, rehash })
     }
 
-    fn compute(
-        &self,
-        params: Params,
-        password: &Password,
-        salt: &[u8],
-        memory: &mut Memory,
-    ) -> Option<[u8; TAG]> {
-        let kernel = params.kernel()?;
-        let blocks = memory.at_least(kernel.params().block_count())?;
-        let mut tag = [0; TAG];
-        kernel
-            .hash_password_into_with_memory(password.0.as_bytes(), salt, &mut tag, blocks)
-            .ok()?;
+    fn matches(&self, spelling: &str, stored: &Stored, memory: &mut Memory) -> Result<bool> {
+        let matches = stored.matches(spelling, memory).ok_or(OVERLOADED)?;
         self.counts.hashes.fetch_add(1, Ordering::Relaxed);
-        Some(tag)
+        Ok(matches)
     }
 }
 
@@ -526,16 +560,36 @@ impl Memory {
 
     /// `None`: the machine has no more.
     fn at_least(&mut self, blocks: usize) -> Option<&mut [Block]> {
-        let before = self.bytes();
         if self.blocks.len() < blocks {
-            self.blocks.clear();
+            self.release();
             let room = blocks.max(MAPPED);
             self.blocks.try_reserve_exact(room).ok()?;
             self.blocks.resize(blocks, Block::default());
+            self.counts
+                .memory
+                .fetch_add(self.bytes(), Ordering::Relaxed);
         }
-        let more = self.bytes() - before;
-        self.counts.memory.fetch_add(more, Ordering::Relaxed);
         Some(&mut self.blocks[..blocks])
+    }
+
+    /// Work that takes as many bytes of its own. `None`: the machine has no more, or so it says.
+    /// Of less than 32 MiB malloc may keep what the dearest took, a thread each.
+    fn beside<T>(&self, bytes: usize, work: impl FnOnce() -> Option<T>) -> Option<T> {
+        let mut room = Vec::<u8>::new();
+        room.try_reserve_exact(bytes).ok()?;
+        drop(std::hint::black_box(room));
+        let taken = bytes as u64;
+        self.counts.memory.fetch_add(taken, Ordering::Relaxed);
+        let done = work();
+        self.counts.memory.fetch_sub(taken, Ordering::Release);
+        done
+    }
+
+    /// Gives back what was taken for a hash that is dearer than ours.
+    fn shrink(&mut self, kib: u32) {
+        if self.blocks.len() > kib as usize {
+            self.release();
+        }
     }
 
     fn release(&mut self) {
@@ -548,49 +602,6 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.release();
-    }
-}
-
-/// An Argon2id hash taken apart.
-struct Phc {
-    params: Params,
-    salt: Vec<u8>,
-    tag: [u8; TAG],
-}
-
-impl Phc {
-    fn format(&self) -> PasswordHash {
-        let Params {
-            memory_kib,
-            iterations,
-            parallelism,
-        } = self.params;
-        let (salt, tag) = (
-            BASE64.encode_to_string(&self.salt),
-            BASE64.encode_to_string(self.tag),
-        );
-        let text =
-            format!("$argon2id$v=19$m={memory_kib},t={iterations},p={parallelism}${salt}${tag}");
-        PasswordHash(text.into())
-    }
-
-    fn parse(hash: &PasswordHash) -> Option<Phc> {
-        let mut parts = hash.0.strip_prefix("$argon2id$v=19$")?.split('$');
-        let (costs, salt, tag) = (parts.next()?, parts.next()?, parts.next()?);
-        let mut costs = costs.split(',');
-        let mut cost = |name| costs.next()?.strip_prefix(name)?.parse::<u32>().ok();
-        let params = Params {
-            memory_kib: cost("m=")?,
-            iterations: cost("t=")?,
-            parallelism: cost("p=")?,
-        };
-        let salt = BASE64
-            .decode_to_vec(salt)
-            .ok()
-            .filter(|salt| salt.len() >= 8)?;
-        let tag = BASE64.decode_to_vec(tag).ok()?.try_into().ok()?;
-        params.kernel()?;
-        Some(Phc { params, salt, tag })
     }
 }
 

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
+use base64_simd::STANDARD_NO_PAD as BASE64;
 use pollster::FutureExt as _;
 
 use super::*;
@@ -85,7 +86,7 @@ fn composed_and_decomposed_spellings_are_one_password() {
 #[test]
 fn a_hash_that_would_eat_the_machine_is_not_computed() {
     let huge = "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$AAAA";
-    assert!(Phc::parse(&phc(huge)).is_none());
+    assert!(!phc(huge).is_known());
 }
 
 #[test]
@@ -113,11 +114,12 @@ fn a_hash_that_cannot_be_read_costs_the_work_of_a_good_one() {
         phc("$argon2id$v=19$m=8,t=1,p=1"),
         phc("$argon2i$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAA"),
         phc("$argon2id$v=16$m=8,t=1,p=1$AAAAAAAAAAA$AAAA"),
+        phc(&format!("$argon2id$v=18$m=8,t=1,p=1${salt}${good}")),
         phc("$2b$12$abcdefghijklmnopqrstuv"),
         phc("\u{0}\u{e9}$$$$$"),
         phc(""),
     ];
-    let lengths = [0, 1, 4, 16, 31, 33, 64, 1000];
+    let lengths = [0, 1, 4, 15, 65, 1000];
     hashes.extend(lengths.map(|bytes| with("m=8,t=1,p=1", &salt, &tag(bytes))));
     for hash in hashes {
         let passwords = passwords(Params::FAST_FOR_TESTS);
@@ -131,7 +133,7 @@ fn a_hash_that_cannot_be_read_costs_the_work_of_a_good_one() {
 
 #[test]
 fn the_kernel_agrees_with_rfc_9106() {
-    use argon2::{AssociatedData, ParamsBuilder};
+    use argon2::{Argon2, AssociatedData, ParamsBuilder};
     // Section 5.3.
     const TAG: &str = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
     let mut builder = ParamsBuilder::new();
@@ -224,9 +226,10 @@ fn a_login_renews_a_hash_of_another_cost_once() {
     assert!(login("a long sentence").is_ok());
     let renewed = stored();
     assert!(renewed.as_str().contains("$m=8,t=2,p=1$"));
-    assert_eq!(passwords.hashes(), 3);
+    // The old hash and one of the new cost each time, and then only that.
+    assert_eq!(passwords.hashes(), 4);
     assert!(login("a long sentence").is_ok());
-    assert_eq!((stored(), passwords.hashes()), (renewed, 4));
+    assert_eq!((stored(), passwords.hashes()), (renewed, 5));
 }
 
 // ---- the threads ----
