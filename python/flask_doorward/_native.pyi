@@ -28,6 +28,7 @@ __all__ = [
     "before_fork",
     "cookie",
     "credential",
+    "knows_hash",
     "unverified_claims",
     "unverified_header",
     "uuid4",
@@ -49,6 +50,9 @@ def before_fork(close: Callable[[], None], /) -> None:
 
 def after_fork() -> None:
     """It is over, in the parent."""
+
+def knows_hash(password_hash: str) -> bool:
+    """Whether a hash is of a form that passwords are checked against, within the ceilings."""
 
 @final
 class Event:
@@ -190,9 +194,9 @@ class Question:
     def settle(self, claims: str | None = None) -> Answer:
         """Any question, as the built-in accounts answer it. `claims`: of a session that opens."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:
-        """Whether `password` is the one behind an Argon2 hash, and a new hash where the cost has
-        changed. Without a hash it does the same work, and does not match. An `Answer` says that
-        the machine is overloaded."""
+        """Whether `password` is the one behind a hash, and a new hash where that was of other making
+        or cost. Without a hash it does the same work, and does not match. An `Answer` says that the
+        machine is overloaded."""
     def hash(self) -> str | Answer:
         """A hash of `new_password`, or of `password` where a name registers. An `Answer` is the
         refusal of a weak one."""

@@ -84,8 +84,8 @@ class Service:
     def verify_password(
         self, password: str, password_hash: str | None
     ) -> tuple[bool, str | None]:  # fmt: skip
-        """Whether a password is the one behind a hash, and a new hash where the cost has changed.
-        Without a hash: the same work, and no."""
+        """Whether a password is the one behind a hash, and a new hash where that was of other making
+        or cost. Without a hash: the same work, and no."""
         return self._call(self._mounted.door.verify_password, password, password_hash)
 
     def create_user(self, username: str, password: str) -> str:

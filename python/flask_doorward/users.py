@@ -13,7 +13,7 @@ from uuid import UUID
 
 from flask import current_app
 
-from ._native import Answer, Identity, Question
+from ._native import Answer, Identity, Question, knows_hash
 from .processes import blocking
 
 P = ParamSpec("P")
@@ -144,7 +144,7 @@ class Users:
         return self.callbacks.add("check_password", callback)
 
     def save_password_hash(self, callback: SavePasswordHashF) -> SavePasswordHashF:
-        """`(user_id, new_hash)`: the password changed, or the cost of hashing."""
+        """`(user_id, new_hash)`: the password changed, or the old hash was of other making or cost."""
         return self.callbacks.add("save_password_hash", callback)
 
     def register_user(self, callback: RegisterUserF) -> RegisterUserF:
@@ -240,7 +240,7 @@ def _matches(
     if isinstance(verified, Answer):
         return verified
     matches, new_hash = verified
-    if found and not str(found[1]).startswith("$argon2"):
+    if found and not knows_hash(str(found[1])):
         _point_out_hash(current_app.logger)
     if matches and found and new_hash and callbacks.save_password_hash:
         called(callbacks.save_password_hash, text_of(found[0]), new_hash)
@@ -250,7 +250,7 @@ def _matches(
 @lru_cache
 def _point_out_hash(logger: logging.Logger) -> None:
     logger.warning(
-        "find_user returned a hash that is not Argon2, which no password matches: "
+        "find_user returned a hash of no known form or of too high a cost, which no password matches: "
         "check such hashes in a check_credentials of your own"
     )
 

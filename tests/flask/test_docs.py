@@ -1,5 +1,6 @@
 """docs/flask.md: each of its snippets runs, its tables are those of the settings, its commands exist."""
 
+import hmac
 import re
 import shlex
 from types import SimpleNamespace
@@ -212,7 +213,7 @@ def test_a_disabled_user_is_logged_out(run) -> None:
 def test_hashes_of_another_kind_are_replaced_at_login(run) -> None:
     from werkzeug.security import generate_password_hash
 
-    ran = run("Hashes of another kind")
+    ran = run("Accounts")
     user, client = ran.add_user(generate_password_hash(PASSWORD)), ran.client()
     assert client.post("/api/v1/login", json=LOGIN | {"password": "wrong horse"}).status_code == 401
     assert client.post("/api/v1/login", json=LOGIN | {"username": "nobody"}).status_code == 401
@@ -225,11 +226,19 @@ def test_hashes_of_another_kind_are_replaced_at_login(run) -> None:
     assert again.status_code == 200
 
 
-def test_nobody_logs_in_with_the_password_of_nobody(run) -> None:
-    client = run("Hashes of another kind").client()
-    for password in ("nobody", ""):
-        answer = client.post("/api/v1/login", json={"username": "eve", "password": password})
-        assert answer.status_code in (400, 401)
+def test_hashes_that_only_the_app_knows_are_replaced_at_login(run) -> None:
+    old = hmac.digest(b"salt", PASSWORD.encode(), "sha256").hex()
+    ran = run("Checks of your own")
+    user, client = ran.add_user(f"sha256$salt${old}"), ran.client()
+    assert client.post("/api/v1/login", json=LOGIN | {"password": "wrong horse"}).status_code == 401
+    assert client.post("/api/v1/login", json=LOGIN | {"username": "nobody"}).status_code == 401
+    assert not user.password_hash.startswith("$argon2")
+    for _ in range(2):
+        answer = client.post("/api/v1/login", json=LOGIN)
+        assert answer.status_code == 200 and user.password_hash.startswith("$argon2")
+    bearer = {"Authorization": f"Bearer {answer.json['access_token']}"}
+    again = client.post("/api/v1/reauthenticate", json={"password": PASSWORD}, headers=bearer)
+    assert again.status_code == 200
 
 
 def test_a_claims_loader_refuses(run) -> None:

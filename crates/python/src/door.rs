@@ -53,6 +53,12 @@ pub(crate) fn routes() -> Vec<(String, String, &'static str)> {
     routes.collect()
 }
 
+/// Whether a hash is of a form that passwords are checked against, within the ceilings.
+#[pyfunction]
+pub(crate) fn knows_hash(password_hash: &str) -> bool {
+    PasswordHash::from_phc(password_hash).is_known()
+}
+
 /// The engine over one store.
 #[pyclass(frozen, weakref, module = "flask_doorward._native")]
 pub(crate) struct Door {

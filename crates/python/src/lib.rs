@@ -32,7 +32,7 @@ mod _native {
     #[pymodule_export]
     use crate::answer::{Answer, Event};
     #[pymodule_export]
-    use crate::door::Door;
+    use crate::door::{Door, knows_hash};
     #[pymodule_export]
     use crate::forks::{after_fork, before_fork};
     #[pymodule_export]

@@ -225,7 +225,8 @@ impl Question {
         finished(reply)
     }
 
-    /// Whether it is the password behind an Argon2 hash, and a new hash where the cost has changed.
+    /// Whether it is the password behind a hash, and a new hash where that was of other making or
+    /// cost.
     #[pyo3(signature = (password_hash))]
     fn verify(
         &self,
