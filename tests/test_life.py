@@ -1,7 +1,9 @@
 """The whole life of a session, by a real client on the real binary."""
 
 import concurrent.futures
+import contextlib
 import pathlib
+import sqlite3
 import time
 
 import httpx
@@ -63,6 +65,29 @@ def test_64_parallel_refreshes_of_one_token_give_one_successor(server: Server) -
     successors = {answer.json()["refresh_token"] for answer in answers}
     assert len(successors) == 1
     assert server.refresh(successors.pop()).status_code == 200
+
+
+def test_an_account_that_was_brought_along_logs_in_and_gets_a_hash_of_ours(server: Server) -> None:
+    def stored() -> str:
+        with contextlib.closing(sqlite3.connect(server.directory / "doorward.db")) as db:
+            return db.execute("SELECT password_hash FROM accounts").fetchone()[0]
+
+    # Werkzeug 3.1.9, Django 5.2.19, passlib 1.7.4 and bcrypt 5.0.0 wrote them.
+    for made in (
+        "scrypt:1024:8:1$mZ2dX1NiGbi1Tqhy$b52ad8698172033712a57cb5d6821d90193ed4a19b1887276665f7523a48da79"
+        "25657643d3e8acacdc4fed4bd68384d1c1c4f2bede07ba6d121a4d0c7db3a4b0",
+        "pbkdf2_sha256$1000$saltsalt$2vLrmxK8YFROnGTL6oinO4bfT02gvTppeFbz7HWz5X0=",
+        "$bcrypt-sha256$v=2,t=2b,r=4$YDYxJENKg2Y87p6sNwsofO$ETjLBAnVUflyms5e5xtVexshPQqOkNa",
+        "$2b$04$70ZbdaGUYOSwW45/xL6WHu94GB2oNpkE7YzVXXN3JjwXzG0XU5ZHq",
+    ):
+        with contextlib.closing(sqlite3.connect(server.directory / "doorward.db")) as db, db:
+            db.execute("UPDATE accounts SET password_hash = ?", [made])
+        assert server.login(password="wrong horse battery").status_code == 401
+        assert stored() == made
+        assert server.login().status_code == 200
+        ours = stored()
+        assert ours.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+        assert server.login().status_code == 200 and stored() == ours
 
 
 def test_a_stolen_token_ends_the_session(start) -> None:

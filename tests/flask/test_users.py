@@ -1,6 +1,8 @@
 """The app's own users: what the callbacks answer, at once or awaited."""
 
 import functools
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,22 @@ def test_a_hash_of_other_making_is_replaced_once(made: str, caplog: pytest.LogCa
     assert replaced[1].startswith("$argon2id$v=19$")
     assert login(app.test_client()).status_code == 200
     assert table.rows["ada"] == replaced and "no known form" not in caplog.text
+
+
+def elsewhere(database: Path, sql: str) -> str:
+    """What another process reads or writes: in this one SQLite's locks would be lost."""
+    code = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); print(*db.execute(sys.argv[2])); db.commit()"
+    command = [sys.executable, "-c", code, database, sql]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_built_in_account_that_was_brought_along_gets_a_hash_of_ours(tmp_path: Path) -> None:
+    database = tmp_path / "doorward.db"
+    app = bare(DOORWARD_STORE=f"sqlite://{database}")
+    add_ada(app, Doorward(app))
+    elsewhere(database, f"UPDATE accounts SET password_hash = '{generate_password_hash(PASSWORD)}'")
+    assert [login(app.test_client()).status_code for _ in range(2)] == [200, 200]
+    assert "$argon2id$" in elsewhere(database, "SELECT password_hash FROM accounts")
 
 
 @pytest.mark.parametrize("way", [lambda callback: callback, awaited])

@@ -573,7 +573,7 @@ impl Memory {
     }
 
     /// Work that takes as many bytes of its own. `None`: the machine has no more, or so it says.
-    /// Of less than 32 MiB malloc may keep what the dearest took, a thread each.
+    /// Of what is less than 32 MiB malloc may keep as much for each thread: it is not ours to map.
     fn beside<T>(&self, bytes: usize, work: impl FnOnce() -> Option<T>) -> Option<T> {
         let mut room = Vec::<u8>::new();
         room.try_reserve_exact(bytes).ok()?;
