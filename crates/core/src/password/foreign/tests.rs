@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use pollster::FutureExt as _;
 
 use super::*;
@@ -10,7 +12,6 @@ use crate::policy::Policy;
 use crate::revocation::{Bounds, Revocations};
 use crate::store::{Account, AccountStore as _, ValidFrom, Write};
 use crate::testing::TestEnv;
-use std::sync::Arc;
 
 const PASSWORD: &str = "correct horse battery";
 const UNICODE: &str = "p\u{e4}ssw\u{f6}rd \u{5bc6}\u{7801} \u{1f511}";
@@ -261,6 +262,49 @@ fn each_hash_matches_its_password_and_becomes_one_of_ours() {
         let again = verified(&passwords, password, new.as_str());
         assert!(again.matches && again.rehash.is_none(), "{hash}");
     }
+}
+
+#[test]
+fn the_vectors_of_the_rfcs_match() {
+    // RFC 7914, sections 12 and 11; RFC 6070.
+    let vectors = [
+        (
+            "password",
+            "scrypt:1024:8:16$NaCl$fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b3731622eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640",
+        ),
+        (
+            "pleaseletmein",
+            "scrypt:16384:8:1$SodiumChloride$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887",
+        ),
+        (
+            "passwd",
+            "$pbkdf2-sha256$i=1,l=64$c2FsdA$VawEblbjCJ/sFpHCJUS2BflBhSFt3gRl5oudV8INrLxJypzM8Xm2RZkWZLOdd+8xfHG4RbHjC9UJESBB06GXgw",
+        ),
+        (
+            "password",
+            "pbkdf2:sha1:4096$salt$4b007901b765489abead49d926f721d065a429c1",
+        ),
+    ];
+    for (password, hash) in vectors {
+        assert!(matches(password, hash), "{hash}");
+    }
+}
+
+#[test]
+fn spellings_of_one_hash_match_alike() {
+    let written = |prefix: &str| {
+        let mut hashes = vectors().filter(|(password, _)| *password == PASSWORD);
+        let found = hashes.find(|(_, hash)| hash.starts_with(prefix));
+        found.unwrap().1
+    };
+    let phc = written("$pbkdf2-sha256$1000$").replace("$1000$", "$i=1000,l=32$");
+    assert!(matches(PASSWORD, &phc));
+    // Before version 19 nothing said which.
+    let old = written("$argon2i$v=16$").replace("v=16$", "");
+    assert!(matches(PASSWORD, &old));
+    // Django puts its own name for it in front.
+    let bcrypt = format!("bcrypt${}", written("$2a$"));
+    assert!(matches(PASSWORD, &bcrypt));
 }
 
 #[test]
