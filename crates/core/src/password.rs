@@ -500,6 +500,7 @@ impl Pool {
             Some(stored) if !stored.is_current(self.hashing.params) => {
                 self.verify_foreign(password, &stored, memory)
             }
+            // In one spelling: who types another must not learn whether there is a hash.
             stored => {
                 let known = stored.is_some();
                 let stored = stored.unwrap_or_else(|| Stored::Argon2(self.blank([0; SALT])));
