@@ -663,6 +663,29 @@ mod tests {
     }
 
     #[test]
+    fn new_passwords_are_long_and_not_named_after_the_service() {
+        let rules = |pairs: &[_]| checked(pairs).map(|config| config.hashing.rules);
+        let url = ("issuer", "https://polar.example/");
+        assert_eq!(rules(&[]).unwrap().min_length, 15);
+        let named = rules(&[url]).unwrap().service_name;
+        assert_eq!(named.as_deref(), Some("polar.example"));
+        let named = rules(&[url, ("service_name", "Polar")])
+            .unwrap()
+            .service_name;
+        assert_eq!(named.as_deref(), Some("Polar"));
+    }
+
+    #[test]
+    fn a_file_of_breached_passwords_that_cannot_be_used_is_refused_by_name() {
+        for path in ["/there/is/none", "Cargo.toml", "src"] {
+            let error = checked(&[("breached_passwords_file", path)]).err();
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            let begin = format!("breached_passwords_file: {path}: ");
+            assert!(text.starts_with(&begin), "{text}");
+        }
+    }
+
+    #[test]
     fn the_seal_secret_is_one_of_its_own() {
         const ONE: &str = "7f0c3a9e51d24b86a1c9e3f05b7d2846";
         const OTHER: &str = "b1946ac92492d2347c6235b4d2611184";

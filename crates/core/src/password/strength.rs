@@ -69,17 +69,23 @@ impl Rules {
         if password.as_str().chars().count() < self.min_length {
             return Err(SHORT);
         }
-        let text = folded(password.as_str());
-        if is_little_more_than_common(&text) {
-            return Err(COMMON);
-        }
-        if guesses(&text, &[]) < ENOUGH {
-            return Err(PATTERN);
-        }
-        if guesses(&text, &self.names(username)) < ENOUGH {
-            return Err(NAMED);
-        }
+        self.check_guessable(&folded(password.as_str()), &self.names(username))?;
         self.check_breached(password)
+    }
+
+    fn check_guessable(&self, text: &[char], names: &[Vec<char>]) -> Result<()> {
+        let beside = Spellings::of(text).beside(names);
+        if is_little_more_than_common(text) {
+            Err(COMMON)
+        } else if beside < self.min_length / 2 {
+            Err(NAMED)
+        } else if guesses(text, names) >= ENOUGH {
+            Ok(())
+        } else if guesses(text, &[]) >= ENOUGH {
+            Err(NAMED)
+        } else {
+            Err(PATTERN)
+        }
     }
 
     fn check_breached(&self, password: &Password) -> Result<()> {

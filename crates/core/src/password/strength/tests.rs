@@ -3,7 +3,7 @@ use std::sync::Arc;
 use pollster::FutureExt as _;
 
 use super::*;
-use crate::env::Timestamp;
+use crate::env::{Env as _, Timestamp};
 use crate::password::{Hashing, Params, Passwords};
 use crate::testing::TestEnv;
 
@@ -59,6 +59,8 @@ fn what_is_guessed_first_is_refused_with_the_reason() {
         ("ecalevol.ada-xyz", NAMED),
         ("PolarBank-PolarBank", NAMED),
         ("polarbankada2024", NAMED),
+        ("lovelacelovelace", NAMED),
+        ("10v31ac3-lovelace-1815", NAMED),
         ("Doorward-Doorward1", NAMED),
     ];
     let reasons = table.clone().map(|(text, _)| (text, checked(text)));
@@ -168,6 +170,22 @@ fn a_password_of_a_breach_is_refused_and_none_passes_unchecked() {
     std::fs::remove_file(&path).unwrap();
     let unchecked = rules.check("ada", &typed("correct horse battery"));
     assert_eq!(unchecked, Err(Error::StoreUnavailable));
+}
+
+#[test]
+fn passwords_that_are_made_here_are_accepted() {
+    let env = TestEnv::new(Timestamp(1_800_000_000_000), 1);
+    for _ in 0..500 {
+        let mut bytes = [0; 20];
+        env.fill(&mut bytes);
+        let letter =
+            |byte: &u8| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(byte % 32)]);
+        let groups = bytes
+            .chunks(5)
+            .map(|group| group.iter().map(letter).collect::<String>());
+        let text = groups.collect::<Vec<_>>().join("-");
+        assert_eq!(checked(&text), Ok(()), "{text}");
+    }
 }
 
 #[test]
