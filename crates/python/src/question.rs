@@ -247,7 +247,9 @@ impl Question {
     fn hash(&self, py: Python<'_>) -> PyResult<Or<String>> {
         let new = self.new.clone();
         let new = new.map_or_else(|| self.password(), Ok)?;
-        let name = self.username.as_deref().unwrap_or_default();
+        // Of a session only the id is known, which may well be a name.
+        let id = self.user.as_ref().map(UserId::as_str);
+        let name = self.username.as_deref().or(id).unwrap_or_default();
         let passwords = &self.engine.passwords;
         match py.detach(|| passwords.hash_new(name, new).block_on()) {
             Ok(hash) => Ok(Or::Value(hash.as_str().to_owned())),
