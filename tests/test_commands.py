@@ -1,6 +1,7 @@
 """What the commands do, what they leave alone, and how they fail."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import sqlite3
@@ -10,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from conftest import BINARY, CHEAP, ENVIRONMENT, PASSWORD, Server, add_user, command
+from conftest import BINARY, CHEAP, ENVIRONMENT, PASSWORD, Server, add_user, bearer, command
 
 LOOKS = [["user", "list"], ["session", "list"], ["session", "list", "ada"], ["keys", "list"], ["check-config"]]
 #: Lifetimes much shorter than the server's.
@@ -142,6 +143,51 @@ def test_names_cannot_act_on_the_terminal(server: Server) -> None:
 def test_a_name_that_is_too_long_is_refused_for_its_length(tmp_path: pathlib.Path) -> None:
     refused = command(tmp_path, "user", "add", "a" * 129, "--password-stdin", text=PASSWORD)
     assert refused.returncode == 1 and "128 characters" in refused.stderr
+
+
+@pytest.mark.parametrize(("flags", "password", "reason"), [
+    ([], "correct horse", "too short"),
+    ([], "Password!2024-12", "most common passwords"),
+    ([], "qwertyuiop[]asdf", "rows of keys"),
+    (["--service-name", "Polar Bank"], "PolarBankPolarBank", "name of this service"),
+    (["--password-min-length", "20"], "a wholly new sentence"[:19], "too short"),
+])
+def test_a_new_password_that_is_guessed_first_is_refused_with_the_reason(
+    server: Server, flags: list[str], password: str, reason: str
+) -> None:
+    for verb, name in (("add", "eve"), ("set-password", "ada")):
+        refused = command(server.directory, "user", verb, name, "--password-stdin", *flags, text=password)
+        assert refused.returncode == 1 and "the password is too weak: " in refused.stderr
+        assert reason in refused.stderr
+    assert server.login().status_code == 200
+
+
+def test_no_new_password_passes_while_the_breached_ones_cannot_be_read(tmp_path: pathlib.Path, start) -> None:
+    ranges = tmp_path / "ranges"
+    ranges.mkdir()
+    new, known = "a wholly new sentence", "correct horse battery staple"
+    for text in (new, known):
+        (ranges / hashlib.sha1(text.encode()).hexdigest()[:5].upper()).write_text(f"{'0' * 35}:0\r\n")
+    for end in ("00000", "FFFFF"):
+        (ranges / end).write_text(f"{'0' * 35}:0\r\n")
+    digest = hashlib.sha1(known.encode()).hexdigest().upper()
+    (ranges / digest[:5]).write_text(f"{digest[5:]}:384\r\n{'F' * 35}:1")
+    server = start("--breached-passwords-file", str(ranges))
+
+    def change(password: str) -> httpx.Response:
+        token = server.login().json()["access_token"]
+        body = {"current": PASSWORD, "new": password}
+        return httpx.post(f"{server.url}/password", json=body, headers=bearer(token))
+
+    breached = change(known)
+    assert breached.status_code == 422 and "data breach" in breached.json()["detail"]
+    ranges.rename(tmp_path / "elsewhere")
+    unchecked = change(new)
+    assert (unchecked.status_code, unchecked.json()["code"]) == (503, "store_unavailable")
+    refused = command(tmp_path, "check-config", "--breached-passwords-file", str(ranges))
+    assert refused.returncode == 1 and "breached_passwords_file: " in refused.stderr
+    (tmp_path / "elsewhere").rename(ranges)
+    assert change(new).status_code == 200
 
 
 @pytest.mark.parametrize(("kind", "word"), [

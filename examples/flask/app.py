@@ -10,6 +10,7 @@ from sqlalchemy import ForeignKey, delete, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_doorward import Doorward, current_user
+from flask_doorward.errors import PasswordTooWeak
 
 general_api_version = "v1"
 root = f"/api/{general_api_version}"
@@ -91,7 +92,11 @@ def load_user(user_id: str) -> User | None:
 @click.password_option()
 def add_user(name: str, password: str) -> None:
     """Adds a user."""
-    db.session.add(User(name=name, password_hash=auth.service.hash_password(password)))
+    try:
+        password_hash = auth.service.hash_new_password(name, password)
+    except PasswordTooWeak as error:
+        raise click.ClickException(error.description or "") from None
+    db.session.add(User(name=name, password_hash=password_hash))
     db.session.commit()
 
 

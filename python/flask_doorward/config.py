@@ -78,6 +78,11 @@ def text(value: Any) -> str:
     return value
 
 
+def path_text(value: Any) -> str:
+    """A path."""
+    return text(str(value) if isinstance(value, Path) else value)
+
+
 def key_text(value: Any) -> str | bytes:
     """A key, as text or bytes."""
     return value if isinstance(value, bytes) else text(value)
@@ -127,6 +132,7 @@ WANTED: dict[Callable[[Any], Any], str] = {
     switch: "True or False",
     number: "a whole number",
     text: "a text",
+    path_text: "a path",
     key_text: "a text or bytes",
     texts: "a list of texts, or one text with commas",
     one_text: "one text",
@@ -197,6 +203,8 @@ SETTINGS = (
     Setting("password_threads", "DOORWARD_PASSWORD_THREADS", None, number),
     Setting("password_queue", "DOORWARD_PASSWORD_QUEUE", None, number),
     Setting("password_min_length", "DOORWARD_PASSWORD_MIN_LENGTH", None, number),
+    Setting("service_name", "DOORWARD_SERVICE_NAME", None),
+    Setting("breached_passwords_file", "DOORWARD_BREACHED_PASSWORDS_FILE", None, path_text),
 )
 
 #: The double submit of a token against CSRF: the option `double_submit` has these, where

@@ -77,8 +77,13 @@ class Service:
         end = self._mounted.door.end_user
         self._mounted.tell(self._call(end, text_of(user_id), reason, except_session))
 
+    def hash_new_password(self, username: str, password: str) -> str:
+        """An Argon2id hash of a password that its user has just chosen, for a user table of the
+        app's own. One that is guessed first is refused: `PasswordTooWeak`, with the reason."""
+        return self._call(self._mounted.door.hash_new_password, username, password)
+
     def hash_password(self, password: str) -> str:
-        """An Argon2id hash, for a user table of the app's own."""
+        """An Argon2id hash of any password, for accounts that move in."""
         return self._call(self._mounted.door.hash_password, password)
 
     def verify_password(

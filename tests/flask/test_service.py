@@ -1,12 +1,14 @@
 """The service: what the endpoints do, for views written by hand."""
 
 import datetime
+from pathlib import Path
 
 import pytest
 from flask import Flask, Response, jsonify
 from werkzeug.test import Client
 
 from flask_doorward import Doorward, DoorwardError
+from flask_doorward.errors import PasswordTooWeak
 
 from apps import PASSWORD, bare, bearer, protected
 
@@ -96,6 +98,31 @@ def test_passwords_are_hashed_and_verified(app: Flask, auth: Doorward) -> None:
         assert auth.service.verify_password(PASSWORD, made) == (True, None)
         assert auth.service.verify_password("wrong", made)[0] is False
         assert auth.service.verify_password(PASSWORD, None)[0] is False
+
+
+@pytest.mark.parametrize(
+    ("config", "password", "reason"),
+    [
+        ({}, "correct horse", "too short"),
+        ({}, "P4ssw0rdP4ssw0rd", "common passwords"),
+        ({}, "lovelace-lovelace-1815", "the username"),
+        ({"DOORWARD_SERVICE_NAME": "Polar Bank"}, "polarbank-polarbank", "name of this service"),
+        ({"DOORWARD_ISSUER": "https://polarbank.example"}, "polarbank-polarbank", "name of this service"),
+        ({"DOORWARD_BREACHED_PASSWORDS_FILE": "breached"}, "correct horse battery staple", "data breach"),
+    ],
+)
+def test_a_new_password_that_is_guessed_first_is_refused_with_the_reason(
+    config: dict[str, str], password: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breached").write_text("ABF7AAD6438836DBE526AA231ABDE2D0EEF74D42:384\n")
+    monkeypatch.chdir(tmp_path)
+    app, auth = protected(**config)
+    with app.app_context():
+        for new in (auth.service.hash_new_password, auth.service.create_user):
+            with pytest.raises(PasswordTooWeak, match=reason):
+                new("lovelace", password)
+        made = auth.service.hash_new_password("lovelace", PASSWORD)
+        assert auth.service.verify_password(PASSWORD, made) == (True, None)
 
 
 def test_accounts_are_made_and_identified(app: Flask, auth: Doorward) -> None:

@@ -134,6 +134,12 @@ def test_a_short_session_is_fresh_no_longer_than_it_lasts() -> None:
         ({"DOORWARD_URL_PREFIX": "api"}, "DOORWARD_URL_PREFIX must look like /api/v1"),
         ({"JWT_ERROR_MESSAGE_KEY": "code"}, "JWT_ERROR_MESSAGE_KEY must not be"),
         ({"DOORWARD_TRUSTED_PROXIES": ["nowhere"]}, "DOORWARD_TRUSTED_PROXIES"),
+        ({"DOORWARD_PASSWORD_MIN_LENGTH": 7}, "DOORWARD_PASSWORD_MIN_LENGTH"),
+        (
+            {"DOORWARD_BREACHED_PASSWORDS_FILE": pathlib.Path("/there/is/none")},
+            "DOORWARD_BREACHED_PASSWORDS_FILE: /there/is/none: No such file",
+        ),
+        ({"DOORWARD_BREACHED_PASSWORDS_FILE": 1}, "DOORWARD_BREACHED_PASSWORDS_FILE must be a path"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_key(config: dict[str, Any], words: str) -> None:

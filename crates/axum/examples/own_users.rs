@@ -52,8 +52,7 @@ impl People {
         let before = person.map(Person::hash);
         self.check(person, current).await?;
         let person = person.ok_or(Error::InvalidCredentials)?;
-        new.check_strength(person.name, self.passwords.hashing().min_length)?;
-        let after = self.passwords.hash(new).await?;
+        let after = self.passwords.hash_new(person.name, new).await?;
         // In a database: UPDATE ... WHERE hash = the one that was checked.
         let mut hash = person.hash.lock().unwrap_or_else(PoisonError::into_inner);
         if Some(&*hash) != before.as_ref() {

@@ -62,7 +62,7 @@ pub struct Builder {
     pub settings: Settings,
     /// Which key signs access tokens.
     pub key: KeyConfig,
-    /// How passwords of built-in accounts are hashed.
+    /// How passwords of built-in accounts are hashed, and which new ones are refused.
     pub hashing: Hashing,
     /// The app's own users; `None`: the built-in accounts.
     pub users: Option<Arc<dyn Users>>,
@@ -164,6 +164,7 @@ impl Builder {
     /// What cannot be used, in words that say what to change.
     pub async fn open(self) -> Result<Doorward, OpenError> {
         self.policy.check()?;
+        let issuer = self.policy.issuer.clone();
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
         let store: Arc<dyn Store> = match self.place {
             Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.policy.clone())?),
@@ -181,7 +182,9 @@ impl Builder {
         );
         let service = Arc::new(service);
         service.tick().await.map_err(|_| OpenError::Store)?;
-        let passwords = Arc::new(Passwords::new(self.hashing, Arc::clone(&env)));
+        let mut hashing = self.hashing;
+        hashing.rules.name_after(issuer.as_deref());
+        let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
         let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
         let own_users = self.users.is_some();
         let users = self.users.unwrap_or_else(|| Arc::new(accounts.clone()));

@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
-use crate::password::{Password, PasswordHash, Passwords};
+use crate::password::{Password, Passwords};
 use crate::revocation::{Ended, Revocations};
 use crate::session::EndReason;
 use crate::store::{Account, AllEnded, Store, ValidFrom, Write};
@@ -187,7 +187,7 @@ impl Accounts {
         seen: Option<ValidFrom>,
         new: Password,
     ) -> Result<Option<AllEnded>> {
-        let hash = self.hash_new(&account.username, new).await?;
+        let hash = self.passwords.hash_new(&account.username, new).await?;
         let now = self.env.now();
         let set = self
             .store
@@ -205,7 +205,7 @@ impl Accounts {
     /// [`Error::UsernameTaken`], [`Error::PasswordTooWeak`], and as above.
     pub async fn register(&self, username: &str, password: Password) -> Result<UserId> {
         let username = canonical(username)?;
-        let password_hash = self.hash_new(&username, password).await?;
+        let password_hash = self.passwords.hash_new(&username, password).await?;
         let now = self.env.now();
         let id = SessionId::new(now, &*self.env).to_string();
         let id = UserId::new(&id).map_err(|_| Error::StoreUnavailable)?;
@@ -221,11 +221,6 @@ impl Accounts {
             Write::Done => Ok(id),
             Write::Lost => Err(Error::UsernameTaken),
         }
-    }
-
-    async fn hash_new(&self, username: &str, password: Password) -> Result<PasswordHash> {
-        password.check_strength(username, self.passwords.hashing().min_length)?;
-        self.passwords.hash(password).await
     }
 
     /// The account of a name.

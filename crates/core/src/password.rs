@@ -25,9 +25,15 @@ use zeroize::Zeroizing;
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 
+mod breached;
 mod foreign;
+mod guess;
+mod strength;
 
 use foreign::{Argon2Hash, Stored};
+
+pub use breached::Breached;
+pub use strength::Rules;
 
 const SALT: usize = 16;
 const TAG: usize = 32;
@@ -69,27 +75,6 @@ impl Password {
     fn spellings(&self) -> impl Iterator<Item = &str> {
         let typed = self.typed.iter();
         std::iter::once(&self.nfc).chain(typed).map(|text| &***text)
-    }
-
-    /// Refuses what is guessed first.
-    ///
-    /// # Errors
-    /// [`Error::PasswordTooWeak`] with the reason in words.
-    pub fn check_strength(&self, username: &str, min_length: usize) -> Result<()> {
-        let lower = self.nfc.to_lowercase();
-        let mut chars = lower.chars();
-        let first = chars.next();
-        if self.nfc.chars().count() < min_length {
-            Err(Error::PasswordTooWeak(
-                "too short; a sentence is long and easy to remember",
-            ))
-        } else if chars.all(|char| Some(char) == first) {
-            Err(Error::PasswordTooWeak("one character repeated"))
-        } else if lower.replace(&username.to_lowercase(), "").chars().count() < min_length / 2 {
-            Err(Error::PasswordTooWeak("mostly the username"))
-        } else {
-            Ok(())
-        }
     }
 }
 
@@ -186,8 +171,8 @@ pub struct Hashing {
     pub patience: Duration,
     /// After this long without work the memory is given back.
     pub idle_release: Duration,
-    /// The shortest new password, in characters.
-    pub min_length: usize,
+    /// Which new passwords are refused.
+    pub rules: Rules,
 }
 
 impl Default for Hashing {
@@ -198,7 +183,7 @@ impl Default for Hashing {
             queue: 64,
             patience: Duration::from_secs(2),
             idle_release: Duration::from_secs(10),
-            min_length: 8,
+            rules: Rules::default(),
         }
     }
 }
@@ -258,7 +243,12 @@ struct Job {
 }
 
 enum Task {
-    Hash(Password, oneshot::Sender<Result<PasswordHash>>),
+    /// Of a new password, whose user's name is given where it is to be checked first.
+    Hash(
+        Password,
+        Option<Box<str>>,
+        oneshot::Sender<Result<PasswordHash>>,
+    ),
     Verify(
         Password,
         Option<PasswordHash>,
@@ -270,7 +260,7 @@ impl Task {
     /// Whether nobody waits for it any more.
     fn is_abandoned(&self) -> bool {
         match self {
-            Task::Hash(_, reply) => reply.is_canceled(),
+            Task::Hash(_, _, reply) => reply.is_canceled(),
             Task::Verify(_, _, reply) => reply.is_canceled(),
         }
     }
@@ -306,13 +296,29 @@ impl Passwords {
         self.counts.memory.load(Ordering::Acquire)
     }
 
-    /// Hashes a new password.
+    /// Hashes a password, whatever it is.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
     pub async fn hash(&self, password: Password) -> Result<PasswordHash> {
+        self.hash_if(password, None).await
+    }
+
+    /// Hashes the new password of a user (of no name: ""), unless [`Rules::check`] refuses it.
+    ///
+    /// # Errors
+    /// [`Error::PasswordTooWeak`], [`Error::Overloaded`], [`Error::StoreUnavailable`].
+    pub async fn hash_new(&self, username: &str, password: Password) -> Result<PasswordHash> {
+        self.hash_if(password, Some(username.into())).await
+    }
+
+    async fn hash_if(
+        &self,
+        password: Password,
+        checked_for: Option<Box<str>>,
+    ) -> Result<PasswordHash> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Task::Hash(password, reply))?;
+        self.submit(Task::Hash(password, checked_for, reply))?;
         answer.await.unwrap_or(Err(OVERLOADED))
     }
 
@@ -459,7 +465,12 @@ impl Pool {
 
     fn carry_out(&self, task: Task, memory: &mut Memory) {
         match task {
-            Task::Hash(password, reply) => drop(reply.send(self.hash(&password, memory))),
+            Task::Hash(password, checked_for, reply) => {
+                let allowed = checked_for.map_or(Ok(()), |username| {
+                    self.hashing.rules.check(&username, &password)
+                });
+                drop(reply.send(allowed.and_then(|()| self.hash(&password, memory))));
+            }
             Task::Verify(password, hash, reply) => {
                 drop(reply.send(self.verify(&password, hash.as_ref(), memory)));
             }

@@ -346,7 +346,11 @@ fn hashes(endpoint: Endpoint) -> bool {
 }
 
 fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
-    let weak = || Problem::from(Error::PasswordTooWeak("one character repeated"));
+    let weak = || {
+        Problem::from(Error::PasswordTooWeak(
+            "mostly common words, repetitions or rows of keys, which are guessed first",
+        ))
+    };
     match endpoint {
         Endpoint::Login => vec![Error::InvalidCredentials.into()],
         Endpoint::Refresh => {

@@ -360,6 +360,20 @@ impl Door {
         Ok(user.to_string())
     }
 
+    fn hash_new_password(
+        &self,
+        py: Python<'_>,
+        username: &str,
+        password: &str,
+    ) -> PyResult<String> {
+        let engine = self.open(py)?;
+        let hash = Password::new(password).and_then(|password| {
+            py.detach(|| engine.passwords.hash_new(username, password).block_on())
+        });
+        let hash = hash.map_err(|error| self.error(py, &engine, error))?;
+        Ok(hash.as_str().to_owned())
+    }
+
     fn hash_password(&self, py: Python<'_>, password: &str) -> PyResult<String> {
         let engine = self.open(py)?;
         let hash = Password::new(password)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
-use doorward_core::password::Hashing;
+use doorward_core::password::{Breached, Hashing};
 use doorward_core::{Delivery, Policy, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
 use http::Method;
@@ -147,7 +147,9 @@ impl Reading {
             "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
             "password_threads" => hashing.threads = within(value, 1, 64)? as usize,
             "password_queue" => hashing.queue = within(value, 1, 100_000)? as usize,
-            "password_min_length" => hashing.min_length = within(value, 8, 128)? as usize,
+            "password_min_length" => hashing.rules.min_length = within(value, 8, 128)? as usize,
+            "service_name" => hashing.rules.service_name = Some(value.extract()?),
+            "breached_passwords_file" => hashing.rules.breached = Some(breached(value)?),
             _ => return Err(no_such_option()),
         }
         Ok(())
@@ -155,10 +157,12 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let key = self.key()?;
-        let options = Options {
+        let mut options = Options {
             key,
             ..self.options
         };
+        let issuer = options.policy.issuer.as_deref();
+        options.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());
         options.policy.check().map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
@@ -218,6 +222,12 @@ fn place(text: &str) -> PyResult<Place> {
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let span = Duration::try_from_secs_f64(value.extract()?);
     span.map_err(|_| PyValueError::new_err("must be a length of time, not negative"))
+}
+
+fn breached(value: &Bound<'_, PyAny>) -> PyResult<Breached> {
+    let path: PathBuf = value.extract()?;
+    let named = |error| PyValueError::new_err(format!("{}: {error}", path.display()));
+    Breached::open(&path).map_err(named)
 }
 
 fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Zeroizing<Vec<u8>>> {

@@ -244,16 +244,15 @@ impl Question {
         }
     }
 
-    /// A hash of the new password.
+    /// A hash of the new password, if that is not refused.
     fn hash(&self, py: Python<'_>) -> PyResult<Or<String>> {
         let new = self.new.clone();
         let new = new.map_or_else(|| self.password(), Ok)?;
-        let name = self.username.as_deref().unwrap_or_default();
+        // Of a session only the id is known, which may well be a name.
+        let id = self.user.as_ref().map(UserId::as_str);
+        let name = self.username.as_deref().or(id).unwrap_or_default();
         let passwords = &self.engine.passwords;
-        let hash = new
-            .check_strength(name, passwords.hashing().min_length)
-            .and_then(|()| py.detach(|| passwords.hash(new).block_on()));
-        match hash {
+        match py.detach(|| passwords.hash_new(name, new).block_on()) {
             Ok(hash) => Ok(Or::Value(hash.as_str().to_owned())),
             Err(error) => self.refused(py, error).map(Or::Answer),
         }

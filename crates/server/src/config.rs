@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
-use doorward_core::password::Hashing;
+use doorward_core::password::{Breached, Hashing, Rules};
 use doorward_core::{Delivery, Policy};
 use doorward_http::Settings;
 use ipnet::IpNet;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 38] = [
+pub(crate) const KEYS: [Key; 40] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -115,8 +115,18 @@ pub(crate) const KEYS: [Key; 38] = [
     ),
     (
         "password_min_length",
-        "8",
+        "15",
         "shortest new password, in characters",
+    ),
+    (
+        "service_name",
+        "",
+        "new passwords made from it are refused [default: the host of issuer]",
+    ),
+    (
+        "breached_passwords_file",
+        "",
+        "new passwords in it are refused: lines SHA1:COUNT, or a directory of ranges",
     ),
     (
         "tls_cert_file",
@@ -439,8 +449,22 @@ impl Values {
             hashing.threads = self.within("password_threads", 1, 64)? as usize;
         }
         hashing.queue = self.within("password_queue", 1, 100_000)? as usize;
-        hashing.min_length = self.within("password_min_length", 8, 128)? as usize;
+        hashing.rules = self.rules()?;
         Ok(hashing)
+    }
+
+    fn rules(&self) -> Result<Rules, ConfigError> {
+        let breached = self.maybe("breached_passwords_file").map(|path| {
+            let named = |error| wrong("breached_passwords_file", format!("{path}: {error}"));
+            Breached::open(&path).map_err(named)
+        });
+        let mut rules = Rules {
+            min_length: self.within("password_min_length", 8, 128)? as usize,
+            service_name: self.maybe("service_name"),
+            breached: breached.transpose()?,
+        };
+        rules.name_after(self.maybe("issuer").as_deref());
+        Ok(rules)
     }
 
     fn within(&self, key: &str, least: u32, most: u32) -> Result<u32, ConfigError> {
@@ -635,6 +659,29 @@ mod tests {
                 checked(&[(key, value)]).is_err(),
                 "{key} = {value} was accepted"
             );
+        }
+    }
+
+    #[test]
+    fn new_passwords_are_long_and_not_named_after_the_service() {
+        let rules = |pairs: &[_]| checked(pairs).map(|config| config.hashing.rules);
+        let url = ("issuer", "https://polar.example/");
+        assert_eq!(rules(&[]).unwrap().min_length, 15);
+        let named = rules(&[url]).unwrap().service_name;
+        assert_eq!(named.as_deref(), Some("polar.example"));
+        let named = rules(&[url, ("service_name", "Polar")])
+            .unwrap()
+            .service_name;
+        assert_eq!(named.as_deref(), Some("Polar"));
+    }
+
+    #[test]
+    fn a_file_of_breached_passwords_that_cannot_be_used_is_refused_by_name() {
+        for path in ["/there/is/none", "Cargo.toml", "src"] {
+            let error = checked(&[("breached_passwords_file", path)]).err();
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            let begin = format!("breached_passwords_file: {path}: ");
+            assert!(text.starts_with(&begin), "{text}");
         }
     }
 
