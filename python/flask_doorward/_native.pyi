@@ -233,8 +233,8 @@ class Door:
         """What identifies the store: doors that share it must differ in nothing but the process."""
     def close(self) -> None:
         """Closes the store, and ends the threads. The next use opens it again."""
-    def ready(self) -> str | None:
-        """Why some requests cannot be served now."""
+    def unready(self) -> str | None:
+        """Why some requests cannot be served now. `None`: all can."""
     def call(self, endpoint: str, environ: _Environ, body: bytes) -> Answer | Question: ...
     def too_large(self, environ: _Environ) -> Answer: ...
     def unreadable(self, environ: _Environ) -> Answer: ...

@@ -1,13 +1,12 @@
 """An instance of the extension in one app: what `app.extensions["doorward"][name]` holds."""
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 from itertools import count
 
 from flask import Flask, Response, current_app
 
-from ._native import ROUTES, Answer, Door, Event
+from ._native import ROUTES, Answer, Door
 from .config import ConfigError, Settings, covers
 from .errors import DoorwardError, refusal, response_of
 from .processes import mounted_here
@@ -67,14 +66,10 @@ class Mounted:
 
     def finished(self, answer: Answer) -> Response:
         """Tells what happened, and returns the answer, or raises the refusal."""
-        self.tell(answer.events)
+        dispatch(self, answer.events)
         if answer.status >= 400:
             raise refusal(answer, self.app.response_class)
         return response_of(answer, self.app.response_class)
-
-    def tell(self, events: Sequence[Event]) -> None:
-        """To the log, and to those who listen."""
-        dispatch(self, events)
 
     def tell_cause(self, error: DoorwardError) -> None:
         """Why the store does not open, once."""

@@ -9,6 +9,7 @@ from ._native import Event, Identity, Session, SessionRow, Tokens
 from .errors import DoorwardError, response_of
 from .mounted import Mounted, mounted_as
 from .processes import blocking
+from .signals import dispatch
 from .users import Claims, Refused, UserId, claims_text, text_of
 
 P = ParamSpec("P")
@@ -64,7 +65,7 @@ class Service:
 
     def end_session(self, session_id: str, *, reason: str = "ended_by_operator") -> None:
         """Ends a session, which every process hears of."""
-        self._mounted.tell(self._call(self._mounted.door.end, session_id, reason))
+        dispatch(self._mounted, self._call(self._mounted.door.end, session_id, reason))
 
     def end_user(
         self,
@@ -75,7 +76,7 @@ class Service:
     ) -> None:
         """Ends the sessions of a user, such as one who was disabled."""
         end = self._mounted.door.end_user
-        self._mounted.tell(self._call(end, text_of(user_id), reason, except_session))
+        dispatch(self._mounted, self._call(end, text_of(user_id), reason, except_session))
 
     def hash_new_password(self, username: str, password: str) -> str:
         """An Argon2id hash of a password that its user has just chosen, for a user table of the
@@ -100,6 +101,10 @@ class Service:
     def identify(self, username: str, password: str) -> Identity:
         """Whose built-in account these are the credentials of."""
         return self._call(self._mounted.door.identify, username, password)
+
+    def unready(self) -> str | None:
+        """Why some requests cannot be served now, for a health check. None: all can."""
+        return blocking(self._mounted.door.unready)
 
     def jwks(self) -> dict[str, Any]:
         """The public keys."""
@@ -135,7 +140,7 @@ class Service:
         self, call: Callable[P, tuple[T, list[Event]]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         done, events = self._call(call, *args, **kwargs)
-        self._mounted.tell(events)
+        dispatch(self._mounted, events)
         return done
 
     def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -143,7 +148,7 @@ class Service:
             return blocking(call, *args, **kwargs)
         except DoorwardError as error:
             self._mounted.tell_cause(error)
-            self._mounted.tell(error.events)
+            dispatch(self._mounted, error.events)
             raise
 
 

@@ -151,7 +151,7 @@ def test_a_store_that_does_not_open_is_a_503_that_says_why_to_the_operator() -> 
     with pytest.raises(Refused, match="^store_unavailable$") as refused:
         nowhere.guard({"REQUEST_METHOD": "GET"})
     assert "/nowhere/at/all.db" in str(refused.value.__cause__)
-    assert "/nowhere/at/all.db" in (nowhere.ready() or "")
+    assert "/nowhere/at/all.db" in (nowhere.unready() or "")
 
 
 def test_closed_it_opens_again(tmp_path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """The service: what the endpoints do, for views written by hand."""
 
 import datetime
+import pathlib
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,12 @@ def test_a_token_that_no_text_can_be_is_refused() -> None:
             with pytest.raises(DoorwardError) as refused:
                 use("dwr_\ud800")
             assert refused.value.error == "token_invalid"
+
+
+def test_a_health_check_is_told_what_keeps_requests_from_being_served(tmp_path: pathlib.Path) -> None:
+    app, auth = protected()
+    with app.app_context():
+        assert auth.service.unready() is None
+    app, auth = protected(DOORWARD_STORE=f"sqlite://{tmp_path}/not-there/doorward.db")
+    with app.app_context():
+        assert "not-there" in (auth.service.unready() or "")

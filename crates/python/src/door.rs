@@ -97,7 +97,8 @@ impl Door {
         py.detach(|| self.home.close());
     }
 
-    fn ready(&self, py: Python<'_>) -> Option<String> {
+    /// Why some requests cannot be served now; `None`: all can.
+    fn unready(&self, py: Python<'_>) -> Option<String> {
         let engine = match self.engine(py) {
             Ok(engine) => engine,
             Err(error) => return Some(error.to_string()),

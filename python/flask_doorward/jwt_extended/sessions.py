@@ -13,6 +13,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._native import SessionRow, unverified_claims, unverified_header
+from ..signals import dispatch
 from . import current
 from .config import config
 from .exceptions import CSRFError, JWTDecodeError, RevokedTokenError
@@ -89,7 +90,7 @@ def _refresh_token(
         decided = _asked(mounted, lambda door: door.check_refresh(encoded_token, delivery))
         if decided is not None:
             row, events = decided
-            mounted.tell(events)
+            dispatch(mounted, events)
             return SessionToken({"typ": "refresh"}, _claims_of(row, csrf))
     return None
 
@@ -135,7 +136,7 @@ def _asked(mounted: Mounted, ask: Callable[[Any], T], access_token: str | None =
         return blocking(ask, mounted.door)
     except DoorwardError as error:
         mounted.tell_cause(error)
-        mounted.tell(error.events)
+        dispatch(mounted, error.events)
         if error.error == "token_invalid":
             return None
         header: dict[str, Any] = {}
