@@ -126,15 +126,7 @@ impl Doorward {
     /// Why some requests cannot be served now, for operators; `None`: all can.
     #[must_use]
     pub fn unready(&self) -> Option<&'static str> {
-        let service = self.service();
-        if !service.is_ready() {
-            return Some("the session store does not answer");
-        }
-        service
-            .keys()
-            .can_sign(service.now())
-            .err()
-            .map(|why| why.0)
+        self.service().unready()
     }
 
     /// The hashing threads.

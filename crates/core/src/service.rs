@@ -682,6 +682,15 @@ impl Service {
         self.revocations.is_ready(self.env.now())
     }
 
+    /// Why some requests cannot be served now, for operators; `None`: all can.
+    #[must_use]
+    pub fn unready(&self) -> Option<&'static str> {
+        if !self.is_ready() {
+            return Some("the session store does not answer");
+        }
+        self.keys.can_sign(self.now()).err().map(|why| why.0)
+    }
+
     /// The clock that everything is dated by.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -99,16 +99,10 @@ impl Door {
 
     /// Why some requests cannot be served now; `None`: all can.
     fn unready(&self, py: Python<'_>) -> Option<String> {
-        let engine = match self.engine(py) {
-            Ok(engine) => engine,
-            Err(error) => return Some(error.to_string()),
-        };
-        let service = engine.api.service();
-        if !service.is_ready() {
-            return Some("the session store does not answer".into());
+        match self.engine(py) {
+            Ok(engine) => engine.api.service().unready().map(str::to_owned),
+            Err(why) => Some(why.to_string()),
         }
-        let keys = service.keys().can_sign(service.now());
-        keys.err().map(|why| why.0.to_owned())
     }
 
     /// Answers a request to an endpoint, or asks.
