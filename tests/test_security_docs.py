@@ -22,7 +22,7 @@ REFERENCE = re.compile(r"`([\w./-]+\.(?:rs|py))::([\w:]+)`")
 TO_COME = re.compile(r"\(test to come: ([^)]+)\)")
 RUST_TEST = re.compile(r"#\[(?:\w+::)?test\b[^\]]*\]((?:\s*#\[[^\]]*\])*)\s*(?:pub(?:\([^)]*\))? )?(?:async )?fn (\w+)")
 NUMBER = re.compile(r"\d+\.\d+\.\d+")
-#: A requirement that applies, and a line of those that do not.
+#: A line of a requirement that applies, and one of those that do not.
 ROW = re.compile(r"^\| (\d+\.\d+\.\d+) \| ([123]) \| (.+) \|$")
 ABSENT = re.compile(r"^\| ((?:\d+\.\d+\.\d+ L[123](?:, )?)+) \| (host|not applicable) \| (.+) \|$")
 COUNTS = re.compile(r"^\| (L1|L2|L3|all) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$")
@@ -93,6 +93,20 @@ def test_each_test_that_is_named_exists(doc: pathlib.Path) -> None:
     assert named and not missing, "\n".join([f"{doc.name} names what is not there:", *missing])
 
 
+@pytest.mark.parametrize("doc", PAGES, ids=lambda doc: doc.name)
+def test_links_lead_somewhere(doc: pathlib.Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", doc.read_text()):
+        path, _, anchor = target.partition("#")
+        file = doc.parent / path if path else doc
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(file: pathlib.Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_none_is_still_to_come() -> None:
     topics = collections.defaultdict(list)
     for doc in PAGES:
@@ -104,11 +118,11 @@ def test_none_is_still_to_come() -> None:
 
 
 def test_each_requirement_is_there_once_with_its_level() -> None:
-    assert [line for line in page() if line.startswith("| ") and NUMBER.match(line[2:])
-            and not ROW.match(line) and not ABSENT.match(line)] == []
-    levels = [(it.number, it.level) for it in said()]
-    assert [number for number, times in collections.Counter(number for number, _ in levels).items() if times > 1] == []
-    assert dict(levels) == standard()
+    lines = [line for line in page() if NUMBER.match(line.removeprefix("| "))]
+    assert [line for line in lines if not ROW.match(line) and not ABSENT.match(line)] == []
+    times = collections.Counter(it.number for it in said())
+    assert [number for number, often in times.items() if often > 1] == []
+    assert {it.number: it.level for it in said()} == standard()
 
 
 def test_what_is_met_has_a_test_and_what_is_not_says_what_is_missing() -> None:
