@@ -32,6 +32,13 @@ def test_the_description_is_valid_openapi(start, flags: tuple[str, ...]) -> None
     assert "/verify" in described["paths"] and "/password" in described["paths"]
 
 
+def test_without_docs_there_is_no_description(start) -> None:
+    server: Server = start("--docs", "false")
+    for path in ("/openapi.json", "/docs", "/docs/start.js"):
+        assert httpx.get(f"{server.url}{path}").status_code == 404, path
+    assert httpx.get(f"{server.url}/jwks.json").status_code == 200
+
+
 def test_the_browser_shows_the_description(server: Server, tmp_path) -> None:
     shown = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -14,6 +14,8 @@ from .signals import dispatch
 from .users import Callbacks, Flags
 
 ENDPOINTS = frozenset(name for _, _, name in ROUTES)
+#: What `DOORWARD_DOCS` switches off.
+DESCRIPTION = frozenset({"openapi", "docs", "docs_asset"})
 #: Marks a view that needs no guard of `protect`: `public`, or one that has its own.
 MARK = "_doorward"
 _numbers = count()
@@ -61,7 +63,10 @@ class Mounted:
 
     def mounts(self, endpoint: str) -> bool:
         """Whether an endpoint has a route."""
-        off = endpoint == "register" and not self.settings.options.get("register")
+        options = self.settings.options
+        off = (endpoint == "register" and not options.get("register")) or (
+            endpoint in DESCRIPTION and not options.get("docs", True)
+        )
         return endpoint in self.endpoints and not off
 
     def finished(self, answer: Answer) -> Response:

@@ -57,6 +57,15 @@ def test_only_the_chosen_endpoints_are_mounted() -> None:
     assert rules == {"auth.login", "auth.refresh", "static"}
 
 
+def test_without_docs_there_is_no_description() -> None:
+    app = bare(DOORWARD_DOCS=False)
+    Doorward(app)
+    rules = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert {"auth.login", "auth.jwks"} <= rules
+    assert not rules & {"auth.openapi", "auth.docs", "auth.docs_asset"}
+    assert app.test_client().get("/api/v1/openapi.json").status_code == 404
+
+
 def test_the_description_has_what_is_mounted() -> None:
     app = bare()
     Doorward(app, endpoints=["login", "openapi"])

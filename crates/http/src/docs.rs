@@ -29,9 +29,12 @@ pub(crate) fn page(prefix: &str) -> Response<Bytes> {
 /// One of its files.
 pub(crate) fn asset(name: &str) -> Result<Response<Bytes>, Error> {
     let (media_type, bytes) = match name {
-        "start.js" => ("text/javascript", Bytes::from_static(START.as_bytes())),
-        "swagger-ui.css" => ("text/css", unpacked(&CSS, name)?),
-        "swagger-ui-bundle.js" => ("text/javascript", unpacked(&BUNDLE, name)?),
+        "start.js" => (
+            "text/javascript; charset=utf-8",
+            Bytes::from_static(START.as_bytes()),
+        ),
+        "swagger-ui.css" => ("text/css; charset=utf-8", unpacked(&CSS, name)?),
+        "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", unpacked(&BUNDLE, name)?),
         _ => return Err(Error::NotFound),
     };
     let mut response = file(media_type, bytes);

@@ -62,6 +62,7 @@ impl Endpoint {
 
     fn is_answered(self, settings: &Settings) -> bool {
         match self {
+            Endpoint::OpenApi | Endpoint::Docs => settings.docs,
             Endpoint::DocsAsset => Endpoint::Docs.is_mounted(settings),
             Endpoint::Register => settings.register,
             Endpoint::ChangePassword => settings.change_password,

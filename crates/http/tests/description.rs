@@ -106,7 +106,11 @@ fn the_description_equals_the_route_table_as_it_is_mounted() {
         change_password: false,
         ..Settings::default()
     };
-    for settings in [everything(), bare] {
+    let undescribed = Settings {
+        docs: false,
+        ..Settings::default()
+    };
+    for settings in [everything(), bare, undescribed] {
         let described = describe(&settings);
         let told: BTreeSet<_> = operations(&described)
             .into_iter()
@@ -120,6 +124,26 @@ fn the_description_equals_the_route_table_as_it_is_mounted() {
             .collect();
         assert_eq!(told, routes);
     }
+}
+
+#[test]
+fn without_docs_nothing_of_the_description_is_mounted() {
+    let settings = Settings {
+        docs: false,
+        ..everything()
+    };
+    for route in &ROUTES {
+        let describes = ["/openapi.json", "/docs", "/docs/{asset}"].contains(&route.path);
+        let mounted = route.endpoint.is_mounted(&settings);
+        assert_eq!(mounted, !describes, "{}", route.path);
+    }
+}
+
+#[test]
+fn the_description_tells_no_release() {
+    let described = describe(&everything());
+    assert_eq!(described["info"]["version"], "1");
+    assert!(!described.to_string().contains(env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
