@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use doorward_core::password::{Password, Passwords};
+use doorward_core::password::{Password, Passwords, generated};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account, AccountStore, Store};
 use doorward_core::{Accounts, Env, Error, SystemEnv};
@@ -97,7 +97,7 @@ fn show(account: &Account) -> Outcome {
 /// The password. One that is made here is shown before anything is done with it.
 fn new_password(arguments: &ArgMatches) -> Outcome<Password> {
     if arguments.get_flag("generate-password") {
-        let text = Zeroizing::new(generated());
+        let text = generated(&SystemEnv);
         show_password(&text).map_err(|error| {
             format!("nobody would see the password, so nothing was changed: {error}")
         })?;
@@ -128,18 +128,6 @@ fn is_discarded() -> io::Result<bool> {
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let (output, null) = (output.metadata()?, fs::metadata("/dev/null")?);
     Ok(output.rdev() != 0 && output.rdev() == null.rdev())
-}
-
-/// 100 bits in groups that can be typed: no letter looks like another.
-fn generated() -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0; 20];
-    SystemEnv.fill(&mut bytes);
-    let letter = |byte: &u8| char::from(LETTERS[usize::from(byte % 32)]);
-    let groups = bytes
-        .chunks(5)
-        .map(|group| group.iter().map(letter).collect::<String>());
-    groups.collect::<Vec<_>>().join("-")
 }
 
 fn words(name: &str, error: &Error) -> String {

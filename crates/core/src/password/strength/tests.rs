@@ -3,8 +3,8 @@ use std::sync::Arc;
 use pollster::FutureExt as _;
 
 use super::*;
-use crate::env::{Env as _, Timestamp};
-use crate::password::{Hashing, Params, Passwords};
+use crate::env::Timestamp;
+use crate::password::{Hashing, Params, Passwords, generated};
 use crate::testing::TestEnv;
 
 fn typed(text: &str) -> Password {
@@ -37,18 +37,23 @@ fn what_is_guessed_first_is_refused_with_the_reason() {
         ("Password!2024-12", COMMON),
         ("password1234567", COMMON),
         ("(((letmein123)))", PATTERN),
-        ("aaaaaaaaaaaaaaaa", PATTERN),
+        ("aaaaaaaaaaaaaaaa", COMMON),
+        ("gggggggggggggggggggggg", PATTERN),
         ("abcabcabcabcabcabc", PATTERN),
-        ("abcdefghijklmnop", PATTERN),
-        ("qwertyuiopasdfgh", PATTERN),
+        ("abcdefghijklmnop", COMMON),
+        ("bcdefghijklmnopqr", PATTERN),
+        ("qwertyuiopasdfgh", COMMON),
+        ("wertyuiopasdfghj", PATTERN),
         ("qwertzuiopasdfgh", PATTERN),
-        ("1234567890123456", PATTERN),
+        ("1234567890123456", COMMON),
+        ("3456789012345678901", PATTERN),
         ("2468024680246802", PATTERN),
         ("0987654321098765", PATTERN),
         ("monkeymonkeymonkey1", PATTERN),
         ("dragon-dragon-dragon", PATTERN),
         ("drowssapnogardx", PATTERN),
-        ("iloveyouforever", PATTERN),
+        ("iloveyouforever", COMMON),
+        ("foreveriloveyou2", PATTERN),
         ("summer2024summer2024", PATTERN),
         ("あああああああああああああああああ", PATTERN),
         ("йцукенгшщзхъфывап", PATTERN),
@@ -65,6 +70,19 @@ fn what_is_guessed_first_is_refused_with_the_reason() {
     ];
     let reasons = table.clone().map(|(text, _)| (text, checked(text)));
     assert_eq!(reasons, table.map(|(text, reason)| (text, Err(reason))));
+}
+
+#[test]
+fn the_3000_commonest_that_are_long_enough_are_refused() {
+    let lines = include_str!("../common.txt").lines();
+    let words = lines.filter_map(|line| line.split('\t').next());
+    let long: Vec<&str> = words.filter(|word| word.len() >= 15).collect();
+    assert!(long.len() >= 3_000, "{}", long.len());
+    for word in long {
+        for typed_as in [word.to_owned(), word.to_uppercase(), format!("{word}!")] {
+            assert!(checked(&typed_as).is_err(), "{typed_as}");
+        }
+    }
 }
 
 #[test]
@@ -176,15 +194,8 @@ fn a_password_of_a_breach_is_refused_and_none_passes_unchecked() {
 fn passwords_that_are_made_here_are_accepted() {
     let env = TestEnv::new(Timestamp(1_800_000_000_000), 1);
     for _ in 0..500 {
-        let mut bytes = [0; 20];
-        env.fill(&mut bytes);
-        let letter =
-            |byte: &u8| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(byte % 32)]);
-        let groups = bytes
-            .chunks(5)
-            .map(|group| group.iter().map(letter).collect::<String>());
-        let text = groups.collect::<Vec<_>>().join("-");
-        assert_eq!(checked(&text), Ok(()), "{text}");
+        let text = generated(&env);
+        assert_eq!(checked(&text), Ok(()), "{}", *text);
     }
 }
 
