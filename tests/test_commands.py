@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import re
 import sqlite3
 import subprocess
 import time
@@ -45,6 +46,7 @@ def test_a_generated_password_logs_in(server: Server) -> None:
     made = command(server.directory, "user", "add", "eve", "--generate-password")
     password = next(line for line in made.stdout.splitlines() if line.startswith("password: "))
     assert made.returncode == 0 and "added eve" in made.stdout
+    assert re.fullmatch("password: (?:[a-z2-9]{4}-){6}[a-z2-9]{4}", password)
     assert server.login(username="eve", password=password.removeprefix("password: ")).status_code == 200
     again = command(server.directory, "user", "add", "eve", "--generate-password")
     assert again.returncode == 1 and "already" in again.stderr and "password" not in again.stdout
@@ -103,6 +105,26 @@ def test_a_command_with_other_lifetimes_forgets_nothing(server: Server) -> None:
     ended = command(server.directory, "session", "end", granted["session"]["id"], *SHORT)
     assert ended.returncode == 0, ended.stderr
     assert server.session(granted["access_token"]).json()["code"] == "session_ended"
+
+
+def test_all_sessions_of_a_user_or_of_everybody_are_ended_at_once(server: Server) -> None:
+    add_user(server.directory, "bob")
+
+    def opened() -> list[dict]:
+        return [server.login(username=name).json() for name in ("ada", "ada", "bob")]
+
+    for words, said, left in ((["--user", "ada"], "ada: 2 ended", 1), (["--all"], "everybody: 4 ended", 0)):
+        granted = opened()
+        ended = command(server.directory, "session", "end", *words)
+        assert (ended.returncode, ended.stdout.strip()) == (0, said), ended.stderr
+        statuses = [server.session(one["access_token"]).status_code for one in granted]
+        assert statuses == [401, 401, 200 if left else 401]
+        assert server.refresh(granted[0]["refresh_token"]).json()["reason"] == "ended_by_operator"
+    one = opened()[0]
+    ended = command(server.directory, "session", "end", "--user-id", one["user"]["id"])
+    assert ended.stdout == f"{one['user']['id']}: 2 ended\n"
+    for words in ([], ["--all", "--user", "ada"], ["--user", "eve"], ["--user-id", ""]):
+        assert command(server.directory, "session", "end", *words).returncode != 0, words
 
 
 def test_the_successor_of_a_retired_key_has_its_algorithm(start) -> None:

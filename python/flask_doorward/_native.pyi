@@ -28,6 +28,7 @@ __all__ = [
     "before_fork",
     "cookie",
     "credential",
+    "generated_password",
     "knows_hash",
     "unverified_claims",
     "unverified_header",
@@ -50,6 +51,9 @@ def before_fork(close: Callable[[], None], /) -> None:
 
 def after_fork() -> None:
     """It is over, in the parent."""
+
+def generated_password() -> str:
+    """One for somebody who has none yet: 140 random bits."""
 
 def knows_hash(password_hash: str) -> bool:
     """Whether a hash is of a form that passwords are checked against, within the ceilings."""
@@ -333,6 +337,10 @@ class Operator:
         self, username: str | None = None, user_id: str | None = None
     ) -> list[SessionRow]:
         """Of an account by its name, or of a user of the app's own by its id."""
+    def end_sessions_of(self, username: str | None = None, user_id: str | None = None) -> int:
+        """As `sessions_of`; returns how many ended."""
+    def end_all_sessions(self) -> int:
+        """The sessions of everybody; returns how many ended."""
     def end_session(self, session_id: str) -> None: ...
     def purge(self) -> int:
         """Removes everything that has expired; returns how many batches that took."""

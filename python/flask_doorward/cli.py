@@ -1,7 +1,6 @@
 """`flask auth`: the operator's commands, in the words of the server's."""
 
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -11,14 +10,11 @@ from typing import ParamSpec, TypeVar
 import click
 from flask.cli import AppGroup
 
-from ._native import PUBLISH_DELAY, Account, Key, Operator, SessionRow
+from ._native import PUBLISH_DELAY, Account, Key, Operator, SessionRow, generated_password
 from .mounted import Mounted, mounted_as
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: No letter looks like another: 100 bits in 20 of them.
-LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 def commands(name: str) -> list[click.Group]:
@@ -84,12 +80,16 @@ def _session(mounted: Callable[[], Mounted]) -> click.Group:
         for row in _sessions(mounted(), name):
             _show_session(row)
 
-    @group.command("end", help="End a session.")
-    @click.argument("id")
+    @group.command("end", help="End a session, or all of a user, or all there are.")
+    @click.argument("id", required=False)
+    @click.option("--user", metavar="NAME", help="All sessions of an account, by its name.")
+    @click.option("--user-id", metavar="ID", help="All sessions of a user, by id.")
+    @click.option("--all", "everybody", is_flag=True, help="The sessions of everybody.")
     @_in_words
-    def end(id: str) -> None:
-        _operator(mounted()).end_session(id)
-        click.echo(f"{id}: ended")
+    def end(id: str | None, user: str | None, user_id: str | None, everybody: bool) -> None:
+        if [id, user, user_id, everybody or None].count(None) != 3:
+            raise click.UsageError("say which sessions: an id, --user, --user-id or --all")
+        click.echo(_end(mounted(), id, user, user_id))
 
     @group.command("purge", help="Remove what has expired.")
     @_in_words
@@ -186,6 +186,18 @@ def _sessions(mounted: Mounted, name: str | None) -> Iterable[SessionRow]:
     return operator.sessions_of(name)
 
 
+def _end(mounted: Mounted, id: str | None, user: str | None, user_id: str | None) -> str:
+    """What was ended; all there is where nothing is named."""
+    if id is not None:
+        _operator(mounted).end_session(id)
+        return f"{id}: ended"
+    if user is not None:
+        return f"{shown(user)}: {_accounts(mounted).end_sessions_of(user)} ended"
+    if user_id is not None:
+        return f"{shown(user_id)}: {_operator(mounted).end_sessions_of(user_id=user_id)} ended"
+    return f"everybody: {_operator(mounted).end_all_sessions()} ended"
+
+
 def _all_sessions(operator: Operator) -> Iterator[SessionRow]:
     page, after = operator.sessions()
     yield from page
@@ -208,8 +220,7 @@ def _generated() -> str:
             "nobody would see the password, so nothing was changed: "
             "standard output is closed, or /dev/null"
         )
-    letters = "".join(secrets.choice(LETTERS) for _ in range(20))
-    return "-".join(letters[at : at + 5] for at in range(0, 20, 5))
+    return generated_password()
 
 
 def _is_discarded() -> bool:

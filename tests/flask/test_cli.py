@@ -49,7 +49,7 @@ def test_a_user_who_was_added_logs_in(app: Flask, ada: str) -> None:
 
 def test_a_generated_password_is_shown_and_works(app: Flask, run: Run) -> None:
     output = run("user", "add", "bob", "--generate-password").output
-    password = re.match(r"password: ((?:[a-z2-9]{5}-){3}[a-z2-9]{5})\n", output)
+    password = re.match(r"password: ((?:[a-z2-9]{4}-){6}[a-z2-9]{4})\n", output)
     assert password
     assert login(app.test_client(), username="bob", password=password[1]).status_code == 200
 
@@ -90,6 +90,9 @@ def test_a_user_is_removed(run: Run, ada: str) -> None:
         (("user", "add", "eve"), "say where the password comes from"),
         (("user", "add", "eve", "--password-stdin"), "the password is too weak"),
         (("session", "end", "x"), "no session id"),
+        (("session", "end"), "say which sessions"),
+        (("session", "end", "--all", "--user", "ada"), "say which sessions"),
+        (("session", "end", "--user", "eve"), "there is no account named eve"),
         (("session", "list", "eve"), "there is no account named eve"),
         (("keys", "retire", "x"), "x is no key id"),
     ],
@@ -111,6 +114,23 @@ def test_sessions_are_listed_ended_and_purged(app: Flask, run: Run, ada: str) ->
     assert client.post("/api/v1/refresh").json["reason"] == "ended_by_operator"
     assert run("session", "list").output == ""
     assert run("session", "purge").exit_code == 0
+
+
+@pytest.mark.parametrize("which", ["user", "id", "everybody"])
+def test_all_sessions_of_a_user_or_of_everybody_are_ended(
+    app: Flask, run: Run, ada: str, which: str
+) -> None:
+    clients = [app.test_client() for _ in range(3)]
+    run("user", "add", "bob", "--password-stdin", text=PASSWORD)
+    for client, username in zip(clients, ("ada", "ada", "bob"), strict=True):
+        login(client, username=username)
+    words = {"user": ("--user", "ada"), "id": ("--user-id", ada), "everybody": ("--all",)}[which]
+    said = {"user": "ada: 2", "id": f"{ada}: 2", "everybody": "everybody: 3"}[which]
+    assert run("session", "end", *words).output == f"{said} ended\n"
+    for client in clients[:2]:
+        assert client.post("/api/v1/refresh").json["reason"] == "ended_by_operator"
+    assert clients[2].post("/api/v1/refresh").status_code == (401 if which == "everybody" else 200)
+    assert login(clients[0]).status_code == 200
 
 
 def test_keys_are_listed_rotated_and_retired(app: Flask, run: Run, ada: str) -> None:

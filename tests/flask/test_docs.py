@@ -168,7 +168,7 @@ def test_the_commands_do_what_they_say(tmp_path) -> None:
         words = shlex.split(line)[1:]
         if words[1:] == ["session", "list"]:
             session = client.login("somebody").session.id
-        if words[1:3] == ["session", "end"]:
+        if words[1:3] == ["session", "end"] and not words[3].startswith("--"):
             words[3] = str(session)
         if words[1:3] == ["keys", "retire"]:
             words[3] = app.test_cli_runner().invoke(args=["auth", "keys", "list"]).output.split()[0]

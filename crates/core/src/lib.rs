@@ -18,6 +18,7 @@
 pub mod access_token;
 pub mod account;
 pub mod csrf;
+pub mod ending;
 pub mod engine;
 pub mod env;
 pub mod error;

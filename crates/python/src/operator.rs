@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use doorward_core::ending::end_all;
 use doorward_core::keys::{KeyRing, Purpose, StoredKey};
-use doorward_core::password::{Password, Passwords};
+use doorward_core::password::{Password, Passwords, generated};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account as Kept, Store};
 use doorward_core::{
@@ -86,6 +87,12 @@ impl Key {
     }
 }
 
+/// A password for somebody who has none yet.
+#[pyfunction]
+pub(crate) fn generated_password() -> String {
+    generated(&SystemEnv).to_string()
+}
+
 /// Commands. What cannot be done is a `ValueError`, in words.
 #[pyclass(frozen, module = "flask_doorward._native")]
 pub(crate) struct Operator {
@@ -147,6 +154,19 @@ impl Operator {
     fn user(&self, username: &str) -> PyResult<UserId> {
         let found = self.accounts.find(username).block_on();
         Ok(found.map_err(|error| words(username, &error))?.id)
+    }
+
+    fn one_user(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        user_id: Option<&str>,
+    ) -> PyResult<UserId> {
+        match (username, user_id) {
+            (_, Some(id)) => crate::question::user_id(id),
+            (Some(name), None) => py.detach(|| self.user(name)),
+            (None, None) => Err(failed("whose sessions?")),
+        }
     }
 
     fn live(&self, rows: Vec<doorward_core::Session>) -> Vec<SessionRow> {
@@ -241,13 +261,30 @@ impl Operator {
         username: Option<&str>,
         user_id: Option<&str>,
     ) -> PyResult<Vec<SessionRow>> {
-        let user = match (username, user_id) {
-            (_, Some(id)) => crate::question::user_id(id)?,
-            (Some(name), None) => py.detach(|| self.user(name))?,
-            (None, None) => return Err(failed("whose sessions?")),
-        };
+        let user = self.one_user(py, username, user_id)?;
         let rows = py.detach(|| self.store.sessions_of(&user).block_on());
         Ok(self.live(rows.map_err(failed)?))
+    }
+
+    /// Ends the sessions of an account, by its name, or of a user, by id; returns how many.
+    #[pyo3(signature = (username=None, user_id=None))]
+    fn end_sessions_of(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        user_id: Option<&str>,
+    ) -> PyResult<usize> {
+        let user = self.one_user(py, username, user_id)?;
+        let (at, why) = (SystemEnv.now(), EndReason::EndedByOperator);
+        let ended = py.detach(|| self.store.end_user(&user, at, why, None).block_on());
+        Ok(ended.map_err(failed)?.len())
+    }
+
+    /// Ends the sessions of everybody; returns how many.
+    fn end_all_sessions(&self, py: Python<'_>) -> PyResult<usize> {
+        let why = EndReason::EndedByOperator;
+        let ended = py.detach(|| end_all(&*self.store, &SystemEnv, why).block_on());
+        ended.map_err(failed)
     }
 
     fn end_session(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {

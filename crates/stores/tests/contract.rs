@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use doorward_core::ending::end_all;
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::memory::MemoryStore;
@@ -230,6 +231,27 @@ fn ending_all_sessions_moves_valid_from() {
         let _ = store.end_user(&user, NOW, reason, None).block_on().unwrap();
         assert!(store.valid_from(&user).block_on().unwrap() > moved);
         assert_eq!(store.sessions(None, 10).block_on().unwrap(), [other]);
+    });
+}
+
+#[test]
+fn ending_everybody_leaves_no_session_of_before_and_no_login_that_was_checked_before() {
+    on_every_store(|store, env| {
+        let insert = |row: Session, seen| store.insert(row, seen).block_on().unwrap();
+        for number in 0..1_100 {
+            let row = session(env, &format!("user-{}", number % 600));
+            assert_eq!(insert(row, ValidFrom::default()), Write::Done);
+        }
+        let ended = end_all(store, env, EndReason::EndedByOperator).block_on();
+        assert_eq!(ended, Ok(1_100));
+        assert_eq!(store.sessions(None, 10).block_on().unwrap(), []);
+        let checked_before = insert(session(env, "user-7"), ValidFrom::default());
+        assert_eq!(checked_before, Write::Lost);
+        let ada = UserId::new("user-7").unwrap();
+        let seen = store.valid_from(&ada).block_on().unwrap();
+        assert_eq!(insert(session(env, "user-7"), seen), Write::Done);
+        let again = end_all(store, env, EndReason::EndedByOperator).block_on();
+        assert_eq!(again, Ok(1));
     });
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod user;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgGroup, Command};
 use doorward_core::SystemEnv;
 use doorward_core::keys::KeyRing;
 use doorward_core::memory::MemoryStore;
@@ -62,7 +62,7 @@ pub(crate) fn command() -> Command {
             Command::new("list")
                 .about("Show live sessions")
                 .arg(Arg::new("name").value_name("NAME")),
-            Command::new("end").about("End a session").arg(id()),
+            session_end(),
         ]);
     let keys = Command::new("keys")
         .about("The key ring")
@@ -102,6 +102,26 @@ pub(crate) fn command() -> Command {
             session,
             keys,
         ])
+}
+
+fn session_end() -> Command {
+    let user = |name: &'static str, help| Arg::new(name).long(name).value_name("USER").help(help);
+    Command::new("end")
+        .about("End a session, or all of a user, or all there are")
+        .args([
+            Arg::new("id").value_name("ID"),
+            user("user", "All sessions of an account, by its name"),
+            user("user-id", "All sessions of a user, by id"),
+            Arg::new("all")
+                .long("all")
+                .action(ArgAction::SetTrue)
+                .help("The sessions of everybody"),
+        ])
+        .group(
+            ArgGroup::new("which")
+                .args(["id", "user", "user-id", "all"])
+                .required(true),
+        )
 }
 
 fn setting((key, default, help): &(&'static str, &'static str, &'static str)) -> Arg {

@@ -2,8 +2,9 @@
 
 use clap::ArgMatches;
 use doorward_core::account::canonical;
+use doorward_core::ending::end_all;
 use doorward_core::store::{SessionStore, Store};
-use doorward_core::{EndReason, Env, Policy, Session, SessionId, SystemEnv};
+use doorward_core::{EndReason, Env, Policy, Session, SessionId, SystemEnv, UserId};
 
 use super::{date, existing, report, say, shown};
 use crate::Outcome;
@@ -16,25 +17,50 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             Some(name) => list_of(name, &*store, &config.engine.policy).await,
             None => list(&*store, &config.engine.policy).await,
         },
-        Some(("end", arguments)) => {
-            let id = arguments.get_one::<String>("id").map_or("", String::as_str);
-            let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
-            let (at, why) = (SystemEnv.now(), EndReason::EndedByOperator);
-            let ended = store.end(id, at, why).await?;
-            ended.ok_or_else(|| format!("there is no session {id}"))?;
-            report(&format!("{id}: ended"))
-        }
+        Some(("end", arguments)) => end(arguments, &*store).await,
         _ => Ok(()),
     }
 }
 
-async fn list_of(name: &str, store: &dyn Store, policy: &Policy) -> Outcome {
+const WHY: EndReason = EndReason::EndedByOperator;
+
+async fn end(arguments: &ArgMatches, store: &dyn Store) -> Outcome {
+    let given = |name| arguments.try_get_one::<String>(name).ok().flatten();
+    if let Some(name) = given("user") {
+        return end_of(&named(name, store).await?, name, store).await;
+    }
+    if let Some(id) = given("user-id") {
+        let user = UserId::new(id).map_err(|_| format!("{} is no user id", shown(id)))?;
+        return end_of(&user, id, store).await;
+    }
+    if arguments.get_flag("all") {
+        let ended = end_all(store, &SystemEnv, WHY).await?;
+        return report(&format!("everybody: {ended} ended"));
+    }
+    let id = given("id").map_or("", String::as_str);
+    let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
+    let ended = store.end(id, SystemEnv.now(), WHY).await?;
+    ended.ok_or_else(|| format!("there is no session {id}"))?;
+    report(&format!("{id}: ended"))
+}
+
+async fn end_of(user: &UserId, called: &str, store: &dyn Store) -> Outcome {
+    let ended = store.end_user(user, SystemEnv.now(), WHY, None).await?;
+    report(&format!("{}: {} ended", shown(called), ended.len()))
+}
+
+async fn named(name: &str, store: &dyn Store) -> Outcome<UserId> {
     let account = match canonical(name) {
         Ok(name) => store.account(&name).await?,
         Err(_) => None,
     };
     let account = account.ok_or_else(|| format!("there is no account named {}", shown(name)))?;
-    show_live(&store.sessions_of(&account.id).await?, policy)
+    Ok(account.id)
+}
+
+async fn list_of(name: &str, store: &dyn Store, policy: &Policy) -> Outcome {
+    let user = named(name, store).await?;
+    show_live(&store.sessions_of(&user).await?, policy)
 }
 
 async fn list(store: &(impl SessionStore + ?Sized), policy: &Policy) -> Outcome {
