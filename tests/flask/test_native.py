@@ -173,6 +173,7 @@ def pem(*command: str) -> str:
         ("EdDSA", ["genpkey", "-algorithm", "ed25519"]),
         ("RS256", ["genpkey", "-algorithm", "rsa", "-quiet"]),
         ("RS256", ["genrsa", "-traditional", "2048"]),
+        ("PS256", ["genpkey", "-algorithm", "rsa", "-quiet"]),
         ("ES256", ["genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]),
         ("ES256", ["ecparam", "-name", "prime256v1", "-genkey"]),
     ],
@@ -181,6 +182,13 @@ def test_a_private_key_may_have_any_form_of_pem(algorithm: str, command: list[st
     here = door(algorithm=algorithm, private_key="\n\n" + pem(*command))
     token = here.login("ada")[0].access_token
     assert here.verify(token).user_id == "ada"
-    other = {"EdDSA": "ES256", "RS256": "EdDSA", "ES256": "RS256"}[algorithm]
+    other = "EdDSA" if algorithm != "EdDSA" else "ES256"
     with pytest.raises(ValueError):
         door(algorithm=other, private_key=pem(*command))
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+def test_a_short_rsa_key_does_not_sign(algorithm: str) -> None:
+    short = pem("genpkey", "-algorithm", "rsa", "-quiet", "-pkeyopt", "rsa_keygen_bits:1024")
+    with pytest.raises(ValueError, match="private_key"):
+        door(algorithm=algorithm, private_key=short)

@@ -14,7 +14,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
-    Ed25519KeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+    Ed25519KeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair, RsaParameters, RsaSignatureEncoding,
     UnparsedPublicKey,
 };
 use base64_simd::URL_SAFE_NO_PAD as BASE64URL;
@@ -35,6 +36,9 @@ pub(crate) use self::cache::Cache;
 
 /// The longest token that is looked at, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
+/// The longest token that goes by cookie, in bytes: browsers drop a cookie whose name and value have
+/// more than 4,096 (RFC 6265bis, section 5.7), and a name has 64 at most.
+pub const MAX_IN_COOKIE: usize = 4096 - 64;
 /// No token of ours lives longer, in seconds: a day, as in [`Policy::check`].
 pub(crate) const MAX_LIFETIME: u64 = 24 * 3600;
 /// The most that a host's own claims may take, in bytes of JSON.
@@ -373,7 +377,55 @@ enum Pair {
     Hmac(Hmac<Sha256>),
     Ed25519(Ed25519KeyPair),
     P256(EcdsaKeyPair),
-    Rsa(RsaKeyPair),
+    Rsa(RsaKeyPair, Padding),
+}
+
+/// How an RSA signature fills up the modulus (RFC 8017).
+#[derive(Clone, Copy)]
+enum Padding {
+    /// RSASSA-PKCS1-v1_5.
+    Pkcs1,
+    /// RSASSA-PSS, its salt as long as the hash.
+    Pss,
+}
+
+impl Padding {
+    fn algorithm(self) -> Algorithm {
+        match self {
+            Padding::Pkcs1 => Algorithm::RS256,
+            Padding::Pss => Algorithm::PS256,
+        }
+    }
+
+    fn signs(self) -> &'static RsaSignatureEncoding {
+        match self {
+            Padding::Pkcs1 => &RSA_PKCS1_SHA256,
+            Padding::Pss => &RSA_PSS_SHA256,
+        }
+    }
+
+    fn verifies(self) -> &'static RsaParameters {
+        match self {
+            Padding::Pkcs1 => &RSA_PKCS1_2048_8192_SHA256,
+            Padding::Pss => &RSA_PSS_2048_8192_SHA256,
+        }
+    }
+}
+
+/// Of an RSA key in PKCS#8.
+fn rsa(pkcs8: &[u8], padding: Padding) -> Option<Pair> {
+    let pair = RsaKeyPair::from_pkcs8(pkcs8).ok();
+    pair.filter(|pair| pair.public_modulus_len() >= 256)
+        .map(|pair| Pair::Rsa(pair, padding))
+}
+
+/// Whether a key in PKCS#8 is an RSA key of fewer than 3,072 bits, which has less than 128 bits of
+/// security (NIST SP 800-57, part 1, table 2).
+pub(crate) fn is_short_rsa(algorithm: Algorithm, pkcs8: &[u8]) -> bool {
+    let is_rsa = matches!(algorithm, Algorithm::RS256 | Algorithm::PS256);
+    let pair = is_rsa.then(|| RsaKeyPair::from_pkcs8(pkcs8).ok());
+    pair.flatten()
+        .is_some_and(|pair| pair.public_modulus_len() < 3072 / 8)
 }
 
 impl AccessKey {
@@ -394,7 +446,7 @@ impl AccessKey {
                     .ok()
                     .map(|document| document.as_ref().into())
             }
-            Algorithm::RS256 => RsaKeyPair::generate(KeySize::Rsa2048)
+            Algorithm::RS256 | Algorithm::PS256 => RsaKeyPair::generate(KeySize::Rsa3072)
                 .ok()
                 .and_then(|pair| {
                     use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -421,10 +473,8 @@ impl AccessKey {
             Algorithm::ES256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, secret)
                 .ok()
                 .map(Pair::P256),
-            Algorithm::RS256 => RsaKeyPair::from_pkcs8(secret)
-                .ok()
-                .filter(|pair| pair.public_modulus_len() >= 256)
-                .map(Pair::Rsa),
+            Algorithm::RS256 => rsa(secret, Padding::Pkcs1),
+            Algorithm::PS256 => rsa(secret, Padding::Pss),
         };
         let header = format!(
             r#"{{"alg":"{}","kid":"{}","typ":"JWT"}}"#,
@@ -469,9 +519,9 @@ impl AccessKey {
                 .to_vec()),
             Pair::Ed25519(pair) => Ok(pair.sign(input).as_ref().to_vec()),
             Pair::P256(pair) => pair.sign(&random, input).map(|made| made.as_ref().to_vec()),
-            Pair::Rsa(pair) => {
+            Pair::Rsa(pair, padding) => {
                 let mut made = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, input, &mut made)
+                pair.sign(padding.signs(), &random, input, &mut made)
                     .map(|()| made)
             }
         }
@@ -510,8 +560,8 @@ impl AccessKey {
             Pair::P256(pair) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key())
                 .verify(input, signature)
                 .is_ok(),
-            Pair::Rsa(pair) => {
-                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key())
+            Pair::Rsa(pair, padding) => {
+                UnparsedPublicKey::new(padding.verifies(), pair.public_key())
                     .verify(input, signature)
                     .is_ok()
             }
@@ -536,11 +586,11 @@ impl AccessKey {
                 let jwk = json!({"kty": "EC", "crv": "P-256", "x": text(x), "y": text(y)});
                 (jwk, Algorithm::ES256)
             }
-            Pair::Rsa(pair) => {
+            Pair::Rsa(pair, padding) => {
                 let key = pair.public_key();
                 let n = text(key.modulus().big_endian_without_leading_zero());
                 let e = text(key.exponent().big_endian_without_leading_zero());
-                (json!({"kty": "RSA", "n": n, "e": e}), Algorithm::RS256)
+                (json!({"kty": "RSA", "n": n, "e": e}), padding.algorithm())
             }
         };
         jwk["kid"] = self.id.to_string().into();

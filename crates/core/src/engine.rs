@@ -71,6 +71,11 @@ impl Engine {
         } = config;
         policy.check()?;
         hashing.rules.name_after(policy.issuer.as_deref());
+        let advice = key.advice().chain(hashing.params.advice());
+        let told = Told {
+            advice: advice.map(|line| News::new(Level::Warning, line)).collect(),
+            ..Told::default()
+        };
         let keys = Arc::new(KeyRing::open(&*store, key, &policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
@@ -86,7 +91,7 @@ impl Engine {
             service: Arc::new(service),
             accounts,
             passwords,
-            told: Mutex::default(),
+            told: told.into(),
         })
     }
 
@@ -135,7 +140,11 @@ impl Engine {
             told.changing(service.keys().changes_between_starts()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
         ];
-        news.into_iter().flatten().collect()
+        let advice = mem::take(&mut told.advice);
+        advice
+            .into_iter()
+            .chain(news.into_iter().flatten())
+            .collect()
     }
 }
 
@@ -181,6 +190,8 @@ impl News {
 /// What was told last.
 #[derive(Default)]
 struct Told {
+    /// What is weaker than it need be; told at the first tick.
+    advice: Vec<News>,
     failing: bool,
     keyless: Option<KeyError>,
     changing: bool,
@@ -224,7 +235,14 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use pollster::FutureExt as _;
+
     use super::*;
+    use crate::env::Timestamp;
+    use crate::keys::Algorithm;
+    use crate::memory::MemoryStore;
+    use crate::password::Params;
+    use crate::testing::TestEnv;
 
     #[test]
     fn each_change_is_told_once() {
@@ -235,6 +253,31 @@ mod tests {
         assert_eq!(told.store(false).unwrap().level, Level::Info);
         assert_eq!(told.changing(true).unwrap().level, Level::Warning);
         assert_eq!(told.changing(true), None);
+    }
+
+    fn told_at_the_start(config: EngineConfig) -> Vec<String> {
+        let store = Arc::new(MemoryStore::new(config.policy.clone()));
+        let env = Arc::new(TestEnv::new(Timestamp(1_800_000_000_000), 1));
+        let engine = Engine::open(store, config, env).block_on().unwrap();
+        let [first, second] = [(); 2].map(|()| engine.tick().block_on());
+        assert_eq!(second, []);
+        let warnings = first
+            .into_iter()
+            .filter(|news| news.level == Level::Warning);
+        warnings.map(|news| news.line).collect()
+    }
+
+    #[test]
+    fn what_is_weaker_than_it_need_be_is_told_at_the_start_once() {
+        assert_eq!(told_at_the_start(EngineConfig::default()), [""; 0]);
+        let mut config = EngineConfig::default();
+        config.hashing.params = Params::FAST_FOR_TESTS;
+        let told = told_at_the_start(config);
+        assert!(told.len() == 1 && told[0].contains("Argon2id"), "{told:?}");
+        let mut config = EngineConfig::default();
+        config.key.algorithm = Algorithm::RS256;
+        let told = told_at_the_start(config);
+        assert!(told.len() == 1 && told[0].contains("RS256"), "{told:?}");
     }
 
     #[test]

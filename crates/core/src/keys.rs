@@ -33,7 +33,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::access_token::{AccessKey, Cache, Claims, MAX_BYTES, NewClaims};
+use crate::access_token::{AccessKey, Cache, Claims, MAX_BYTES, NewClaims, is_short_rsa};
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result, StoreError};
@@ -104,8 +104,10 @@ pub enum Algorithm {
     HS256,
     /// ECDSA on P-256.
     ES256,
-    /// RSASSA-PKCS1-v1_5, 2,048 bits or more.
+    /// RSASSA-PKCS1-v1_5, 2,048 bits or more: for verifiers that know nothing else.
     RS256,
+    /// RSASSA-PSS, 2,048 bits or more.
+    PS256,
 }
 
 impl Algorithm {
@@ -117,6 +119,7 @@ impl Algorithm {
             Algorithm::HS256 => "HS256",
             Algorithm::ES256 => "ES256",
             Algorithm::RS256 => "RS256",
+            Algorithm::PS256 => "PS256",
         }
     }
 }
@@ -130,10 +133,13 @@ impl FromStr for Algorithm {
             Algorithm::HS256,
             Algorithm::ES256,
             Algorithm::RS256,
+            Algorithm::PS256,
         ]
         .into_iter()
         .find(|algorithm| algorithm.name() == name)
-        .ok_or(KeyError("algorithm must be EdDSA, HS256, ES256 or RS256"))
+        .ok_or(KeyError(
+            "algorithm must be EdDSA, HS256, ES256, PS256 or RS256",
+        ))
     }
 }
 
@@ -228,6 +234,16 @@ impl KeyConfig {
         self.seal().map(drop)
     }
 
+    /// What an operator should know of a key or algorithm that works, and is weaker than it need be
+    /// (ASVS 5.0, 11.2.3 and 11.6.1).
+    pub(crate) fn advice(&self) -> impl Iterator<Item = &'static str> {
+        let own = self.key.as_deref();
+        let is_short = own.is_some_and(|key| is_short_rsa(self.algorithm, key));
+        let is_old = self.algorithm == Algorithm::RS256;
+        let short = is_short.then_some(SHORT_RSA);
+        short.into_iter().chain(is_old.then_some(OLD_RSA))
+    }
+
     fn own_key(&self, now: Timestamp) -> Result<Option<StoredKey>, KeyError> {
         let secret = self.key.as_ref();
         let own = secret.map(|secret| own_key(self.algorithm, secret, now));
@@ -298,6 +314,9 @@ impl Read {
 
 /// How often a change of keys is tried again when other processes change them meanwhile.
 const RETRIES: usize = 4;
+
+const SHORT_RSA: &str = "the RSA key that signs has fewer than 3,072 bits, less than 128 bits of security: make a longer one";
+const OLD_RSA: &str = "algorithm RS256 is RSASSA-PKCS1-v1_5: prefer EdDSA, ES256 or PS256, unless a verifier knows nothing else";
 
 const NOT_AUTHENTIC: KeyError = KeyError(
     "seal_secret opens no key in the store; configure the one that the keys were sealed with",

@@ -27,12 +27,14 @@ use crate::error::{Error, Result};
 
 mod breached;
 mod foreign;
+mod generated;
 mod guess;
 mod strength;
 
 use foreign::{Argon2Hash, Stored};
 
 pub use breached::Breached;
+pub use generated::generated;
 pub use strength::Rules;
 
 const SALT: usize = 16;
@@ -151,6 +153,17 @@ impl Params {
         iterations: 1,
         parallelism: 1,
     };
+
+    /// What an operator should know of a cost under the least that OWASP's Password Storage Cheat Sheet
+    /// advises: so many KiB for 1, 2, 3, 4, and 5 passes or more.
+    pub(crate) fn advice(self) -> Option<&'static str> {
+        const LEAST: [u32; 5] = [47_104, 19_456, 12_288, 9_216, 7_168];
+        let passes = (self.iterations as usize).clamp(1, LEAST.len());
+        (self.memory_kib < LEAST[passes - 1]).then_some(
+            "password_memory_kib and password_iterations are under OWASP's least for Argon2id, as 19456 and 2: \
+             hashes that leak are guessed faster",
+        )
+    }
 
     /// What a stored hash may cost at most, so that it cannot eat the machine.
     fn is_bearable(self) -> bool {

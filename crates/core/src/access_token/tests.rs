@@ -16,11 +16,12 @@ use std::time::Duration;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_250);
 const IAT: u64 = 1_800_000_000;
-const ALGORITHMS: [Algorithm; 4] = [
+const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::EdDSA,
     Algorithm::HS256,
     Algorithm::ES256,
     Algorithm::RS256,
+    Algorithm::PS256,
 ];
 
 /// A ring, its one key, and what it may do.
@@ -41,7 +42,8 @@ impl World {
         let config = KeyConfig {
             algorithm,
             // Making one takes long.
-            key: (algorithm == Algorithm::RS256).then(|| der(RSA_2048).into()),
+            key: matches!(algorithm, Algorithm::RS256 | Algorithm::PS256)
+                .then(|| der(RSA_2048).into()),
             ..KeyConfig::default()
         };
         let store = MemoryStore::new(policy.clone());
@@ -300,7 +302,7 @@ fn a_public_key_is_no_hmac_key() {
         let public = match &world.key.pair {
             Pair::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
             Pair::P256(pair) => pair.public_key().as_ref().to_vec(),
-            Pair::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+            Pair::Rsa(pair, _) => pair.public_key().as_ref().to_vec(),
             Pair::Hmac(_) => unreachable!("filtered"),
         };
         let payload = encode(Value::from(good()).to_string());
@@ -855,6 +857,7 @@ fn keys_as_openssl_makes_them_are_taken() {
         (Algorithm::EdDSA, ED25519_KEY),
         (Algorithm::ES256, P256),
         (Algorithm::RS256, RSA_2048),
+        (Algorithm::PS256, RSA_2048),
     ] {
         let ring = own(algorithm, &der(key)).unwrap();
         assert_eq!(ring.jwks()["keys"].as_array().unwrap().len(), 1);
@@ -875,7 +878,12 @@ fn a_private_key_of_another_algorithm_is_refused_in_words() {
         Algorithm::ES256 => 1,
         _ => 4,
     };
-    for algorithm in [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256] {
+    for algorithm in [
+        Algorithm::EdDSA,
+        Algorithm::ES256,
+        Algorithm::RS256,
+        Algorithm::PS256,
+    ] {
         for (at, key) in keys.iter().enumerate() {
             match own(algorithm, key) {
                 Ok(_) => assert_eq!(at, fits(algorithm), "{algorithm:?}"),
@@ -889,6 +897,21 @@ fn a_private_key_of_another_algorithm_is_refused_in_words() {
             assert!(own(algorithm, garbage).is_err());
         }
     }
+}
+
+#[test]
+fn an_rsa_key_of_less_than_128_bits_of_security_is_pointed_out() {
+    let config = |algorithm, key: Box<[u8]>| KeyConfig {
+        algorithm,
+        key: Some(key.into_vec().into()),
+        ..KeyConfig::default()
+    };
+    let short = config(Algorithm::PS256, der(RSA_2048).into());
+    assert_eq!(short.advice().count(), 1);
+    let enough = AccessKey::generate(Algorithm::PS256, &TestEnv::new(NOW, 1)).unwrap();
+    assert_eq!(config(Algorithm::PS256, enough).advice().count(), 0);
+    let other = config(Algorithm::ES256, der(P256).into());
+    assert_eq!(other.advice().count(), 0);
 }
 
 #[test]

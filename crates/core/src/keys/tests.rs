@@ -651,6 +651,7 @@ fn the_jwks_has_the_public_members_of_each_algorithm_and_no_others() {
             &["alg", "crv", "kid", "kty", "use", "x", "y"],
         ),
         (Algorithm::RS256, &["alg", "e", "kid", "kty", "n", "use"]),
+        (Algorithm::PS256, &["alg", "e", "kid", "kty", "n", "use"]),
     ] {
         let world = World::new();
         let node = world.open(of(algorithm));
@@ -665,7 +666,9 @@ fn the_jwks_has_the_public_members_of_each_algorithm_and_no_others() {
             URL_SAFE_NO_PAD.decode_to_vec(text).unwrap()
         };
         match algorithm {
-            Algorithm::RS256 => assert_eq!((bytes("n").len(), bytes("e").len()), (256, 3)),
+            Algorithm::RS256 | Algorithm::PS256 => {
+                assert_eq!((bytes("n").len(), bytes("e").len()), (384, 3));
+            }
             _ => assert_eq!(bytes("x").len(), 32),
         }
     }

@@ -408,3 +408,34 @@ fn threads_that_start_the_pool_at_once_share_one() {
     assert!(pools.iter().all(|pool| Arc::ptr_eq(pool, &pools[0])));
     assert!(passwords.hash(typed("secret")).block_on().is_ok());
 }
+
+#[test]
+fn a_cost_under_the_least_that_owasp_advises_is_pointed_out() {
+    let advised = |memory_kib, iterations| {
+        let params = Params {
+            memory_kib,
+            iterations,
+            parallelism: 1,
+        };
+        params.advice().is_some()
+    };
+    for (memory_kib, iterations) in [
+        (47_104, 1),
+        (19_456, 2),
+        (12_288, 3),
+        (9_216, 4),
+        (7_168, 5),
+        (7_168, 16),
+    ] {
+        assert!(
+            !advised(memory_kib, iterations),
+            "{memory_kib} {iterations}"
+        );
+        assert!(
+            advised(memory_kib - 1, iterations),
+            "{memory_kib} {iterations}"
+        );
+    }
+    assert_eq!(Params::default().advice(), None);
+    assert!(Params::FAST_FOR_TESTS.advice().is_some());
+}
