@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::access_token::{Claims, MAX_LIFETIME, NewClaims, check_custom};
+use crate::access_token::{Claims, MAX_IN_COOKIE, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp, millis};
@@ -29,6 +29,10 @@ const LOG_BATCH: u32 = 10_000;
 
 /// How long expired rows stay, so that their clients are told `idle` or `absolute`.
 const EXPIRED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+const TOO_LONG_FOR_A_COOKIE: Error = Error::BadRequest(
+    "the user id, claims, issuer and audience make an access token too long for a cookie, which has at most 4,096 bytes",
+);
 
 /// An answer, and what happened on the way, for the door to log.
 pub type Outcome<T> = (Result<T>, Option<Event>);
@@ -141,7 +145,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile,
-    /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims.
+    /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims, or if they make a token that
+    /// no cookie can carry.
     pub async fn login(&self, identity: Identity, terms: Terms) -> Outcome<Grant> {
         match self.open(identity, terms).await {
             Ok(grant) => {
@@ -189,8 +194,13 @@ impl Service {
             ended: None,
             version: 0,
         };
-        match self.store.insert(session.clone(), seen).await? {
-            Write::Done => self.grant(Refreshed { session, now }),
+        // Before the session is there: one whose tokens cannot be made must not be.
+        let grant = self.grant(Refreshed {
+            session: session.clone(),
+            now,
+        })?;
+        match self.store.insert(session, seen).await? {
+            Write::Done => Ok(grant),
             Write::Lost => Err(Error::InvalidCredentials),
         }
     }
@@ -396,7 +406,11 @@ impl Service {
             identity_claim: self.policy.identity_claim.as_deref(),
             custom: session.claims.as_deref(),
         };
-        Ok((AccessText(self.keys.sign_access(&claims, now)?), expires_at))
+        let token = self.keys.sign_access(&claims, now)?;
+        if session.delivery == Delivery::Cookie && token.len() > MAX_IN_COOKIE {
+            return Err(TOO_LONG_FOR_A_COOKIE);
+        }
+        Ok((AccessText(token), expires_at))
     }
 
     /// `access_ttl` from now, up to 5 % earlier, and never past the session's own end.
