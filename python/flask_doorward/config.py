@@ -155,6 +155,7 @@ SETTINGS = (
     Setting("store", "DOORWARD_STORE", None),
     Setting("url_prefix", "DOORWARD_URL_PREFIX", None),
     Setting("delivery", "DOORWARD_DELIVERY", None, texts),
+    Setting("docs", "DOORWARD_DOCS", None, switch),
     # Lifetimes
     Setting("access_ttl", "DOORWARD_ACCESS_TTL", "JWT_ACCESS_TOKEN_EXPIRES", seconds),
     Setting("refresh_ttl", "DOORWARD_REFRESH_TTL", "JWT_REFRESH_TOKEN_EXPIRES", ten_years_if_false),
@@ -188,6 +189,7 @@ SETTINGS = (
     Setting("refresh_cookie_path", None, "JWT_REFRESH_COOKIE_PATH"),
     Setting("cookie_secure", "DOORWARD_COOKIE_SECURE", "JWT_COOKIE_SECURE", switch),
     Setting("cookie_domain", "DOORWARD_COOKIE_DOMAIN", "JWT_COOKIE_DOMAIN"),
+    Setting("host_cookies", "DOORWARD_HOST_COOKIES", None, switch),
     Setting("same_site", None, "JWT_COOKIE_SAMESITE", same_site),
     Setting("session_cookie", None, "JWT_SESSION_COOKIE", switch),
     # Other sites
@@ -410,10 +412,12 @@ def _prefix(options: Mapping[str, Any], given: Given, root: str) -> str:
 def _defaults(settings: Settings, app: Flask, name: str) -> None:
     options, under = settings.options, settings.options["url_prefix"]
     options.setdefault("delivery", _delivery(options.get("locations")))
-    options.setdefault("access_cookie_path", under)
-    options.setdefault("refresh_cookie_path", f"{under}/refresh")
-    options.setdefault("access_cookie_name", "access_token_cookie")
-    options.setdefault("refresh_cookie_name", "refresh_token_cookie")
+    hosts = options.get("host_cookies")
+    options.setdefault("access_cookie_path", "/" if hosts else under)
+    options.setdefault("refresh_cookie_path", "/" if hosts else f"{under}/refresh")
+    for token in TOKENS:
+        name = f"{token}_token_cookie"
+        options.setdefault(f"{token}_cookie_name", f"__Host-{name}" if hosts else name)
     if name != "auth":
         options.setdefault("audience", name)
     if "session_ttl" in options:

@@ -74,6 +74,8 @@ def is_for_wsgi(exchange: Exchange) -> bool:
 
 def name(cookie: str, recording: Recording) -> str:
     """The file's names are those of the other doors; here they follow the settings."""
+    if recording.settings.get("host_cookies") == "true":
+        return f"__Host-{cookie}"
     return cookie if recording.settings.get("cookie_secure") == "false" else f"__Secure-{cookie}"
 
 

@@ -22,6 +22,9 @@ pub struct Settings {
     pub cookie_secure: bool,
     /// `Domain` of the cookies. `None`: this host only.
     pub cookie_domain: Option<String>,
+    /// Whether both cookies are named `__Host-` and have the path `/`, so that a sibling subdomain can
+    /// set neither (RFC 6265bis, section 4.1.3.2). The refresh cookie then goes with every request.
+    pub host_cookies: bool,
     /// `SameSite` of all cookies. `None`: `Lax` for the access token, `Strict` for the refresh token.
     pub same_site: Option<SameSite>,
     /// Name of the access cookie. `None`: `access_token_cookie`, after `__Secure-` where it is.
@@ -60,6 +63,8 @@ pub struct Settings {
     /// What requests with a cookie must repeat, beyond the rule for origins. `None`: nothing.
     /// [`doorward_core::Policy::csrf`] must be on for it.
     pub double_submit: Option<DoubleSubmit>,
+    /// Whether the description is mounted: `GET /openapi.json`, `GET /docs` and its files.
+    pub docs: bool,
     /// What is not mounted, whatever the others say.
     pub unmounted: Vec<Endpoint>,
     /// Whether `POST /register` is mounted.
@@ -79,6 +84,7 @@ impl Default for Settings {
             delivery: vec![Delivery::Cookie, Delivery::Body],
             cookie_secure: true,
             cookie_domain: None,
+            host_cookies: false,
             same_site: None,
             access_cookie_name: None,
             refresh_cookie_name: None,
@@ -97,6 +103,7 @@ impl Default for Settings {
             allow_same_site: false,
             csrf_strict: false,
             double_submit: None,
+            docs: true,
             unmounted: Vec::new(),
             register: false,
             change_password: true,
@@ -331,6 +338,16 @@ impl Settings {
     fn check_cookies(&self) -> Checked {
         let named = self.named_cookies();
         rule(
+            !self.host_cookies || self.cookies_keep_to_host(),
+            "host_cookies needs cookie_secure and no cookie_domain, and goes with no access_cookie_path or refresh_cookie_path but /, and no names but __Host-",
+        )?;
+        rule(
+            named
+                .iter()
+                .all(|cookie| cookie.name.len() <= MAX_COOKIE_NAME),
+            "names of cookies must have at most 64 bytes",
+        )?;
+        rule(
             named.iter().all(|cookie| is_token(&cookie.name)),
             "names of cookies must be of letters, digits and !#$%&'*+-.^_`|~",
         )?;
@@ -357,6 +374,19 @@ impl Settings {
                 .any(|(at, cookie)| clash(at, cookie)),
             "cookies with overlapping paths need names of their own",
         )
+    }
+
+    fn cookies_keep_to_host(&self) -> bool {
+        let paths = [&self.access_cookie_path, &self.refresh_cookie_path];
+        let names = [&self.access_cookie_name, &self.refresh_cookie_name];
+        self.cookie_secure
+            && self.cookie_domain.is_none()
+            && paths
+                .iter()
+                .all(|path| path.as_ref().is_none_or(|path| path == "/"))
+            && names
+                .iter()
+                .all(|name| name.as_ref().is_none_or(|name| name.starts_with("__Host-")))
     }
 
     /// What the name of a cookie promises (RFC 6265bis, section 4.1.3); browsers compare it in any
@@ -415,18 +445,26 @@ impl Settings {
     }
 
     fn cookie_name(&self, configured: Option<&str>, default: &str) -> String {
-        let prefix = if self.cookie_secure { "__Secure-" } else { "" };
+        let prefix = match (self.host_cookies, self.cookie_secure) {
+            (true, _) => "__Host-",
+            (false, true) => "__Secure-",
+            (false, false) => "",
+        };
         configured.map_or_else(|| format!("{prefix}{default}"), Into::into)
     }
 
     pub(crate) fn access_path(&self) -> String {
         let path = self.access_cookie_path.clone();
-        path.unwrap_or_else(|| self.url_prefix.clone())
+        path.unwrap_or_else(|| self.or_root(self.url_prefix.clone()))
     }
 
     pub(crate) fn refresh_path(&self) -> String {
         let path = self.refresh_cookie_path.clone();
-        path.unwrap_or_else(|| format!("{}/refresh", self.url_prefix))
+        path.unwrap_or_else(|| self.or_root(format!("{}/refresh", self.url_prefix)))
+    }
+
+    fn or_root(&self, path: String) -> String {
+        if self.host_cookies { "/".into() } else { path }
     }
 
     /// The scheme that clients use, as challenges and answers name it.
@@ -440,6 +478,9 @@ impl Settings {
         }
     }
 }
+
+/// With the longest access token that goes by cookie it makes the 4,096 bytes that browsers keep.
+const MAX_COOKIE_NAME: usize = 4096 - doorward_core::access_token::MAX_IN_COOKIE;
 
 struct Named {
     name: String,
@@ -628,6 +669,50 @@ mod tests {
         assert_eq!(csrf("__Host-csrf"), None);
         // Pages could not read them.
         assert!(csrf("__Http-csrf").is_some() && csrf("__Host-Http-csrf").is_some());
+    }
+
+    #[test]
+    fn cookies_of_the_host_alone_have_no_other_path_domain_or_name() {
+        let with = |change: fn(&mut Settings)| {
+            refused(|settings| {
+                settings.host_cookies = true;
+                change(settings);
+            })
+        };
+        let fine: [fn(&mut Settings); 3] = [
+            |_| (),
+            |s| s.access_cookie_path = Some("/".into()),
+            |s| s.refresh_cookie_name = Some("__Host-r".into()),
+        ];
+        for change in fine {
+            assert_eq!(with(change), None);
+        }
+        let wrong: [fn(&mut Settings); 5] = [
+            |s| s.cookie_secure = false,
+            |s| s.cookie_domain = Some("example".into()),
+            |s| s.access_cookie_path = Some("/api/v1".into()),
+            |s| s.refresh_cookie_path = Some("/api/v1/refresh".into()),
+            |s| s.access_cookie_name = Some("a".into()),
+        ];
+        for change in wrong {
+            assert!(with(change).is_some_and(|why| why.starts_with("host_cookies")));
+        }
+        let settings = Settings {
+            host_cookies: true,
+            ..Settings::default()
+        };
+        assert_eq!(settings.refresh_name(), "__Host-refresh_token_cookie");
+        assert_eq!(
+            (settings.access_path(), settings.refresh_path()),
+            ("/".into(), "/".into())
+        );
+    }
+
+    #[test]
+    fn a_name_of_a_cookie_leaves_room_for_the_token() {
+        let named = |length| refused(|s| s.access_cookie_name = Some("a".repeat(length)));
+        assert_eq!(named(64), None);
+        assert!(named(65).is_some());
     }
 
     #[test]

@@ -197,6 +197,8 @@ impl Recording {
                 "fresh_ttl" => policy.fresh_ttl = seconds(value),
                 "refresh_window" => policy.refresh_window = Some(seconds(value)),
                 "register" => settings.register = value == "on",
+                "docs" => settings.docs = value == "true",
+                "host_cookies" => settings.host_cookies = value == "true",
                 "csrf_strict" => settings.csrf_strict = value == "true",
                 "cookie_secure" => settings.cookie_secure = value == "true",
                 "cookie_domain" => settings.cookie_domain = Some(value.clone()),

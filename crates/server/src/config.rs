@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 40] = [
+pub(crate) const KEYS: [Key; 42] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -57,7 +57,7 @@ pub(crate) const KEYS: [Key; 40] = [
     (
         "algorithm",
         "",
-        "EdDSA, HS256, ES256 or RS256 [default: EdDSA, or HS256 with a secret]",
+        "EdDSA, HS256, ES256, PS256 or RS256 [default: EdDSA, or HS256 with a secret]",
     ),
     ("secret", "", "key of HS256, 32 bytes or more"),
     (
@@ -75,9 +75,19 @@ pub(crate) const KEYS: [Key; 40] = [
     ("cookie_secure", "true", "cookies travel over https only"),
     ("cookie_domain", "", "Domain of the cookies"),
     (
+        "host_cookies",
+        "false",
+        "cookies are named __Host-, with the path / and no domain",
+    ),
+    (
         "access_cookie_path",
         "",
         "Path of the access cookie [default: url_prefix]",
+    ),
+    (
+        "docs",
+        "true",
+        "GET /openapi.json and GET /docs describe the API",
     ),
     (
         "allowed_origins",
@@ -358,10 +368,12 @@ impl Values {
             delivery: self.delivery()?,
             cookie_secure: self.switch("cookie_secure")?,
             cookie_domain: self.maybe("cookie_domain"),
+            host_cookies: self.switch("host_cookies")?,
             access_cookie_path: self.maybe("access_cookie_path"),
             allowed_origins: self.list("allowed_origins"),
             allow_same_site: self.switch("allow_same_site")?,
             csrf_strict: self.switch("csrf_strict")?,
+            docs: self.switch("docs")?,
             register: self.switch("register")?,
             verify: true,
             ..Settings::default()
