@@ -11,7 +11,9 @@
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`jws`]: foreign tokens, for apps that move over.
-//! 9. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
+//!    commands do.
+//! 10. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
@@ -20,10 +22,12 @@ pub mod csrf;
 pub mod env;
 pub mod error;
 pub mod event;
+pub mod event_log;
 pub mod id;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+pub mod operator;
 pub mod password;
 pub mod policy;
 pub mod refresh_token;
@@ -39,7 +43,8 @@ pub use account::{Accounts, Identity, PasswordChange};
 pub use csrf::{CsrfKind, CsrfValue};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
-pub use event::Event;
+pub use event::{Caller, Event, EventName};
+pub use event_log::EventLog;
 pub use id::{SessionId, TokenId, UserId};
 pub use policy::Policy;
 pub use service::Service;
