@@ -74,7 +74,7 @@ struct Seen {
 
 fn select(
     db: &Connection,
-    (from, place): (&str, &i64),
+    (from, place): (&'static str, &i64),
     filter: &Filter,
     (order, limit): (&str, u32),
 ) -> Result<(Vec<Entry>, Seen)> {
@@ -107,7 +107,7 @@ fn select(
 }
 
 fn push<'a, T: ToSql>(
-    wanted: &mut Vec<(&'static str, &'a dyn ToSql)>,
+    wanted: &mut Vec<(&'static str, &'a (dyn ToSql + 'a))>,
     condition: &'static str,
     value: Option<&'a T>,
 ) {
