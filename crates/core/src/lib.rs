@@ -10,15 +10,17 @@
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`jws`]: foreign tokens, for apps that move over.
-//! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
+//! 8. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
 //!    commands do.
-//! 10. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
+//! 9. [`engine`]: all of it as a process runs it.
+//! 10. [`jws`]: foreign tokens, for apps that move over.
+//! 11. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
 pub mod csrf;
+pub mod engine;
 pub mod env;
 pub mod error;
 pub mod event;
@@ -41,10 +43,11 @@ pub mod testing;
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
 pub use csrf::{CsrfKind, CsrfValue};
+pub use engine::{Engine, EngineConfig};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
 pub use event::{Caller, Event, EventName};
-pub use event_log::EventLog;
+pub use event_log::{EventConfig, EventLog};
 pub use id::{SessionId, TokenId, UserId};
 pub use policy::Policy;
 pub use service::Service;
