@@ -80,21 +80,10 @@ impl Refusal {
     /// What happened, if anything did that is worth a record.
     #[must_use]
     pub fn event(&self) -> Option<Event> {
-        let name = match self.error {
-            Error::InvalidCredentials => EventName::LoginFailed,
-            Error::TooManyAttempts { .. } => EventName::LoginThrottled,
-            _ => return None,
-        };
-        let user = self.user.clone();
-        let event = Event {
-            user,
-            ..Event::new(name)
-        };
-        let failed = name == EventName::LoginFailed;
-        Some(if failed {
-            event.because(self.why.name())
-        } else {
-            event
+        let failed = self.error == Error::InvalidCredentials;
+        failed.then(|| Event {
+            user: self.user.clone(),
+            ..Event::new(EventName::LoginFailed).because(self.why.name())
         })
     }
 }

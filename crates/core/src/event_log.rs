@@ -40,6 +40,8 @@ pub struct EventConfig {
     pub retention: Duration,
     /// Of a session's refreshes one is kept in so long, the first; zero: each.
     pub refreshes: Duration,
+    /// Who is told of each event as it happens.
+    pub listener: Option<Listener>,
 }
 
 impl Default for EventConfig {
@@ -49,6 +51,7 @@ impl Default for EventConfig {
             network: NetworkForm::default(),
             retention: Duration::from_secs(90 * 24 * 3600),
             refreshes: Duration::from_secs(24 * 3600),
+            listener: None,
         }
     }
 }
@@ -125,15 +128,28 @@ impl fmt::Debug for NetworkKey {
     }
 }
 
-/// Who is told of each event as it happens, those that no record is kept of too. It must not wait.
-pub type Listener = Box<dyn Fn(&Event) + Send + Sync>;
+/// Who is told of each event as it happens, also of those that no record is kept of. It must not wait.
+#[derive(Clone)]
+pub struct Listener(Arc<dyn Fn(&Event) + Send + Sync>);
+
+impl Listener {
+    /// This one.
+    pub fn new(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Listener(Arc::new(listener))
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a listener")
+    }
+}
 
 /// The log of one process.
 pub struct EventLog {
     store: Arc<dyn Store>,
     config: EventConfig,
     env: Arc<dyn Env>,
-    listener: Option<Listener>,
     waiting: Mutex<Waiting>,
 }
 
@@ -170,21 +186,13 @@ impl EventLog {
             store,
             config,
             env,
-            listener: None,
             waiting: Mutex::default(),
         }
     }
 
-    /// Tells somebody of each event as it happens.
-    #[must_use]
-    pub fn telling(mut self, listener: Listener) -> Self {
-        self.listener = Some(listener);
-        self
-    }
-
     /// Tells of something whose record is written elsewhere.
     pub(crate) fn tell(&self, event: &Event) {
-        if let Some(listener) = &self.listener {
+        if let Some(Listener(listener)) = &self.config.listener {
             listener(event);
         }
     }

@@ -121,6 +121,14 @@ impl fmt::Debug for AccessText {
     }
 }
 
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Service {
     /// A service over a store, its ring of keys and its set of ended sessions, which logs events as
     /// [`EventConfig`] does by default. Verification answers [`Error::StoreUnavailable`] until the first [`Service::tick`] has gone through.

@@ -10,7 +10,7 @@ use doorward_core::password::Password;
 use doorward_core::service::{Grant, Terms};
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
-    CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
@@ -27,7 +27,7 @@ use crate::guard::Need;
 use crate::problem::Problem;
 use crate::reply::{Ask, Reply};
 use crate::settings::{Location, Settings, SettingsError};
-use crate::{body, cors, csrf, docs, openapi};
+use crate::{body, client, cors, csrf, docs, openapi};
 
 /// Everything the API can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,7 +166,7 @@ impl Api {
 
     /// Answers a request that the host has routed and read whole.
     pub async fn call(&self, endpoint: Endpoint, request: Request<Bytes>, client: Client) -> Reply {
-        let exchange = Exchange::new(self, endpoint, &request);
+        let exchange = Exchange::new(self, endpoint, &request, client);
         match self
             .step(endpoint, &request, client, exchange.clone())
             .await
@@ -374,7 +374,10 @@ impl Api {
         let found = self.refresh_found(&asked, in_body.as_deref())?;
         let found = found.ok_or(Error::TokenMissing)?;
         let token = self.refresh_token(&asked, &found).await?;
-        let refreshed = exchange.took(self.service().refresh(token, found.via()).await);
+        let refreshed = {
+            let service = exchange.service.clone();
+            exchange.took(service.refresh(token, found.via()).await)
+        };
         let refreshed = match refreshed {
             Ok(refreshed) => refreshed,
             Err(error) => return Ok(exchange.refuse(&error.into())),
@@ -417,7 +420,8 @@ impl Api {
             self.csrf(request)?;
         }
         if let Some((session, _)) = used {
-            exchange.took(self.service().end(session, EndReason::Logout).await)?;
+            let service = exchange.service.clone();
+            exchange.took(service.end(session, EndReason::Logout).await)?;
         }
         Ok(exchange.ended(clears))
     }
@@ -497,7 +501,8 @@ impl Api {
     async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
-        exchange.took(self.service().end_own(claims.user(), id).await)?;
+        let ended = exchange.service.end_own(claims.user(), id).await;
+        exchange.took(ended)?;
         Ok(exchange.ended(at == Location::Cookie && id == claims.session()))
     }
 
@@ -509,8 +514,8 @@ impl Api {
             "except=current" => Some(claims.session()),
             _ => return Err(Problem::BadRequest(QUERY)),
         };
-        let ended = self
-            .service()
+        let ended = exchange
+            .service
             .end_user(claims.user(), EndReason::EndedByUser, except)
             .await;
         let ended = exchange.took(ended)?;
@@ -535,6 +540,7 @@ impl Api {
             user,
             password,
             next: Confirmed {
+                user: row.user,
                 session: row.id,
                 exchange,
             },
@@ -578,7 +584,12 @@ impl Api {
             user: claims.user().clone(),
             current,
             new,
-            next: PasswordSet { terms, exchange },
+            next: PasswordSet {
+                terms,
+                user: row.user,
+                session: row.id,
+                exchange,
+            },
         }))
     }
 
@@ -685,9 +696,7 @@ pub fn device(
         let detail = "device must have 1 to 100 characters and no control characters";
         return Err(Problem::BadRequest(detail));
     }
-    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-    let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
-    let agent = agent.map(|agent: String| agent.into());
+    let agent = client::agent(headers).map(Into::into);
     Ok(Device {
         name: name.map(Into::into),
         address: client.address,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use doorward_core::event::Trail;
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::memory::MemoryStore;
@@ -44,6 +45,10 @@ fn key() -> StoredKey {
         scopes: r#"[null,"app"]"#.into(),
         retired: false,
     }
+}
+
+fn none() -> Trail {
+    Trail::default()
 }
 
 fn session(env: &TestEnv, user: &str) -> Session {
@@ -157,7 +162,7 @@ fn an_ended_row_stays_ended_for_its_first_reason() {
         let row = session(env, "ada");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
         let ended = store
-            .end(row.id, NOW, EndReason::Logout)
+            .end(row.id, NOW, EndReason::Logout, &none())
             .block_on()
             .unwrap()
             .unwrap();
@@ -169,7 +174,7 @@ fn an_ended_row_stays_ended_for_its_first_reason() {
         };
         assert_eq!(store.swap(next).block_on().unwrap(), Write::Lost);
         let again = store
-            .end(row.id, NOW, EndReason::Reuse)
+            .end(row.id, NOW, EndReason::Reuse, &none())
             .block_on()
             .unwrap()
             .unwrap();
@@ -183,7 +188,7 @@ fn an_ended_row_stays_ended_for_its_first_reason() {
         assert_eq!(store.ended_after(cursor, 10).block_on().unwrap().0, []);
         assert_eq!(
             store
-                .end(SessionId([9; 16]), NOW, EndReason::Idle)
+                .end(SessionId([9; 16]), NOW, EndReason::Idle, &none())
                 .block_on()
                 .unwrap(),
             None
@@ -206,7 +211,7 @@ fn ending_all_sessions_moves_valid_from() {
             .unwrap();
         let reason = EndReason::EndedByUser;
         let but_one = store
-            .end_user(&user, NOW, reason, Some(rows[0].id))
+            .end_user(&user, NOW, reason, Some(rows[0].id), &none())
             .block_on()
             .unwrap();
         assert_eq!(but_one.len(), 2);
@@ -216,7 +221,10 @@ fn ending_all_sessions_moves_valid_from() {
             store.sessions_of(&user).block_on().unwrap(),
             [rows[0].clone()]
         );
-        let rest = store.end_user(&user, NOW, reason, None).block_on().unwrap();
+        let rest = store
+            .end_user(&user, NOW, reason, None, &none())
+            .block_on()
+            .unwrap();
         assert_eq!(rest, [rows[0].id]);
         let before = moved;
         let moved = store.valid_from(&user).block_on().unwrap();
@@ -227,7 +235,10 @@ fn ending_all_sessions_moves_valid_from() {
             Write::Lost
         );
         assert_eq!(store.insert(late, moved).block_on().unwrap(), Write::Done);
-        let _ = store.end_user(&user, NOW, reason, None).block_on().unwrap();
+        let _ = store
+            .end_user(&user, NOW, reason, None, &none())
+            .block_on()
+            .unwrap();
         assert!(store.valid_from(&user).block_on().unwrap() > moved);
         assert_eq!(store.sessions(None, 10).block_on().unwrap(), [other]);
     });
@@ -239,12 +250,12 @@ fn expired_rows_are_purged_and_ended_ones_keep_their_reason_until_then() {
         let row = session(env, "ada");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
         let _ = store
-            .end(row.id, NOW, EndReason::Logout)
+            .end(row.id, NOW, EndReason::Logout, &none())
             .block_on()
             .unwrap();
         let purge = |now| {
             for _ in 0..3 {
-                let _ = store.purge(now, now, 100).block_on().unwrap();
+                let _ = store.purge(now, now, 100, &none()).block_on().unwrap();
             }
         };
         purge(NOW + Duration::from_secs(29 * 24 * 3600));
@@ -268,11 +279,17 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             valid_from: ValidFrom(0),
         };
         assert_eq!(
-            store.add_account(account.clone()).block_on().unwrap(),
+            store
+                .add_account(account.clone(), &none())
+                .block_on()
+                .unwrap(),
             Write::Done
         );
         assert_eq!(
-            store.add_account(account.clone()).block_on().unwrap(),
+            store
+                .add_account(account.clone(), &none())
+                .block_on()
+                .unwrap(),
             Write::Lost
         );
         assert_eq!(
@@ -296,7 +313,12 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
 
         let row = session(env, "1");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
-        let set = |seen, hash| store.set_password(&id, seen, hash, NOW).block_on().unwrap();
+        let set = |seen, hash| {
+            store
+                .set_password(&id, seen, hash, NOW, &none())
+                .block_on()
+                .unwrap()
+        };
         assert_eq!(set(Some(ValidFrom(7)), "$stale"), None);
         let all = set(Some(ValidFrom(0)), "$newest").unwrap();
         assert_eq!(all.sessions, [row.id]);
@@ -326,14 +348,23 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             .block_on()
             .unwrap();
         assert_eq!(
-            store.set_disabled(&id, true, NOW).block_on().unwrap(),
+            store
+                .set_disabled(&id, true, NOW, &none())
+                .block_on()
+                .unwrap(),
             Some(vec![row.id])
         );
         assert_eq!(
-            store.set_disabled(&id, false, NOW).block_on().unwrap(),
+            store
+                .set_disabled(&id, false, NOW, &none())
+                .block_on()
+                .unwrap(),
             Some(Vec::new())
         );
-        let _ = store.set_disabled(&id, true, NOW).block_on().unwrap();
+        let _ = store
+            .set_disabled(&id, true, NOW, &none())
+            .block_on()
+            .unwrap();
         assert!(
             store
                 .load(row.id)
@@ -344,9 +375,12 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
                 .is_some()
         );
         assert!(store.account("ada").block_on().unwrap().unwrap().disabled);
-        let remove = || store.remove_account(&id, NOW).block_on().unwrap();
+        let remove = || store.remove_account(&id, NOW, &none()).block_on().unwrap();
         assert_eq!((remove(), remove()), (Some(Vec::new()), None));
-        let gone = store.set_disabled(&id, true, NOW).block_on().unwrap();
+        let gone = store
+            .set_disabled(&id, true, NOW, &none())
+            .block_on()
+            .unwrap();
         assert_eq!(gone, None);
         assert_eq!(store.account("ada").block_on().unwrap(), None);
     });
@@ -443,7 +477,9 @@ fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
     assert_eq!(db.execute(sql, ended).unwrap(), 1);
     let feed = other.feed().unwrap();
     let (head, mut told) = (feed.head(), Vec::new());
-    let again = one.end(row.id, NOW + Duration::from_secs(1), EndReason::Logout);
+    let later = NOW + Duration::from_secs(1);
+    let (again, trail) = (EndReason::Logout, none());
+    let again = one.end(row.id, later, again, &trail);
     assert!(again.block_on().unwrap().unwrap().ended.is_some());
     feed.read(head, &mut |ended| told.push(ended)).unwrap();
     let end = Ended {
