@@ -56,6 +56,23 @@ impl Default for EventConfig {
     }
 }
 
+impl EventConfig {
+    /// Whether records are kept for a time that makes sense.
+    ///
+    /// # Errors
+    /// What is wrong, in words that begin with the setting.
+    pub fn check(&self) -> Result<(), &'static str> {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        if !(DAY..=3_660 * DAY).contains(&self.retention) {
+            return Err("event_retention must be 1 to 3660 days");
+        }
+        if self.refreshes > self.retention {
+            return Err("event_refreshes must not be longer than event_retention");
+        }
+        Ok(())
+    }
+}
+
 /// How the client's address is written.
 #[derive(Clone, Debug, Default)]
 pub enum NetworkForm {
