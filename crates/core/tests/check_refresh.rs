@@ -11,7 +11,7 @@ use doorward_core::service::{Grant, Terms};
 use doorward_core::session::{Delivery, Device, EndReason};
 use doorward_core::testing::TestEnv;
 use doorward_core::{
-    Error, EventName, Identity, Policy, Result, Service, Session, Timestamp, UserId,
+    Error, Event, EventName, Identity, Policy, Result, Service, Session, Timestamp, UserId,
 };
 use pollster::FutureExt as _;
 

@@ -15,7 +15,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
 
-use crate::answers::{SessionView, UserView, listed, rfc3339};
+use crate::answers::{SessionView, UserView, happened, listed, rfc3339};
 use crate::asked::{Asked, InBody};
 use crate::body::Fields;
 use crate::client::Client;
@@ -43,6 +43,7 @@ pub enum Endpoint {
     Sessions,
     EndSession,
     EndSessions,
+    Events,
     Reauthenticate,
     ChangePassword,
     Register,
@@ -99,7 +100,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route 
 }
 
 /// The API: what [`Endpoint::is_mounted`] says of it is mounted.
-pub static ROUTES: [Route; 16] = [
+pub static ROUTES: [Route; 17] = [
     route(Method::POST, "/login", Endpoint::Login),
     route(Method::POST, "/refresh", Endpoint::Refresh),
     route(Method::POST, "/logout", Endpoint::Logout),
@@ -108,6 +109,7 @@ pub static ROUTES: [Route; 16] = [
     route(Method::GET, "/sessions", Endpoint::Sessions),
     route(Method::DELETE, "/sessions/{id}", Endpoint::EndSession),
     route(Method::DELETE, "/sessions", Endpoint::EndSessions),
+    route(Method::GET, "/events", Endpoint::Events),
     route(Method::POST, "/reauthenticate", Endpoint::Reauthenticate),
     route(Method::POST, "/password", Endpoint::ChangePassword),
     route(Method::POST, "/register", Endpoint::Register),
@@ -191,6 +193,7 @@ impl Api {
             Endpoint::Sessions => self.sessions(request, exchange).await,
             Endpoint::EndSession => self.end_session(request, exchange).await,
             Endpoint::EndSessions => self.end_sessions(request, exchange).await,
+            Endpoint::Events => self.events(request, exchange).await,
             Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
             Endpoint::Register => self.register(request, exchange),
@@ -529,6 +532,27 @@ impl Api {
         )
     }
 
+    // ---- events ----
+
+    /// What happened to the user, the last first.
+    async fn events(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let (claims, _) = self.session_of(request)?;
+        let query = request.uri().query().unwrap_or_default();
+        let page = Page::parse(&self.places().rest_of(query))?;
+        let (user, limit) = (claims.user(), page.limit);
+        let entries = self.service().history(user, page.before, limit).await?;
+        let events = entries.iter();
+        let events: Vec<_> = events
+            .map(|entry| happened(&entry.record, claims.session()))
+            .collect();
+        let mut answer = json!({ "events": events });
+        let last = entries.last().filter(|_| entries.len() >= limit as usize);
+        if let Some(last) = last {
+            answer["next"] = format!("{:x}", last.place).into();
+        }
+        Ok(exchange.json(200, &answer))
+    }
+
     // ---- passwords ----
 
     async fn reauthenticate(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
@@ -666,6 +690,40 @@ pub fn unavailable(settings: &Settings) -> Response<Bytes> {
     always(response.headers_mut());
     response
 }
+
+/// A page of [`Endpoint::Events`].
+struct Page {
+    before: Option<u64>,
+    limit: u32,
+}
+
+impl Page {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut page = Page {
+            before: None,
+            limit: 50,
+        };
+        let bad = || Problem::BadRequest(PAGES);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=').ok_or_else(bad)? {
+                ("before", place) if place.len() <= 16 => {
+                    page.before = Some(u64::from_str_radix(place, 16).map_err(|_| bad())?);
+                }
+                ("limit", limit) => page.limit = limit.parse().map_err(|_| bad())?,
+                _ => return Err(bad()),
+            }
+        }
+        if (1..=100).contains(&page.limit) {
+            Ok(page)
+        } else {
+            Err(bad())
+        }
+    }
+}
+
+/// What is said of another query to [`Endpoint::Events`].
+pub(crate) const PAGES: &str =
+    "the query may be limit, from 1 to 100, and before, with the value of next";
 
 /// What is said of another query to [`Endpoint::EndSessions`].
 pub(crate) const QUERY: &str = "the query may be except=current only";
