@@ -103,6 +103,12 @@ pub struct PasswordSet {
 }
 
 impl PasswordSet {
+    /// Who asks, for the log of events.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        self.exchange.service.caller()
+    }
+
     /// The host has checked the current password and set the new one, or says why not. Whoever
     /// logged in by the old one is out; the one who changed it gets a new session.
     pub async fn answer(self, set: Decided<PasswordChange>) -> Reply {
