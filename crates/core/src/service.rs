@@ -365,7 +365,10 @@ impl Service {
             },
         };
         let outcome = self.carry_out(decision.verdict, session, now).await?;
-        if let (_, Some(event)) = &outcome {
+        // A look that passes is no refresh.
+        if let (decided, Some(event)) = &outcome
+            && (turn == Turn::Rotates || decided.is_err())
+        {
             self.log_decision(event, before).await;
         }
         Ok(Some(outcome))

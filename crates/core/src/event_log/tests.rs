@@ -24,7 +24,8 @@ impl World {
     }
 
     fn kept(&self) -> Vec<Record> {
-        let all = self.store.events_after(0, &Filter::default(), 100_000);
+        let everything = Filter::default();
+        let all = self.store.events_after(0, &everything, 100_000);
         let (entries, _) = all.block_on().unwrap();
         entries.into_iter().map(|entry| entry.record).collect()
     }

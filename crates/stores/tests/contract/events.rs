@@ -160,7 +160,8 @@ fn every_filter_takes_what_it_says() {
             .unwrap();
         let Entry { place, record } = &newest[0];
         assert_eq!(record.event.name, EventName::LoginFailed);
-        let next = store.events_before(Some(*place), &Filter::default(), 1);
+        let everything = Filter::default();
+        let next = store.events_before(Some(*place), &everything, 1);
         assert_eq!(next.block_on().unwrap()[0].record, records[2]);
     });
 }
@@ -182,11 +183,12 @@ fn what_ends_leaves_its_trail_and_what_does_not_leaves_none() {
         end(rows[0].id);
         end(SessionId([9; 16]));
         let user = UserId::new("ada").unwrap();
-        let ended = store.end_user(&user, NOW, EndReason::EndedByUser, None, &trail());
+        let trail = trail();
+        let ended = store.end_user(&user, NOW, EndReason::EndedByUser, None, &trail);
         assert_eq!(ended.block_on().unwrap().len(), 2);
-        let none = store.set_password(&user, None, "$x", NOW, &trail());
+        let none = store.set_password(&user, None, "$x", NOW, &trail);
         assert_eq!(none.block_on().unwrap(), None);
-        let none = store.set_disabled(&user, true, NOW, &trail());
+        let none = store.set_disabled(&user, true, NOW, &trail);
         assert_eq!(none.block_on().unwrap(), None);
         let left = all(store);
         let left: Vec<_> = left.iter().map(|record| &record.event).collect();
@@ -238,7 +240,8 @@ fn an_accounts_changes_leave_their_trail() {
             (true, EventName::AccountDisabled),
             (false, EventName::AccountEnabled),
         ] {
-            let set = store.set_disabled(&id, disabled, NOW, &trail(name));
+            let trail = trail(name);
+            let set = store.set_disabled(&id, disabled, NOW, &trail);
             assert!(set.block_on().unwrap().is_some());
         }
         let removed = trail(EventName::AccountRemoved);
