@@ -641,7 +641,9 @@ impl Service {
         self.remember(id, end);
         let ours = end.at == at && end.reason == reason;
         let event = ours.then(|| event.of(&row.user).in_session(id));
-        event.iter().for_each(|event| self.events.tell(event));
+        if let Some(event) = &event {
+            self.events.tell(event);
+        }
         Ok((end.reason, event))
     }
 
