@@ -2,11 +2,11 @@
 
 use clap::ArgMatches;
 use doorward_core::account::canonical;
-use doorward_core::ending::end_all;
+use doorward_core::operator::{Operator, event_line};
 use doorward_core::store::{SessionStore, Store};
-use doorward_core::{EndReason, Env, Policy, Session, SessionId, SystemEnv, UserId};
+use doorward_core::{Env, Error, Policy, Session, SessionId, SystemEnv, UserId};
 
-use super::{date, existing, report, say, shown};
+use super::{date, existing, operator, report, say, shown};
 use crate::Outcome;
 use crate::config::Config;
 
@@ -17,50 +17,60 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             Some(name) => list_of(name, &*store, &config.engine.policy).await,
             None => list(&*store, &config.engine.policy).await,
         },
-        Some(("end", arguments)) => end(arguments, &*store).await,
+        Some(("end", arguments)) => end(arguments, &operator(&config, store)).await,
+        Some(("why", arguments)) => {
+            let id = arguments.get_one::<String>("id").map_or("", String::as_str);
+            let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
+            let operator = operator(&config, store);
+            let (chain, words) = operator.why(id, &config.engine.policy).await?;
+            let mut lines = chain.iter().map(event_line);
+            lines.try_for_each(|line| say(&line))?;
+            say(&format!("{id}: {words}"))
+        }
         _ => Ok(()),
     }
 }
 
-const WHY: EndReason = EndReason::EndedByOperator;
-
-async fn end(arguments: &ArgMatches, store: &dyn Store) -> Outcome {
-    let given = |name| arguments.try_get_one::<String>(name).ok().flatten();
+async fn end(arguments: &ArgMatches, operator: &Operator) -> Outcome {
+    let given = |name| arguments.get_one::<String>(name);
     if let Some(name) = given("user") {
-        return end_of(&named(name, store).await?, name, store).await;
+        let user = operator.account(name).await?;
+        let user = user.ok_or_else(|| nobody(name))?;
+        return end_of(&user, name, operator).await;
     }
     if let Some(id) = given("user-id") {
         let user = UserId::new(id).map_err(|_| format!("{} is no user id", shown(id)))?;
-        return end_of(&user, id, store).await;
+        return end_of(&user, id, operator).await;
     }
     if arguments.get_flag("all") {
-        let ended = end_all(store, &SystemEnv, WHY).await?;
+        let ended = operator.end_all().await?;
         return report(&format!("everybody: {ended} ended"));
     }
     let id = given("id").map_or("", String::as_str);
     let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
-    let ended = store.end(id, SystemEnv.now(), WHY).await?;
-    ended.ok_or_else(|| format!("there is no session {id}"))?;
-    report(&format!("{id}: ended"))
+    match operator.end_session(id).await {
+        Err(Error::NotFound) => Err(format!("there is no session {id}").into()),
+        Err(error) => Err(error.into()),
+        Ok(()) => report(&format!("{id}: ended")),
+    }
 }
 
-async fn end_of(user: &UserId, called: &str, store: &dyn Store) -> Outcome {
-    let ended = store.end_user(user, SystemEnv.now(), WHY, None).await?;
-    report(&format!("{}: {} ended", shown(called), ended.len()))
+async fn end_of(user: &UserId, called: &str, operator: &Operator) -> Outcome {
+    let ended = operator.end_user(user).await?;
+    report(&format!("{}: {ended} ended", shown(called)))
 }
 
-async fn named(name: &str, store: &dyn Store) -> Outcome<UserId> {
+fn nobody(name: &str) -> String {
+    format!("there is no account named {}", shown(name))
+}
+
+async fn list_of(name: &str, store: &dyn Store, policy: &Policy) -> Outcome {
     let account = match canonical(name) {
         Ok(name) => store.account(&name).await?,
         Err(_) => None,
     };
-    let account = account.ok_or_else(|| format!("there is no account named {}", shown(name)))?;
-    Ok(account.id)
-}
-
-async fn list_of(name: &str, store: &dyn Store, policy: &Policy) -> Outcome {
-    let user = named(name, store).await?;
-    show_live(&store.sessions_of(&user).await?, policy)
+    let account = account.ok_or_else(|| nobody(name))?;
+    show_live(&store.sessions_of(&account.id).await?, policy)
 }
 
 async fn list(store: &(impl SessionStore + ?Sized), policy: &Policy) -> Outcome {
