@@ -9,6 +9,7 @@
 
 mod events;
 mod open;
+mod readers;
 mod rotations;
 mod rows;
 mod writer;
@@ -33,6 +34,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 pub use self::open::OpenError;
 use self::open::{File, beside};
+use self::readers::Readers;
 use self::rotations::Log;
 use self::rows::Over;
 use self::writer::{Group, Writer};
@@ -77,11 +79,7 @@ impl SqliteStore {
             path: file.path().into(),
             source,
         })?;
-        let readers = Arc::new(Readers {
-            file,
-            process: std::process::id(),
-            idle: Mutex::default(),
-        });
+        let readers = Arc::new(Readers::new(file));
         Ok(SqliteStore {
             writer,
             readers,
@@ -123,33 +121,6 @@ impl SqliteStore {
     ) -> StoreResult<Write> {
         let took = self.writer.run(write).await?;
         Ok(if took { Write::Done } else { Write::Lost })
-    }
-}
-
-/// Connections that read, as many as were ever needed at once.
-struct Readers {
-    file: Arc<File>,
-    process: u32,
-    idle: Mutex<Vec<Connection>>,
-}
-
-impl Readers {
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        if self.process != std::process::id() {
-            return Err(StoreError("opened before a fork: open it anew".into()));
-        }
-        let idle = self.idle().pop();
-        let db = match idle {
-            Some(db) => db,
-            None => self.file.connect().map_err(|error| failed(&error))?,
-        };
-        let value = read(&db);
-        self.idle().push(db);
-        value.map_err(|error| failed(&error))
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
