@@ -421,8 +421,8 @@ def _defaults(settings: Settings, app: Flask, name: str) -> None:
     options.setdefault("access_cookie_path", "/" if hosts else under)
     options.setdefault("refresh_cookie_path", "/" if hosts else f"{under}/refresh")
     for token in TOKENS:
-        name = f"{token}_token_cookie"
-        options.setdefault(f"{token}_cookie_name", f"__Host-{name}" if hosts else name)
+        cookie = f"{token}_token_cookie"
+        options.setdefault(f"{token}_cookie_name", f"__Host-{cookie}" if hosts else cookie)
     if name != "auth":
         options.setdefault("audience", name)
     if "session_ttl" in options:
