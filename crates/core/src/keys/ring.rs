@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stored::id_of;
 use super::{
     Algorithm, KeyError, KeyId, NO_SEAL_SECRET, NOT_AUTHENTIC, Purpose, RefreshKey, StoredKey,
-    id_of,
 };
 use crate::access_token::AccessKey;
 use crate::env::Timestamp;
