@@ -17,9 +17,12 @@
 //! doing so, since whoever signs could not renew it.
 //!
 //! With a seal secret the store gets no key in the clear, and an entry that does not authenticate is
-//! ignored; where none does, the ring does not open rather than replace the keys silently.
+//! ignored; where none does, the ring does not open rather than replace the keys silently. While a
+//! seal secret is being replaced a process knows several, and writes by the one that the store's
+//! keys have, until [`KeyRing::reseal`] moves all of them at once.
 
 mod config;
+mod derive;
 mod reading;
 mod refresh;
 mod renewal;
@@ -39,7 +42,7 @@ use crate::access_token::{Cache, Claims, MAX_BYTES, NewClaims};
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result, StoreError};
 use crate::policy::Policy;
-use crate::seal::Seal;
+use crate::seal::Seals;
 use crate::store::Store;
 
 pub use self::config::KeyConfig;
@@ -47,8 +50,8 @@ pub use self::refresh::RefreshKey;
 pub use self::secret::check_secret;
 pub use self::stored::{Algorithm, KeyId, Purpose, StoredKey};
 
+pub(crate) use self::derive::{Derived, hmac_key};
 use self::reading::Read;
-pub(crate) use self::refresh::hmac_key;
 use self::ring::{Published, Ring, Signer};
 
 /// How long a new key is published before it signs: several polls of every node.
@@ -94,7 +97,7 @@ pub struct KeyRing {
     /// Whether the configured key was new to the store.
     is_new: AtomicBool,
     policy: Policy,
-    seal: Option<Seal>,
+    seals: Seals,
     env: Arc<dyn Env>,
     /// Numbers the reads of the store: a slow one may not undo a later one.
     reads: AtomicU64,
@@ -105,7 +108,8 @@ pub struct KeyRing {
 const RETRIES: usize = 4;
 
 const NOT_AUTHENTIC: KeyError = KeyError(
-    "seal_secret opens no key in the store; configure the one that the keys were sealed with",
+    "seal_secret opens no key in the store; configure the one that the keys were sealed with, as \
+     seal_secret_previous where another one is to replace it",
 );
 const NO_SEAL_SECRET: KeyError =
     KeyError("seal_secret is missing: the keys in the store are sealed; configure it");
@@ -163,7 +167,7 @@ impl KeyRing {
             signer: Signer::new(config.algorithm, own, policy),
             is_new: AtomicBool::new(false),
             policy: policy.clone(),
-            seal: config.seal()?,
+            seals: config.seals()?,
             env,
             reads: AtomicU64::new(0),
             newest_read: Mutex::default(),

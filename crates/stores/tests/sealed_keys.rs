@@ -19,6 +19,7 @@ fn open(directory: &Path, seal_secret: Option<&[u8]>) -> Result<KeyRing, String>
         algorithm: Algorithm::HS256,
         key: Some(SECRET.to_vec().into()),
         seal_secret: seal_secret.map(|secret| secret.to_vec().into()),
+        ..KeyConfig::default()
     };
     let env = Arc::new(TestEnv::new(Timestamp(1_800_000_000_000), 1));
     let ring = KeyRing::open(&store, config, &Policy::default(), env).block_on();

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::stored::own_key;
 use super::{Algorithm, KeyError, StoredKey};
 use crate::env::Timestamp;
-use crate::seal::Seal;
+use crate::seal::Seals;
 
 /// Which key signs access tokens, and how the store keeps keys.
 #[derive(Clone, Default)]
@@ -19,6 +19,8 @@ pub struct KeyConfig {
     pub key: Option<Zeroizing<Vec<u8>>>,
     /// Seals all keys in the store; those that lie there unsealed are sealed when it is first given.
     pub seal_secret: Option<Zeroizing<Vec<u8>>>,
+    /// Those before it, which still open what they sealed until [`super::KeyRing::reseal`].
+    pub seal_secret_previous: Vec<Zeroizing<Vec<u8>>>,
 }
 
 impl KeyConfig {
@@ -28,7 +30,7 @@ impl KeyConfig {
     /// What is wrong, and what to do.
     pub fn check(&self) -> Result<(), KeyError> {
         self.own_key(Timestamp::NEVER)?;
-        self.seal().map(drop)
+        self.seals().map(drop)
     }
 
     pub(super) fn own_key(&self, now: Timestamp) -> Result<Option<StoredKey>, KeyError> {
@@ -37,12 +39,34 @@ impl KeyConfig {
         own.transpose()
     }
 
-    pub(super) fn seal(&self) -> Result<Option<Seal>, KeyError> {
-        if self.seal_secret.is_some() && self.seal_secret == self.key {
-            return Err(KeyError("seal_secret must differ from secret"));
-        }
-        let secret = self.seal_secret.as_deref();
-        secret.map(|secret| Seal::new(secret)).transpose()
+    pub(super) fn seals(&self) -> Result<Seals, KeyError> {
+        self.check_seal_secrets()?;
+        let newest = self.seal_secret.as_ref().map(|secret| secret.as_slice());
+        let previous = self.seal_secret_previous.iter();
+        let previous: Vec<_> = previous.map(|secret| secret.as_slice()).collect();
+        Seals::new(newest, &previous)
+    }
+
+    /// Each secret has one use, and each of the previous ones had another value.
+    fn check_seal_secrets(&self) -> Result<(), KeyError> {
+        let previous = &self.seal_secret_previous;
+        let refused = if self.seal_secret.is_some() && self.seal_secret == self.key {
+            "seal_secret must differ from secret"
+        } else if self.seal_secret.is_none() && !previous.is_empty() {
+            "seal_secret_previous is set without seal_secret, which is to replace it: set that too"
+        } else if previous.iter().any(|secret| secret.is_empty()) {
+            "seal_secret_previous is empty: leave it out where there is none"
+        } else if previous
+            .iter()
+            .any(|old| self.seal_secret.as_ref() == Some(old))
+        {
+            "seal_secret_previous must differ from seal_secret, which replaces it"
+        } else if previous.iter().any(|old| self.key.as_ref() == Some(old)) {
+            "seal_secret_previous must differ from secret"
+        } else {
+            return Ok(());
+        };
+        Err(KeyError(refused))
     }
 }
 

@@ -66,8 +66,7 @@ impl KeyRing {
         let as_of = newest.as_of(now);
         let ring = self.ring.load();
         if rows != ring.rows || ring.lapses(&self.signer, now, as_of) {
-            let seal = self.seal.as_ref();
-            let ring = Ring::of(rows, &ring, seal, &self.signer, (now, as_of))?;
+            let ring = Ring::of(rows, &ring, &self.seals, &self.signer, (now, as_of))?;
             self.ring.store(Arc::new(ring));
             self.cache.flush();
         }

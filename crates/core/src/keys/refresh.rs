@@ -1,34 +1,33 @@
 //! The keys behind refresh tokens, and what is derived along with them.
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::KeyId;
+use super::derive::Derived;
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::id::{SessionId, TokenId};
 
-/// The MAC key behind refresh tokens.
+/// What a refresh key's row is the root of: the keys behind refresh tokens, the double submit, and
+/// what devices show.
 pub struct RefreshKey {
     id: KeyId,
     ids: Hmac<Sha256>,
     tokens: Hmac<Sha256>,
     csrf: Hmac<Sha256>,
+    devices: Hmac<Sha256>,
 }
 
 impl RefreshKey {
-    /// Derives the three labelled keys.
+    /// Derives them from the secret of the ring's row.
     #[must_use]
     pub fn new(id: KeyId, secret: &[u8]) -> Self {
-        let derive = |label: &[u8]| {
-            let mut mac = hmac_key(secret);
-            mac.update(label);
-            hmac_key(&mac.finalize().into_bytes())
-        };
         RefreshKey {
             id,
-            ids: derive(b"doorward refresh id"),
-            tokens: derive(b"doorward refresh token"),
-            csrf: derive(b"doorward csrf"),
+            ids: Derived::RefreshId.mac_from(secret),
+            tokens: Derived::RefreshToken.mac_from(secret),
+            csrf: Derived::Csrf.mac_from(secret),
+            devices: Derived::Device.mac_from(secret),
         }
     }
 
@@ -65,13 +64,18 @@ impl RefreshKey {
     /// The MAC over a refresh token's fixed-length fields.
     #[must_use]
     pub fn tag(&self, fields: &[u8]) -> [u8; 32] {
-        let mut mac = self.tokens.clone();
-        mac.update(fields);
-        mac.finalize().into_bytes().into()
+        of(&self.tokens, fields)
+    }
+
+    /// The MAC over what a device shows that has logged in before.
+    #[must_use]
+    pub fn device(&self, fields: &[u8]) -> [u8; 32] {
+        of(&self.devices, fields)
     }
 }
 
-/// HMAC-SHA-256 with its key already mixed in: cloned for each message.
-pub(crate) fn hmac_key(secret: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
+fn of(key: &Hmac<Sha256>, message: &[u8]) -> [u8; 32] {
+    let mut mac = key.clone();
+    mac.update(message);
+    mac.finalize().into_bytes().into()
 }

@@ -60,6 +60,7 @@ impl KeyRing {
             if self.is_retired() {
                 return Err(RETIRED.into());
             }
+            self.reseal_missed(store).await?;
             if self.signer.configured.is_none() {
                 self.ensure(store, Purpose::Access).await?;
             }

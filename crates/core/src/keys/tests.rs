@@ -1,4 +1,6 @@
 mod lapse;
+mod leaks;
+mod seals;
 
 use std::sync::Barrier;
 
@@ -14,7 +16,7 @@ use crate::env::millis;
 use crate::id::{SessionId, TokenId, UserId};
 use crate::memory::MemoryStore;
 use crate::revocation::{Bounds, Revocations};
-use crate::seal::is_sealed;
+use crate::seal::{Seal, Seals, is_sealed};
 use crate::service::{Service, Terms};
 use crate::session::{Delivery, Device};
 use crate::store::{KeyStore as _, Write};
