@@ -28,6 +28,7 @@ mod refresh;
 mod renewal;
 mod ring;
 mod rotation;
+mod samples;
 mod sealing;
 mod secret;
 mod stored;

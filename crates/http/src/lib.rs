@@ -38,4 +38,6 @@ pub use guard::{Need, Verified};
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};
 pub use routes::{Api, Endpoint, ROUTES, Route, device, unavailable};
-pub use settings::{CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError};
+pub use settings::{
+    CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError, check_proxies,
+};

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+use super::samples::printed_in;
 use super::{KeyError, check_secret};
 use crate::access_token::AccessKey;
 use crate::env::Timestamp;
@@ -135,6 +136,11 @@ impl StoredKey {
     }
 }
 
+const PRINTED: KeyError = KeyError(
+    "the private key is printed in a documentation, so that everybody knows it; make one with: \
+     openssl genpkey -algorithm ed25519",
+);
+
 /// The row of the operator's own key; its id follows from its secret.
 pub(super) fn own_key(
     algorithm: Algorithm,
@@ -143,6 +149,8 @@ pub(super) fn own_key(
 ) -> Result<StoredKey, KeyError> {
     if algorithm == Algorithm::HS256 {
         check_secret(secret)?;
+    } else if printed_in(secret).is_some() {
+        return Err(PRINTED);
     }
     let row = StoredKey {
         id: id_of(secret),
