@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::account::Accounts;
 use crate::env::Env;
-use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError};
+use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError, SEALED_BEFORE};
 use crate::password::{Hashing, Passwords};
 use crate::policy::{Policy, PolicyError};
 use crate::revocation::{Bounds, Revocations};
@@ -128,11 +128,15 @@ impl Engine {
 
     fn look(&self, failing: bool) -> Vec<News> {
         let (service, store) = (&self.service, self.service.store());
+        let keys = service.keys();
+        // A store whose keys are sealed otherwise does answer.
+        let failing = failing && keys.refused().is_none();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let news = [
             told.store(failing),
-            told.keys(service.keys().can_sign(service.now()).err()),
-            told.changing(service.keys().changes_between_starts()),
+            told.keys(keys.can_sign(service.now()).err()),
+            told.changing(keys.changes_between_starts()),
+            told.sealed_before(keys.is_sealed_before()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
         ];
         news.into_iter().flatten().collect()
@@ -184,6 +188,7 @@ struct Told {
     failing: bool,
     keyless: Option<KeyError>,
     changing: bool,
+    sealed_before: bool,
     /// Whether at once, and if not, why.
     spread: (bool, Option<String>),
 }
@@ -208,6 +213,17 @@ impl Told {
     fn changing(&mut self, changes: bool) -> Option<News> {
         let first = changes && !mem::replace(&mut self.changing, true);
         first.then(|| News::new(Level::Warning, CHANGES_BETWEEN_STARTS))
+    }
+
+    fn sealed_before(&mut self, is: bool) -> Option<News> {
+        let changed = mem::replace(&mut self.sealed_before, is) != is;
+        changed.then(|| match is {
+            true => News::new(Level::Warning, SEALED_BEFORE),
+            false => News::new(
+                Level::Info,
+                "the keys in the store are sealed by seal_secret",
+            ),
+        })
     }
 
     /// Which bound holds for processes that share the store.

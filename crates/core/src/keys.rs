@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::access_token::{Cache, Claims, MAX_BYTES, NewClaims};
 use crate::env::{Env, Timestamp};
@@ -74,6 +74,10 @@ const MANY: usize = 2;
 pub const CHANGES_BETWEEN_STARTS: &str = "the configured key seems to be another one at every start; all of them work, but the store's \
     key ring makes and keeps one by itself: configure none";
 
+/// What an operator is told where [`KeyRing::is_sealed_before`].
+pub const SEALED_BEFORE: &str = "the keys in the store are sealed by seal_secret_previous: once every process on the store has the \
+    new seal_secret, `keys reseal` seals them by it";
+
 /// A key that cannot be used, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -99,6 +103,8 @@ pub struct KeyRing {
     is_new: AtomicBool,
     policy: Policy,
     seals: Seals,
+    /// See [`KeyRing::refused`].
+    refused: ArcSwapOption<KeyError>,
     env: Arc<dyn Env>,
     /// Numbers the reads of the store: a slow one may not undo a later one.
     reads: AtomicU64,
@@ -169,6 +175,7 @@ impl KeyRing {
             is_new: AtomicBool::new(false),
             policy: policy.clone(),
             seals: config.seals()?,
+            refused: ArcSwapOption::empty(),
             env,
             reads: AtomicU64::new(0),
             newest_read: Mutex::default(),
@@ -227,6 +234,9 @@ impl KeyRing {
     /// # Errors
     /// What is wrong, and what to do.
     pub fn can_sign(&self, now: Timestamp) -> Result<(), KeyError> {
+        if let Some(error) = self.refused() {
+            return Err(error);
+        }
         if self.is_retired() {
             return Err(RETIRED);
         }

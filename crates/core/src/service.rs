@@ -685,7 +685,7 @@ impl Service {
     /// Why some requests cannot be served now, for operators; `None`: all can.
     #[must_use]
     pub fn unready(&self) -> Option<&'static str> {
-        if !self.is_ready() {
+        if !self.is_ready() && self.keys.refused().is_none() {
             return Some("the session store does not answer");
         }
         self.keys.can_sign(self.now()).err().map(|why| why.0)

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::ring::Ring;
-use super::{KeyRing, PUBLISH_DELAY, RingError};
+use super::{KeyError, KeyRing, PUBLISH_DELAY, RingError};
 use crate::env::{Timestamp, millis};
 use crate::error::StoreError;
 use crate::store::Store;
@@ -52,6 +52,21 @@ impl KeyRing {
     }
 
     pub(super) async fn take_over(&self, store: &dyn Store) -> Result<(), RingError> {
+        let taken = self.read(store).await;
+        let refused = match &taken {
+            Err(RingError::Key(error)) => Some(Arc::new(error.clone())),
+            _ => None,
+        };
+        self.refused.store(refused);
+        taken
+    }
+
+    /// Why the store's keys cannot be used, though it answers: the seal secret is not theirs.
+    pub(crate) fn refused(&self) -> Option<KeyError> {
+        self.refused.load().as_deref().cloned()
+    }
+
+    async fn read(&self, store: &dyn Store) -> Result<(), RingError> {
         let read = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
         let rows = store.keys().await?;
         let mut newest = self

@@ -9,7 +9,7 @@ const SECRETS: [&str; 3] = [
     // FastAPI, "OAuth2 with Password, Bearer with JWT tokens".
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     // RFC 7515, A.1.
-    "aym1syspppbyddfgzld3umj1qzkobwvmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow",
+    "aym1sysppbydfgzld3umj1qzkobwvmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow",
 ];
 
 /// How private keys are known: the first bytes, in base64url, of the private value of an elliptic

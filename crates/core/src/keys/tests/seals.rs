@@ -103,6 +103,19 @@ fn a_seal_secret_that_went_too_early_is_asked_for_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_process_whose_store_another_one_seals_says_so() {
+    let world = World::new();
+    let plain = world.service(world.open(KeyConfig::default()));
+    let _ = world.open(sealed(KeyConfig::default(), SEAL));
+    assert!(plain.tick().block_on().is_err());
+    let unready = plain.unready().unwrap();
+    assert!(unready.contains("seal_secret is missing"), "{unready}");
+    // The store answers: what it says of ended sessions is still no older than that.
+    world.env.advance(world.policy.access_ttl * 3);
+    assert!(plain.unready().unwrap().contains("seal_secret is missing"));
+}
+
+#[test]
 fn a_plain_store_is_sealed_and_a_sealed_one_is_not_opened_again_without_its_secret() {
     let world = World::new();
     let token = world.sign(&world.open(KeyConfig::default()));
