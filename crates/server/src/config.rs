@@ -13,16 +13,19 @@ use clap::parser::ValueSource;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
 use doorward_core::{Delivery, EngineConfig, Policy};
-use doorward_http::Settings;
+use doorward_http::{Settings, check_proxies};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
+
+use crate::exposure::{self, IN_THE_CLEAR};
+use crate::secret_file;
 
 /// A line of the table: key, default ("" for none), what it is.
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 40] = [
+pub(crate) const KEYS: [Key; 41] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -69,6 +72,11 @@ pub(crate) const KEYS: [Key; 40] = [
         "seal_secret",
         "",
         "seals the keys in the store, 32 bytes or more",
+    ),
+    (
+        "seal_secret_previous",
+        "",
+        "those before it, which still open what they sealed, comma-separated",
     ),
     ("issuer", "", "iss of access tokens"),
     ("audience", "", "aud of access tokens"),
@@ -153,6 +161,9 @@ pub(crate) const KEYS: [Key; 40] = [
     ),
 ];
 
+/// Those that only the server may know.
+const SECRETS: [&str; 3] = ["secret", "seal_secret", "seal_secret_previous"];
+
 /// What is wrong with a setting, in words that say what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
@@ -182,6 +193,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_level: LevelFilter,
     pub(crate) log_json: Option<bool>,
+    /// What may be right but seldom is: for the log.
+    pub(crate) advice: Vec<String>,
 }
 
 /// Where sessions are kept.
@@ -196,8 +209,14 @@ impl Config {
     pub(crate) fn read(arguments: &ArgMatches) -> Result<Config, ConfigError> {
         let mut values = Values::default();
         if let Some(path) = file_named(arguments) {
-            let text = std::fs::read_to_string(path).map_err(|error| wrong(path, error))?;
-            values.add_file(path, &text)?;
+            let (bytes, found) =
+                secret_file::read_any(path.as_ref()).map_err(|error| wrong(path, error))?;
+            let text = str::from_utf8(&bytes).map_err(|_| wrong(path, "must be UTF-8"))?;
+            values.add_file(path, text)?;
+            if values.hold_secrets() {
+                let checked = secret_file::check(path.as_ref(), &found);
+                checked.map_err(|error| wrong(path, format!("holds a secret, and {error}")))?;
+            }
         }
         values.add_environment(std::env::vars_os())?;
         for (key, _, _) in KEYS {
@@ -264,6 +283,10 @@ impl Values {
         Ok(())
     }
 
+    fn hold_secrets(&self) -> bool {
+        SECRETS.iter().any(|key| self.0.contains_key(*key))
+    }
+
     fn text(&self, key: &str) -> &str {
         let default = KEYS
             .iter()
@@ -312,11 +335,14 @@ impl Values {
         let settings = self.settings()?;
         settings.check().map_err(|error| wrong("settings", error))?;
         let operator = Some(self.text("operator_listen")).filter(|text| *text != "off");
-        let operator = operator
+        let operator: Option<SocketAddr> = operator
             .map(|_| self.parsed("operator_listen"))
             .transpose()?;
+        let (listen, tls) = (self.parsed("listen")?, self.tls()?);
+        self.check_in_the_clear(&settings, listen, tls.is_some())?;
         Ok(Config {
-            listen: self.parsed("listen")?,
+            advice: exposure::advice(&settings, &policy, operator),
+            listen,
             operator_listen: operator,
             store: self.store()?,
             engine: EngineConfig {
@@ -325,7 +351,7 @@ impl Values {
                 hashing: self.hashing()?,
             },
             trusted_proxies: self.networks()?,
-            tls: self.tls()?,
+            tls,
             max_connections: self.within("max_connections", 1, 1_000_000)?,
             request_timeout: self.at_most_an_hour("request_timeout", 1)?,
             shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
@@ -333,6 +359,21 @@ impl Values {
             log_json: self.log_json()?,
             settings,
         })
+    }
+
+    /// Cookies that are not `Secure` are for a trial on one machine.
+    fn check_in_the_clear(
+        &self,
+        settings: &Settings,
+        listen: SocketAddr,
+        tls: bool,
+    ) -> Result<(), ConfigError> {
+        let unsafe_cookies =
+            settings.delivery.contains(&Delivery::Cookie) && !settings.cookie_secure;
+        if unsafe_cookies && (tls || !listen.ip().is_loopback()) {
+            return Err(wrong("cookie_secure", IN_THE_CLEAR));
+        }
+        Ok(())
     }
 
     fn policy(&self) -> Result<Policy, ConfigError> {
@@ -417,11 +458,19 @@ impl Values {
             (_, None, Some(path)) => Some(private_key(&path)?),
             (_, None, None) => None,
         };
-        Ok(KeyConfig {
+        let config = KeyConfig {
             algorithm,
             key,
             seal_secret: self.seal_secret()?,
-        })
+            seal_secret_previous: self.previous_seal_secrets()?,
+        };
+        let name = if self.maybe("private_key_file").is_some() {
+            "private_key_file"
+        } else {
+            "seal_secret"
+        };
+        config.check().map_err(|error| wrong(name, error))?;
+        Ok(config)
     }
 
     fn seal_secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
@@ -435,6 +484,20 @@ impl Values {
             Ok(()) if secret == self.text("secret") => refused(&"must differ from secret"),
             Ok(()) => Ok(Some(Zeroizing::new(secret.into_bytes()))),
         }
+    }
+
+    /// Each of the list; and all of it, since a secret may have a comma in it.
+    fn previous_seal_secrets(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, ConfigError> {
+        let key = "seal_secret_previous";
+        let Some(text) = self.0.get(key) else {
+            return Ok(Vec::new());
+        };
+        if text.is_empty() {
+            return Err(wrong(key, "is empty; leave it out where there is none"));
+        }
+        let several = self.list(key).into_iter().filter(|item| item != text);
+        let all = std::iter::once(text.clone()).chain(several);
+        Ok(all.map(|text| Zeroizing::new(text.into_bytes())).collect())
     }
 
     fn hashing(&self) -> Result<Hashing, ConfigError> {
@@ -492,15 +555,36 @@ impl Values {
                 .or_else(|_| address())
                 .map_err(|error| wrong("trusted_proxies", error))
         };
-        self.list("trusted_proxies").iter().map(network).collect()
+        let networks = self.list("trusted_proxies");
+        let networks: Vec<_> = networks.iter().map(network).collect::<Result<_, _>>()?;
+        let checked = check_proxies(&networks);
+        checked.map_err(|error| wrong("trusted_proxies", error))?;
+        Ok(networks)
     }
 
     fn tls(&self) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
         match (self.maybe("tls_cert_file"), self.maybe("tls_key_file")) {
-            (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+            (Some(cert), Some(key)) => {
+                self.check_tls_key(&key)?;
+                Ok(Some((cert.into(), key.into())))
+            }
             (None, None) => Ok(None),
             _ => Err(wrong("tls_cert_file", "and tls_key_file go together")),
         }
+    }
+
+    /// A key that is used for two things is stolen from either.
+    fn check_tls_key(&self, path: &str) -> Result<(), ConfigError> {
+        let named = |error: secret_file::Refused| wrong("tls_key_file", format!("{path}: {error}"));
+        let bytes = secret_file::read(path.as_ref()).map_err(named)?;
+        let signs = self.maybe("private_key_file");
+        let same = signs.is_some_and(|signs| {
+            secret_file::read(signs.as_ref()).is_ok_and(|other| *other == *bytes)
+        });
+        if same {
+            return Err(wrong("tls_key_file", "must differ from private_key_file"));
+        }
+        Ok(())
     }
 
     fn log_level(&self) -> Result<LevelFilter, ConfigError> {
@@ -577,7 +661,7 @@ fn private_key(path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
     use rustls_pki_types::pem::PemObject;
     let named =
         |problem: &dyn fmt::Display| wrong("private_key_file", format!("{path}: {problem}"));
-    let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| named(&error))?);
+    let bytes = secret_file::read(path.as_ref()).map_err(|error| named(&error))?;
     if !bytes.starts_with(b"-----BEGIN") {
         return Ok(bytes);
     }

@@ -5,7 +5,6 @@
 //! certbot make them, if they are this user's or root's too. What is checked is the open file, so
 //! that nothing can be put in its place in between.
 
-use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -32,7 +31,9 @@ pub(crate) enum Refused {
     TooLong,
     #[error("belongs to another user, who may change it: copy it to a file of the server's user")]
     OfAnother,
-    #[error("others may read or change it (mode {0:03o}): chmod 600, and make a new secret if they are not trusted")]
+    #[error(
+        "others may read or change it (mode {0:03o}): chmod 600, and make a new secret if they are not trusted"
+    )]
     Open(u32),
     #[error("is reached by a link of another user: name the file itself")]
     LinkOfAnother,
@@ -51,7 +52,10 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refused> {
 pub(crate) fn read_any(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), Refused> {
     // A pipe would keep the opener waiting.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(Refused::NoFile);
@@ -67,7 +71,11 @@ pub(crate) fn read_any(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), Re
 /// Whether only this user and root could have read or written the file.
 pub(crate) fn check(path: &Path, found: &Metadata) -> Result<(), Refused> {
     let of_root = found.uid() == ROOT;
-    let denied = if of_root { OF_OTHERS_BUT_GROUP_READS } else { OF_OTHERS };
+    let denied = if of_root {
+        OF_OTHERS_BUT_GROUP_READS
+    } else {
+        OF_OTHERS
+    };
     if !is_trusted(found.uid()) {
         return Err(Refused::OfAnother);
     }
@@ -90,7 +98,9 @@ fn check_place(path: &Path) -> Result<(), Refused> {
 }
 
 fn check_directory(path: &Path) -> Result<(), Refused> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let directory = fs::metadata(parent.unwrap_or(Path::new(".")))?;
     // In a sticky one, as /tmp, only the owner replaces a file.
     let is_open = directory.mode() & OTHERS_WRITE != 0 && directory.mode() & STICKY == 0;

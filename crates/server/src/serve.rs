@@ -33,6 +33,9 @@ use crate::{initialization, logging};
 /// Serves until a signal.
 pub(crate) async fn serve(config: Config) -> Outcome {
     logging::start(&config);
+    for advice in &config.advice {
+        tracing::warn!("{advice}");
+    }
     // First, so that a signal during the start does not kill.
     let (end, hangups) = (Signals::end()?, signal(SignalKind::hangup())?);
     let metrics = Arc::new(Metrics::new()?);

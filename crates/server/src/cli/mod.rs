@@ -77,6 +77,8 @@ pub(crate) fn command() -> Command {
                         .value_parser(["access", "refresh"])
                         .default_value("access"),
                 ),
+            Command::new("reseal")
+                .about("Seal all keys by seal_secret, those of a previous one too"),
             Command::new("retire")
                 .about("Drop a key at once, for logout too")
                 .arg(id()),
@@ -161,6 +163,7 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
         Arc::new(SystemEnv),
     )
     .await?;
+    config.advice.iter().for_each(|advice| say_error(advice));
     say("the settings are in order")
 }
 
