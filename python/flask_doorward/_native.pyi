@@ -231,6 +231,9 @@ class Door:
     @property
     def store(self) -> str:
         """What identifies the store: doors that share it must differ in nothing but the process."""
+    @property
+    def advice(self) -> list[str]:
+        """What may be right but seldom is, in words about options."""
     def close(self) -> None:
         """Closes the store, and ends the threads. The next use opens it again."""
     def unready(self) -> str | None:
@@ -338,6 +341,7 @@ class Operator:
         """Removes everything that has expired; returns how many batches that took."""
     def keys(self) -> list[Key]: ...
     def rotate_key(self, purpose: str) -> str: ...
+    def reseal_keys(self) -> int: ...
     def retire_key(self, key_id: str) -> None: ...
 
 # Foreign tokens, for `flask_doorward.jwt_extended`.

@@ -8,7 +8,7 @@ use doorward_core::engine::{EngineError, Level, News};
 use doorward_core::password::Passwords;
 use doorward_core::store::Store;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
-use doorward_http::{Api, Settings, SettingsError};
+use doorward_http::{Api, Settings, SettingsError, check_proxies};
 use doorward_stores::SqliteStore;
 use ipnet::IpNet;
 
@@ -138,6 +138,10 @@ impl Builder {
     pub async fn open(self) -> Result<Doorward, OpenError> {
         // Before a file is made.
         self.engine.policy.check().map_err(EngineError::from)?;
+        check_proxies(&self.trusted_proxies)?;
+        for advice in self.settings.advice(&self.engine.policy) {
+            tracing::warn!("{advice}");
+        }
         let store: Arc<dyn Store> = match self.place {
             Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.engine.policy.clone())?),
             Place::Store(store) => store,

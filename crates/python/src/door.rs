@@ -1,5 +1,7 @@
 //! The calls that `flask_doorward` makes.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,11 +89,21 @@ impl Door {
     fn store(&self) -> String {
         match &self.home.options.place {
             Place::Sqlite(path) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                format!("sqlite://{}", path.display())
+                let (file, metadata) = (resolved(path, LINKS), std::fs::metadata(path));
+                metadata.map_or_else(
+                    |_| format!("sqlite://{}", file.display()),
+                    |file| format!("sqlite:{}:{}", file.dev(), file.ino()),
+                )
             }
             Place::Memory => format!("memory:{:p}", &raw const self.home),
         }
+    }
+
+    /// What may be right but seldom is, in words about options.
+    #[getter]
+    fn advice(&self) -> Vec<&'static str> {
+        let options = &self.home.options;
+        options.settings.advice(&options.engine.policy)
     }
 
     fn close(&self, py: Python<'_>) {
@@ -538,4 +550,23 @@ fn reason(name: &str) -> PyResult<EndReason> {
         .into_iter()
         .find(|reason| reason.name() == name);
     reason.ok_or_else(|| PyValueError::new_err("there is no such reason for an end"))
+}
+
+/// Links after which a file is none.
+const LINKS: u8 = 8;
+
+/// The one name of a file that has many, even where it does not exist yet.
+fn resolved(path: &Path, links: u8) -> PathBuf {
+    if let Ok(file) = path.canonicalize() {
+        return file;
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    match path.read_link() {
+        Ok(target) if links > 0 => resolved(&folder.join(target), links - 1),
+        _ => folder.join(path.file_name().unwrap_or_default()),
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
 use doorward_core::{Delivery, EngineConfig, jws};
-use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
+use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
 use http::Method;
 use ipnet::IpNet;
 use pyo3::exceptions::PyValueError;
@@ -139,6 +139,11 @@ impl Reading {
             "algorithm" => self.algorithm = Some(parsed(&value.extract::<String>()?)?),
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
+            "seal_secret_previous" => {
+                let secrets: Vec<Bound<'_, PyAny>> = value.extract()?;
+                let secrets = secrets.iter().map(bytes).collect::<PyResult<_>>();
+                key.seal_secret_previous = secrets?;
+            }
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
             "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
             "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
@@ -166,6 +171,7 @@ impl Reading {
             .check()
             .map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
+        check_proxies(&options.trusted_proxies).map_err(|error| wrong(&error))?;
         Ok(options)
     }
 
@@ -195,6 +201,7 @@ impl Reading {
             algorithm,
             key,
             seal_secret: self.options.engine.key.seal_secret.clone(),
+            seal_secret_previous: self.options.engine.key.seal_secret_previous.clone(),
         };
         if let Some(seal) = &config.seal_secret {
             check_secret(seal).map_err(|error| wrong("seal_secret", error))?;

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
-use crate::exposure::{self, IN_THE_CLEAR};
+use crate::exposure::IN_THE_CLEAR;
 use crate::secret_file;
 
 /// A line of the table: key, default ("" for none), what it is.
@@ -193,8 +193,6 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_level: LevelFilter,
     pub(crate) log_json: Option<bool>,
-    /// What may be right but seldom is: for the log.
-    pub(crate) advice: Vec<String>,
 }
 
 /// Where sessions are kept.
@@ -341,7 +339,6 @@ impl Values {
         let (listen, tls) = (self.parsed("listen")?, self.tls()?);
         self.check_in_the_clear(&settings, listen, tls.is_some())?;
         Ok(Config {
-            advice: exposure::advice(&settings, &policy, operator),
             listen,
             operator_listen: operator,
             store: self.store()?,

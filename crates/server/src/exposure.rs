@@ -2,9 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use doorward_core::Policy;
-use doorward_http::Settings;
-
 /// Why `cookie_secure` may be off on one machine only.
 pub(crate) const IN_THE_CLEAR: &str = "is off, so that browsers send the cookies without TLS too, to whoever is on the way: switch it on \
     (a proxy before the server may do the TLS), or listen on 127.0.0.1 without TLS for a trial";
@@ -13,15 +10,9 @@ const OPERATOR: &str = "operator_listen is an address that others may reach: it 
     who they are; let it be 127.0.0.1:9080, or keep others away by a firewall";
 
 /// What may be right but seldom is.
-pub(crate) fn advice(
-    settings: &Settings,
-    policy: &Policy,
-    operator: Option<SocketAddr>,
-) -> Vec<String> {
+pub(crate) fn advice(operator: Option<SocketAddr>) -> Option<&'static str> {
     let exposed = operator.is_some_and(|address| is_public(address.ip()));
-    let operator = exposed.then_some(OPERATOR);
-    let told = settings.advice(policy).into_iter().chain(operator);
-    told.map(Into::into).collect()
+    exposed.then_some(OPERATOR)
 }
 
 /// Whether it may be reached from beyond the machine and its private networks.

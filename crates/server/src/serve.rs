@@ -28,12 +28,12 @@ use crate::config::Config;
 use crate::connections::{Connections, HEADER_BYTES, Signals};
 use crate::operator::{self, Metrics};
 use crate::tls::{self, Tls};
-use crate::{initialization, logging};
+use crate::{exposure, initialization, logging};
 
 /// Serves until a signal.
 pub(crate) async fn serve(config: Config) -> Outcome {
     logging::start(&config);
-    for advice in &config.advice {
+    if let Some(advice) = exposure::advice(config.operator_listen) {
         tracing::warn!("{advice}");
     }
     // First, so that a signal during the start does not kill.

@@ -15,7 +15,7 @@ use doorward_core::store::Store;
 
 use crate::config::{Config, KEYS, StorePlace};
 use crate::initialization::is_there;
-use crate::{Outcome, initialization};
+use crate::{Outcome, exposure, initialization};
 
 /// The grammar. Every setting is a flag of every command.
 pub(crate) fn command() -> Command {
@@ -158,12 +158,14 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
     };
     KeyRing::look(
         &*store,
-        config.engine.key,
+        config.engine.key.clone(),
         &config.engine.policy,
         Arc::new(SystemEnv),
     )
     .await?;
-    config.advice.iter().for_each(|advice| say_error(advice));
+    let advice = config.settings.advice(&config.engine.policy).into_iter();
+    let exposed = exposure::advice(config.operator_listen);
+    advice.chain(exposed).for_each(say_error);
     say("the settings are in order")
 }
 
