@@ -555,7 +555,7 @@ impl Values {
         let networks = self.list("trusted_proxies");
         let networks: Vec<_> = networks.iter().map(network).collect::<Result<_, _>>()?;
         let checked = check_proxies(&networks);
-        checked.map_err(|error| wrong("trusted_proxies", error))?;
+        checked.map_err(|error| wrong("settings", error))?;
         Ok(networks)
     }
 
