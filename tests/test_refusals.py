@@ -52,7 +52,7 @@ def pem(path: pathlib.Path, base64: str) -> pathlib.Path:
 @pytest.mark.parametrize("key", ["secret", "seal_secret"])
 @pytest.mark.parametrize(("value", "words"), [
     ("", "openssl rand -hex 32"),
-    ("short", "shorter than 32 bytes; make one with: openssl rand -hex 32"),
+    ("hush-hush", "shorter than 32 bytes; make one with: openssl rand -hex 32"),
     ("x" * 40, "openssl rand -hex 32"),
     ("changeme" * 8, "openssl rand -hex 32"),
     ("a-string-secret-at-least-256-bits-long", "openssl rand -hex 32"),
