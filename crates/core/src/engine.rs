@@ -217,13 +217,14 @@ impl Told {
 
     fn sealed_before(&mut self, is: bool) -> Option<News> {
         let changed = mem::replace(&mut self.sealed_before, is) != is;
-        changed.then(|| match is {
-            true => News::new(Level::Warning, SEALED_BEFORE),
-            false => News::new(
+        let before = || News::new(Level::Warning, SEALED_BEFORE);
+        let resealed = || {
+            News::new(
                 Level::Info,
                 "the keys in the store are sealed by seal_secret",
-            ),
-        })
+            )
+        };
+        changed.then(if is { before } else { resealed })
     }
 
     /// Which bound holds for processes that share the store.

@@ -2,12 +2,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use doorward_core::Delivery;
+use doorward_http::Settings;
+
 /// Why `cookie_secure` may be off on one machine only.
 pub(crate) const IN_THE_CLEAR: &str = "is off, so that browsers send the cookies without TLS too, to whoever is on the way: switch it on \
     (a proxy before the server may do the TLS), or listen on 127.0.0.1 without TLS for a trial";
 
 const OPERATOR: &str = "operator_listen is an address that others may reach: it tells them of health and load, and asks nobody \
     who they are; let it be 127.0.0.1:9080, or keep others away by a firewall";
+
+/// Whether cookies may travel without TLS, beyond a trial on one machine.
+pub(crate) fn is_in_the_clear(settings: &Settings, listen: SocketAddr, tls: bool) -> bool {
+    let cookies = settings.delivery.contains(&Delivery::Cookie);
+    cookies && !settings.cookie_secure && (tls || !listen.ip().is_loopback())
+}
 
 /// What may be right but seldom is.
 pub(crate) fn advice(operator: Option<SocketAddr>) -> Option<&'static str> {

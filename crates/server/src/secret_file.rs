@@ -1,6 +1,6 @@
 //! Files that hold a secret: read only if nobody else could have read or replaced them.
 //!
-//! The rule is PostgreSQL's for its key file: it belongs to this process's user and nobody else has
+//! The rule is that of `PostgreSQL` for its key file: it belongs to this process's user and nobody else has
 //! any right to it, or to root, and then its group may read it. Links are followed, as Kubernetes and
 //! certbot make them, if they are this user's or root's too. What is checked is the open file, so
 //! that nothing can be put in its place in between.

@@ -24,14 +24,8 @@ const SEAL: &[u8] = b"b1946ac92492d2347c6235b4d2611184";
 const SECRET: &[u8] = b"7f0c3a9e51d24b86a1c9e3f05b7d2846";
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-/// What a thief makes of the file: how many of each are taken by the running system.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Loot {
-    refresh: bool,
-    access: bool,
-    csrf: bool,
-    device: bool,
-}
+/// What a thief makes of the file that the running system takes.
+type Loot = BTreeSet<&'static str>;
 
 struct System {
     engine: Engine,
@@ -64,7 +58,10 @@ fn run(directory: &Path, config: KeyConfig) -> System {
             .service()
             .grant(refreshed.block_on().0.unwrap())
             .unwrap();
-        texts.extend([grant.refresh.as_str().to_owned(), grant.access.as_str().to_owned()]);
+        texts.extend([
+            grant.refresh.as_str().to_owned(),
+            grant.access.as_str().to_owned(),
+        ]);
         sessions.push(grant.session);
     }
     System {
@@ -124,21 +121,30 @@ fn values(file: &Path) -> BTreeSet<Vec<u8>> {
 
 /// Tries every value as the root of refresh keys, and as the key of access tokens.
 fn attack(system: &System, file: &Path) -> Loot {
-    let mut loot = Loot::default();
-    for key in system.engine.service().keys().rows() {
+    let (mut loot, session) = (Loot::new(), &system.sessions[0]);
+    let keys = system.engine.service().keys();
+    for key in keys.rows() {
         for value in values(file) {
-            let session = &system.sessions[0];
-            loot.access |= takes_access(system, key.id, session, &value);
-            loot.refresh |= takes_refresh(system, session, &RefreshKey::new(key.id, &value));
-            let Some(real) = system.engine.service().keys().refresh_key(key.id) else {
-                continue;
-            };
             let forger = RefreshKey::new(key.id, &value);
+            let real = keys.refresh_key(key.id);
             let csrf = forger.csrf(session.id, CsrfKind::Access);
-            loot.csrf |= real
-                .csrf(session.id, CsrfKind::Access)
-                .is(csrf.as_str().as_bytes());
-            loot.device |= real.device(b"ada") == forger.device(b"ada");
+            let is_csrf = |real: &RefreshKey| {
+                let real = real.csrf(session.id, CsrfKind::Access);
+                real.is(csrf.as_str().as_bytes())
+            };
+            let is_device = |real: &RefreshKey| real.device(b"ada") == forger.device(b"ada");
+            let taken = [
+                ("access", takes_access(system, key.id, session, &value)),
+                ("refresh", takes_refresh(system, session, &forger)),
+                ("csrf", real.as_deref().is_some_and(is_csrf)),
+                ("device", real.as_deref().is_some_and(is_device)),
+            ];
+            loot.extend(
+                taken
+                    .iter()
+                    .filter(|(_, taken)| *taken)
+                    .map(|(kind, _)| kind),
+            );
         }
     }
     loot
@@ -209,12 +215,7 @@ fn a_database_without_a_seal_yields_tokens_of_each_kind() {
         let directory = tempfile::tempdir().unwrap();
         let system = run(directory.path(), config);
         let loot = attack(&system, &directory.path().join("test.db"));
-        let all = Loot {
-            refresh: true,
-            access: true,
-            csrf: true,
-            device: true,
-        };
+        let all = Loot::from(["access", "refresh", "csrf", "device"]);
         assert_eq!(loot, all);
     }
 }
@@ -229,7 +230,7 @@ fn a_sealed_database_yields_none() {
         };
         let system = run(directory.path(), sealed);
         let loot = attack(&system, &directory.path().join("test.db"));
-        assert_eq!(loot, Loot::default());
+        assert_eq!(loot, Loot::new());
         for secret in [SECRET, SEAL] {
             assert!(!lies_in(directory.path(), secret));
         }
