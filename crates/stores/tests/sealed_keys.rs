@@ -60,3 +60,18 @@ fn a_sealed_database_opens_with_its_own_secret_only() {
     let again = open(directory.path(), Some(SEAL)).unwrap();
     assert_eq!(again.rows(), upgraded.rows());
 }
+
+#[test]
+fn keys_that_are_sealed_later_leave_nothing_behind_in_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = open(directory.path(), None).unwrap().rows();
+    assert!(
+        plain
+            .iter()
+            .all(|row| lies_in(directory.path(), &row.secret))
+    );
+    drop(open(directory.path(), Some(SEAL)).unwrap());
+    for row in plain {
+        assert!(!lies_in(directory.path(), &row.secret));
+    }
+}

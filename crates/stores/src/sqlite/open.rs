@@ -114,6 +114,8 @@ impl File {
             "journal_size_limit",
             4 * i64::from(CHECKPOINT_PAGES) * 4096,
         )?;
+        // What a row held before it was sealed or retired does not stay behind in its page.
+        db.pragma_update_and_check(None, "secure_delete", "fast", |_| Ok(()))?;
         db.pragma_update(None, "foreign_keys", "off")?;
         db.pragma_update(None, "trusted_schema", "off")?;
         db.set_prepared_statement_cache_capacity(64);
