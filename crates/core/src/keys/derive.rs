@@ -19,6 +19,8 @@ const REFRESH_ROW: &str = "doorward refresh key";
 pub(crate) enum Derived {
     /// Seals the keys in the store.
     Seal,
+    /// Names networks in the log of events.
+    Network,
     /// The MAC of refresh tokens.
     RefreshToken,
     /// The ids of refresh tokens that are not made yet.
@@ -30,7 +32,12 @@ pub(crate) enum Derived {
 }
 
 /// The table: from what, and by which label.
-const LABELS: [(Derived, &str, &str); 5] = [
+const LABELS: [(Derived, &str, &str); 6] = [
+    (
+        Derived::Network,
+        SEAL_SECRET,
+        "networks of events, HMAC-SHA-256",
+    ),
     (Derived::Seal, SEAL_SECRET, "doorward key ring, AES-256-GCM"),
     (
         Derived::RefreshToken,
