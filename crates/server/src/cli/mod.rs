@@ -81,25 +81,6 @@ pub(crate) fn command() -> Command {
                 .about("Show what happened to a session, and why it ended")
                 .arg(id()),
         ]);
-    let keys = Command::new("keys")
-        .about("The key ring")
-        .subcommand_required(true)
-        .subcommands([
-            Command::new("list").about("Show keys"),
-            Command::new("rotate")
-                .about("Make a new key that signs once all nodes know it")
-                .arg(
-                    Arg::new("purpose")
-                        .long("purpose")
-                        .value_parser(["access", "refresh"])
-                        .default_value("access"),
-                ),
-            Command::new("reseal")
-                .about("Seal all keys by seal_secret, those of a previous one too"),
-            Command::new("retire")
-                .about("Drop a key at once, for logout too")
-                .arg(id()),
-        ]);
     Command::new("doorward")
         .about("User sessions for APIs")
         .version(env!("CARGO_PKG_VERSION"))
@@ -119,7 +100,7 @@ pub(crate) fn command() -> Command {
                 .about("Check settings and the store, and say what is wrong"),
             user,
             session,
-            keys,
+            keys_command(),
             events::command(),
         ])
 }
@@ -134,6 +115,28 @@ fn subject() -> [Arg; 2] {
             .conflicts_with("name")
             .help("A user's id, for users of an app's own"),
     ]
+}
+
+fn keys_command() -> Command {
+    Command::new("keys")
+        .about("The key ring")
+        .subcommand_required(true)
+        .subcommands([
+            Command::new("list").about("Show keys"),
+            Command::new("rotate")
+                .about("Make a new key that signs once all nodes know it")
+                .arg(
+                    Arg::new("purpose")
+                        .long("purpose")
+                        .value_parser(["access", "refresh"])
+                        .default_value("access"),
+                ),
+            Command::new("reseal")
+                .about("Seal all keys by seal_secret, those of a previous one too"),
+            Command::new("retire")
+                .about("Drop a key at once, for logout too")
+                .arg(Arg::new("id").required(true).value_name("ID")),
+        ])
 }
 
 fn setting((key, default, help): &(&'static str, &'static str, &'static str)) -> Arg {
