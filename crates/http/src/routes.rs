@@ -496,6 +496,7 @@ impl Api {
 
     async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
         exchange.took(self.service().end_own(claims.user(), id).await)?;
         Ok(exchange.ended(at == Location::Cookie && id == claims.session()))
@@ -503,6 +504,7 @@ impl Api {
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let query = request.uri().query().unwrap_or_default();
         let except = match self.places().rest_of(query).as_str() {
             "" => None,
