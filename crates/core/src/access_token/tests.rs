@@ -8,6 +8,8 @@ use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
 use pollster::FutureExt as _;
 use serde_json::Map;
 
+mod mutated;
+
 use super::*;
 use crate::keys::{KeyConfig, KeyRing, PUBLISH_DELAY, Purpose};
 use crate::memory::MemoryStore;
@@ -200,41 +202,6 @@ fn another_jose_library_verifies_our_tokens_by_our_jwks() {
         assert_eq!(data.claims["sub"], "ada");
         assert_eq!(data.claims["role"], "admin");
         assert_eq!(data.header.kid.unwrap(), world.row.id.to_string());
-    }
-}
-
-#[test]
-fn every_changed_character_is_refused() {
-    for world in World::each() {
-        let token = world.token();
-        let _ = world.verify(&token).unwrap();
-        for at in 0..token.len() {
-            for other in [b'A', b'B', b'.', token.as_bytes()[at] ^ 1] {
-                let mut changed = token.clone().into_bytes();
-                changed[at] = other;
-                let changed = String::from_utf8(changed).unwrap();
-                assert!(changed == token || world.refuses(&changed), "at {at}");
-            }
-            let cut = [&token[..at], &token[at + 1..]].concat();
-            assert!(world.refuses(&cut), "without {at}");
-        }
-    }
-}
-
-#[test]
-fn the_last_character_of_a_segment_has_one_spelling() {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    for world in World::each() {
-        let token = world.token();
-        let ends = token.match_indices('.').map(|(dot, _)| dot - 1);
-        for end in ends.chain([token.len() - 1]) {
-            let spellings = ALPHABET.iter().filter(|letter| {
-                let mut changed = token.clone().into_bytes();
-                changed[end] = **letter;
-                world.verify(std::str::from_utf8(&changed).unwrap()).is_ok()
-            });
-            assert_eq!(spellings.count(), 1);
-        }
     }
 }
 
