@@ -7,7 +7,7 @@ use doorward_core::account::PasswordChange;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -191,7 +191,7 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
-        let origin = cors::allowed(request.headers().get(ORIGIN), api.settings());
+        let origin = cors::allowed(cors::origin(request.headers()), api.settings());
         Exchange {
             api: api.clone(),
             origin,
