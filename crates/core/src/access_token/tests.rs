@@ -222,6 +222,12 @@ fn a_header_that_is_not_the_keys_own_is_refused_however_well_signed() {
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","crit":["exp"]}}"#),
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","jku":"https://x.example"}}"#),
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","b64":false}}"#),
+            format!(
+                r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","jwk":{{"kty":"oct","k":"AA"}}}}"#
+            ),
+            format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","x5u":"https://x.example"}}"#),
+            format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","x5c":["AA"]}}"#),
+            format!(r#"{{"alg":"none","alg":"{name}","kid":"{kid}","typ":"JWT"}}"#),
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"at+jwt"}}"#),
             header(name, "0000000000000000"),
             header(name, "../../etc/passwd"),
