@@ -41,7 +41,7 @@ fn parted(line: &str) -> (String, Attributes) {
 fn every() -> impl Iterator<Item = Settings> {
     let mut all = vec![Settings::default()];
     vary(&mut all, &[true, false], |s, secure| {
-        s.cookie_secure = *secure
+        s.cookie_secure = *secure;
     });
     vary(&mut all, &[None, Some("example")], |s, domain| {
         s.cookie_domain = domain.map(Into::into);

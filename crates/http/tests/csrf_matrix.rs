@@ -34,7 +34,7 @@ const REFRESH: &str = "refresh_token_cookie";
 enum Site {
     Nothing,
     Ours,
-    SameSite,
+    Sibling,
     /// Another site's, or no value that a browser sends.
     Foreign(&'static str),
     /// Two lines: to be read in two ways.
@@ -46,7 +46,7 @@ const SITES: [Site; 11] = [
     Site::Nothing,
     Site::Ours,
     Site::None,
-    Site::SameSite,
+    Site::Sibling,
     Site::Foreign("cross-site"),
     Site::Foreign("SAME-ORIGIN"),
     Site::Foreign("same-origin, cross-site"),
@@ -62,7 +62,7 @@ impl Site {
             Site::Nothing => vec![],
             Site::Ours => vec!["same-origin"],
             Site::None => vec!["none"],
-            Site::SameSite => vec!["same-site"],
+            Site::Sibling => vec!["same-site"],
             Site::Foreign(text) => vec![text],
             Site::Twice(first, second) => vec![first, second],
         }
@@ -256,6 +256,10 @@ impl Call {
 
 /// What differs between the tests.
 #[derive(Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the switches are what varies"
+)]
 struct Variant {
     allow_same_site: bool,
     strict: bool,
@@ -356,7 +360,7 @@ impl Case {
     fn is_ours(&self, variant: Variant) -> bool {
         match self.site {
             Site::Ours | Site::None => return true,
-            Site::SameSite if variant.allow_same_site => return true,
+            Site::Sibling if variant.allow_same_site => return true,
             Site::Twice(..) => return false,
             _ => {}
         }
