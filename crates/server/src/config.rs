@@ -13,7 +13,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
-use doorward_core::{Delivery, Policy};
+use doorward_core::{Delivery, EngineConfig, Policy};
 use doorward_http::Settings;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
@@ -179,10 +179,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) operator_listen: Option<SocketAddr>,
     pub(crate) store: StorePlace,
-    pub(crate) policy: Policy,
+    pub(crate) engine: EngineConfig,
     pub(crate) settings: Settings,
-    pub(crate) key: KeyConfig,
-    pub(crate) hashing: Hashing,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hsts: Option<HeaderValue>,
@@ -227,10 +225,10 @@ fn file_named(arguments: &ArgMatches) -> Option<&String> {
 
 /// Texts by key.
 #[derive(Default)]
-struct Values(BTreeMap<String, String>);
+pub(crate) struct Values(BTreeMap<String, String>);
 
 impl Values {
-    fn add_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
+    pub(crate) fn add_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
         // The parser's own message would quote the line, and with it a secret.
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().map_or(0, |span| span.start.min(text.len()));
@@ -315,7 +313,7 @@ impl Values {
         })
     }
 
-    fn check(&self) -> Result<Config, ConfigError> {
+    pub(crate) fn check(&self) -> Result<Config, ConfigError> {
         let policy = self.policy()?;
         policy.check().map_err(|error| wrong("lifetimes", error))?;
         let settings = self.settings()?;
@@ -328,8 +326,11 @@ impl Values {
             listen: self.parsed("listen")?,
             operator_listen: operator,
             store: self.store()?,
-            key: self.key()?,
-            hashing: self.hashing()?,
+            engine: EngineConfig {
+                policy,
+                key: self.key()?,
+                hashing: self.hashing()?,
+            },
             trusted_proxies: self.networks()?,
             tls: self.tls()?,
             hsts: self.hsts()?,
@@ -338,7 +339,6 @@ impl Values {
             shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
             log_level: self.log_level()?,
             log_json: self.log_json()?,
-            policy,
             settings,
         })
     }
@@ -637,7 +637,7 @@ mod tests {
     #[test]
     fn the_defaults_are_in_order() {
         let config = checked(&[]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.engine.policy, Policy::default());
         let settings = Settings {
             verify: true,
             ..Settings::default()
@@ -686,7 +686,7 @@ mod tests {
 
     #[test]
     fn new_passwords_are_long_and_not_named_after_the_service() {
-        let rules = |pairs: &[_]| checked(pairs).map(|config| config.hashing.rules);
+        let rules = |pairs: &[_]| checked(pairs).map(|config| config.engine.hashing.rules);
         let url = ("issuer", "https://polar.example/");
         assert_eq!(rules(&[]).unwrap().min_length, 15);
         let named = rules(&[url]).unwrap().service_name;
@@ -713,7 +713,7 @@ mod tests {
         const OTHER: &str = "b1946ac92492d2347c6235b4d2611184";
         let both = |seal| checked(&[("secret", ONE), ("seal_secret", seal)]);
         let config = both(OTHER).unwrap_or_else(|error| panic!("{error}"));
-        let sealed = config.key.seal_secret.map(|secret| secret.to_vec());
+        let sealed = config.engine.key.seal_secret.map(|secret| secret.to_vec());
         assert_eq!(sealed.as_deref(), Some(OTHER.as_bytes()));
         let error = both(ONE).err().map(|error| error.to_string());
         assert_eq!(
