@@ -18,7 +18,7 @@ from browser import Browser, Person, Tab
 from browsers import Rule
 from conftest import Server, add_user
 from test_browser import browser, elsewhere, person  # noqa: F401
-from test_browsers import app_with, served
+from test_foreign_requests import app_with, served
 
 HOSTS = ["127.0.0.1", "localhost"]
 
