@@ -9,7 +9,7 @@ use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{Caller, Delivery, EndReason, Error, Event, EventName, Identity, Service};
 use doorward_core::{SessionId, UserId};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -243,7 +243,7 @@ impl Exchange {
         request: &Request<Bytes>,
         client: Client,
     ) -> Self {
-        let origin = cors::allowed(request.headers().get(ORIGIN), api.settings());
+        let origin = cors::allowed(cors::origin(request.headers()), api.settings());
         Exchange {
             api: api.clone(),
             origin,

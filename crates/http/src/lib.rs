@@ -33,7 +33,7 @@ pub mod settings;
 pub mod testing;
 
 pub use asked::{Asked, Headers, InBody};
-pub use client::{Client, client_address};
+pub use client::{Client, address, client_address};
 pub use guard::{Need, Verified};
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};

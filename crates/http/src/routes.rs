@@ -10,7 +10,8 @@ use doorward_core::password::Password;
 use doorward_core::service::{Grant, Terms};
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
-    CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
@@ -232,7 +233,7 @@ impl Api {
     /// A finished refusal, for what the host finds wrong itself in a request with these headers.
     #[must_use]
     pub fn refusal(&self, headers: &HeaderMap, problem: &Problem) -> Response<Bytes> {
-        self.refusal_to(headers.get(ORIGIN), problem)
+        self.refusal_to(cors::origin(headers), problem)
     }
 
     pub(crate) fn refusal_to(
@@ -503,6 +504,7 @@ impl Api {
 
     async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
         let ended = exchange.service.end_own(claims.user(), id).await;
         exchange.took(ended)?;
@@ -511,6 +513,7 @@ impl Api {
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let query = request.uri().query().unwrap_or_default();
         let except = match self.places().rest_of(query).as_str() {
             "" => None,
@@ -679,9 +682,23 @@ fn vary(settings: &Settings, places: &Places) -> Option<HeaderValue> {
 pub fn always(headers: &mut HeaderMap) {
     let no_store = HeaderValue::from_static("no-store");
     headers.entry(CACHE_CONTROL).or_insert(no_store);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let policy = HeaderValue::from_static(NO_PAGE);
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(policy);
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
+
+/// An answer is no page: opened as one it loads, sends and frames nothing.
+const NO_PAGE: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'; sandbox";
+/// Other sites' pages embed no answer, which keeps it out of their processes (Fetch Standard). Pages
+/// of `allowed_origins` ask by CORS, which this leaves alone.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The answer of a door whose engine does not open.
 #[must_use]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::event_log::{EventConfig, NetworkForm};
@@ -27,7 +28,7 @@ use crate::secret_file;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 45] = [
+pub(crate) const KEYS: &[Key] = &[
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -144,6 +145,11 @@ pub(crate) const KEYS: [Key; 45] = [
         "certificate chain, PEM; with it the API is served by https",
     ),
     ("tls_key_file", "", "its private key, PEM"),
+    (
+        "hsts",
+        "max-age=31536000",
+        "Strict-Transport-Security, with tls_cert_file; 'off' for none",
+    ),
     ("max_connections", "4096", "connections at once"),
     (
         "request_timeout",
@@ -203,6 +209,7 @@ pub(crate) struct Config {
     pub(crate) settings: Settings,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) hsts: Option<HeaderValue>,
     pub(crate) max_connections: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
@@ -234,7 +241,7 @@ impl Config {
         values.add_environment(std::env::vars_os())?;
         for (key, _, _) in KEYS {
             if let Some(value) = arguments.get_one::<String>(key) {
-                values.0.insert(key.into(), value.clone());
+                values.0.insert((*key).into(), value.clone());
             }
         }
         values.check()
@@ -380,6 +387,7 @@ impl Values {
             },
             trusted_proxies: self.networks()?,
             tls,
+            hsts: self.hsts()?,
             max_connections: self.within("max_connections", 1, 1_000_000)?,
             request_timeout: self.at_most_an_hour("request_timeout", 1)?,
             shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
@@ -459,6 +467,20 @@ impl Values {
         hashing.queue = self.within("password_queue", 1, 100_000)? as usize;
         hashing.rules = self.rules()?;
         Ok(hashing)
+    }
+
+    fn hsts(&self) -> Result<Option<HeaderValue>, ConfigError> {
+        let text = self.text("hsts");
+        if text == "off" {
+            return Ok(None);
+        }
+        let span = text.split(';').next().unwrap_or_default();
+        let span = span.trim().strip_prefix("max-age=");
+        let is_span = span.is_some_and(|span| span.parse::<u32>().is_ok());
+        let value = HeaderValue::from_str(text).ok().filter(|_| is_span);
+        let problem =
+            "must begin with max-age= and seconds, as max-age=31536000; includeSubDomains";
+        value.map(Some).ok_or_else(|| wrong("hsts", problem))
     }
 
     fn rules(&self) -> Result<Rules, ConfigError> {
@@ -603,11 +625,11 @@ mod tests {
         let page = std::fs::read_to_string(page).unwrap();
         let lines = page.lines().filter(|line| line.starts_with("| `"));
         let rows: Vec<&str> = lines.collect();
-        let wanted = KEYS.map(|(key, default, help)| match default {
+        let row = |(key, default, help): &Key| match *default {
             "" => format!("| `{key}` | none | {help} |"),
             default => format!("| `{key}` | `{default}` | {help} |"),
-        });
-        assert_eq!(rows, wanted);
+        };
+        assert_eq!(rows, KEYS.iter().map(row).collect::<Vec<_>>());
     }
 
     #[test]
