@@ -49,7 +49,7 @@ pub struct WebhookConfig {
     pub events: Vec<EventName>,
 }
 
-/// What is wrong with webhooks, in words that begin with the setting.
+/// What is wrong with a setting of webhooks, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct WebhookError(pub &'static str);
@@ -61,7 +61,6 @@ impl WebhookConfig {
     /// The first rule broken.
     pub fn check(&self, has_log: bool) -> Result<(), WebhookError> {
         match (self.urls.is_empty(), self.secrets.is_empty(), has_log) {
-            (true, true, _) => Ok(()),
             (true, false, _) => Err(WebhookError(
                 "webhook_secrets is set, and webhook_urls is not: nothing would be sent",
             )),
@@ -71,8 +70,18 @@ impl WebhookConfig {
             (false, false, false) => Err(WebhookError(
                 "webhook_urls needs event_log, which webhooks are sent from",
             )),
-            (false, false, true) => Ok(()),
+            (true, true, _) | (false, false, true) => Ok(()),
         }
+    }
+
+    /// An event that may be asked for.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn event(name: &str) -> Result<EventName, WebhookError> {
+        EventName::parse(name).ok_or(WebhookError(
+            "must be names of events, as docs/events.md lists them",
+        ))
     }
 
     pub(crate) fn wants(&self, name: EventName) -> bool {
@@ -102,7 +111,7 @@ impl HookUrl {
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain || host.is_empty() || authority.contains(['@', '?', '#']) {
             return Err(WebhookError(
-                "webhook_urls must be addresses without user names, as https://example.org/hook",
+                "must be addresses without user names, as https://example.org/hook",
             ));
         }
         let is_local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
@@ -110,7 +119,7 @@ impl HookUrl {
             "https" => Ok(HookUrl(text.into())),
             "http" if is_local => Ok(HookUrl(text.into())),
             _ => Err(WebhookError(
-                "webhook_urls must begin with https:// (http:// only for this machine itself)",
+                "must begin with https:// (http:// only for this machine itself)",
             )),
         }
     }
@@ -154,7 +163,7 @@ impl HookSecret {
     /// It is of another form, short, or long.
     pub fn parse(text: &str) -> Result<Self, WebhookError> {
         let wrong = WebhookError(
-            "webhook_secrets must be whsec_ and the base64 of 24 to 64 bytes; make one with: echo \
+            "must be whsec_ and the base64 of 24 to 64 bytes; make one with: echo \
              whsec_$(openssl rand -base64 32)",
         );
         let bytes = text.strip_prefix("whsec_").ok_or(wrong.clone())?;

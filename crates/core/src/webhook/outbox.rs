@@ -142,15 +142,14 @@ impl Outbox {
         let again = match sent {
             Sent::Taken => None,
             Sent::Untried => Some((attempts, now)),
-            Sent::Failed => match RETRIES.get(attempts as usize) {
-                Some(after) => Some((attempts + 1, now + self.spread(*after))),
-                None => {
-                    let lost = Event::new(EventName::WebhookLost).with(url.host());
-                    self.events.note(&Caller::default(), &lost);
-                    None
-                }
-            },
+            Sent::Failed => RETRIES
+                .get(attempts as usize)
+                .map(|after| (attempts + 1, now + self.spread(*after))),
         };
+        if sent == Sent::Failed && again.is_none() {
+            let lost = Event::new(EventName::WebhookLost).with(url.host());
+            self.events.note(&Caller::default(), &lost);
+        }
         self.store.settle(&url.name(), place, again).await
     }
 
