@@ -188,6 +188,8 @@ impl Reading {
             .events
             .check()
             .map_err(|error| wrong(&error))?;
+        let webhooks = options.engine.webhooks.check(options.engine.events.on);
+        webhooks.map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
         Ok(options)
     }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 44] = [
+pub(crate) const KEYS: &[Key] = &[
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -235,7 +235,7 @@ impl Config {
         values.add_environment(std::env::vars_os())?;
         for (key, _, _) in KEYS {
             if let Some(value) = arguments.get_one::<String>(key) {
-                values.0.insert(key.into(), value.clone());
+                values.0.insert((*key).into(), value.clone());
             }
         }
         values.check()

@@ -19,7 +19,7 @@ const PAGE: u32 = 500;
 /// Messages that are claimed at a time.
 const BATCH: u32 = 16;
 /// How long a claim holds: longer than all tries of a batch may take.
-const CLAIM: Duration = Duration::from_secs(10 * 60);
+const CLAIM: Duration = Duration::from_secs(5 * 60);
 
 /// The messages of one store.
 pub struct Outbox {

@@ -74,17 +74,15 @@ pub(super) fn settle(
     again: Option<(u32, Timestamp)>,
 ) -> Result<()> {
     let place = place.cast_signed();
-    match again {
-        Some((attempts, due)) => {
-            let sql =
-                "UPDATE deliveries SET attempts = ?3, due = ?4 WHERE address = ?1 AND seq = ?2";
-            db.prepare_cached(sql)?
-                .execute(params![address, place, attempts, due.0])?;
-        }
-        None => {
-            let sql = "DELETE FROM deliveries WHERE address = ?1 AND seq = ?2";
-            db.prepare_cached(sql)?.execute(params![address, place])?;
-        }
-    }
-    Ok(())
+    let Some((attempts, due)) = again else {
+        let sql = "DELETE FROM deliveries WHERE address = ?1 AND seq = ?2";
+        return db
+            .prepare_cached(sql)?
+            .execute(params![address, place])
+            .map(drop);
+    };
+    let sql = "UPDATE deliveries SET attempts = ?3, due = ?4 WHERE address = ?1 AND seq = ?2";
+    db.prepare_cached(sql)?
+        .execute(params![address, place, attempts, due.0])
+        .map(drop)
 }
