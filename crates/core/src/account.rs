@@ -376,9 +376,10 @@ impl Accounts {
     /// [`Error::NotFound`], [`Error::StoreUnavailable`].
     pub async fn set_disabled(&self, user: &UserId, disabled: bool) -> Result<()> {
         let (at, reason) = (self.env.now(), EndReason::Disabled);
-        let name = match disabled {
-            true => EventName::AccountDisabled,
-            false => EventName::AccountEnabled,
+        let name = if disabled {
+            EventName::AccountDisabled
+        } else {
+            EventName::AccountEnabled
         };
         let trail = self.trail(name, user, reason);
         let ended = self.store.set_disabled(user, disabled, at, &trail).await?;

@@ -412,3 +412,6 @@ impl Alike {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,7 @@ impl Operator {
         })
     }
 
-    /// The last `limit` of the records that are wanted, in order, and the place after which new ones
+    /// The last `limit` of the records that are wanted, in order of time, and the place after which new ones
     /// will be.
     ///
     /// # Errors
@@ -150,6 +150,8 @@ impl Operator {
             entries.extend(page);
         }
         entries.reverse();
+        // What waited for the tick was appended after what did not.
+        entries.sort_by_key(|entry| entry.record.at);
         Ok((entries, end))
     }
 

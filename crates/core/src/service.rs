@@ -365,7 +365,10 @@ impl Service {
             },
         };
         let outcome = self.carry_out(decision.verdict, session, now).await?;
-        if let (_, Some(event)) = &outcome {
+        // A look that passes is no refresh.
+        if let (decided, Some(event)) = &outcome
+            && (turn == Turn::Rotates || decided.is_err())
+        {
             self.log_decision(event, before).await;
         }
         Ok(Some(outcome))
@@ -638,7 +641,9 @@ impl Service {
         self.remember(id, end);
         let ours = end.at == at && end.reason == reason;
         let event = ours.then(|| event.of(&row.user).in_session(id));
-        event.iter().for_each(|event| self.events.tell(event));
+        if let Some(event) = &event {
+            self.events.tell(event);
+        }
         Ok((end.reason, event))
     }
 

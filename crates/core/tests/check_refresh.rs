@@ -108,7 +108,7 @@ fn what_ended_is_refused_with_its_reason() {
     ended.unwrap();
     let (refused, event) = world.check(grant.refresh.as_str());
     assert_eq!(refused, Err(Error::SessionEnded(EndReason::Logout)));
-    assert_eq!(event, None);
+    assert!(event.is_some_and(|event| event.name == EventName::RefreshRefused));
 }
 
 #[test]

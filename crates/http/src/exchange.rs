@@ -1,5 +1,7 @@
 //! An exchange from its request to its answer, and how it goes on after a question to the host.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use doorward_core::account::PasswordChange;
 use doorward_core::account::Refusal;
@@ -230,7 +232,7 @@ pub(crate) struct Exchange {
     pub(crate) origin: Option<HeaderValue>,
     pub(crate) varies: bool,
     /// On behalf of the client.
-    pub(crate) service: Service,
+    pub(crate) service: Arc<Service>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -246,7 +248,7 @@ impl Exchange {
             api: api.clone(),
             origin,
             varies: !endpoint.is_public(),
-            service: api.service().on_behalf_of(client.caller(request.headers())),
+            service: Arc::new(api.service().on_behalf_of(client.caller(request.headers()))),
             events: Vec::new(),
         }
     }
@@ -257,7 +259,7 @@ impl Exchange {
             api: api.clone(),
             origin: None,
             varies: true,
-            service: api.service().on_behalf_of(Caller::default()),
+            service: Arc::clone(api.service()),
             events: Vec::new(),
         }
     }

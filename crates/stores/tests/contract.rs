@@ -16,6 +16,9 @@ use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
 
+#[path = "contract/events.rs"]
+mod events;
+
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
 
@@ -278,20 +281,11 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             created_at: NOW,
             valid_from: ValidFrom(0),
         };
-        assert_eq!(
-            store
-                .add_account(account.clone(), &none())
-                .block_on()
-                .unwrap(),
-            Write::Done
-        );
-        assert_eq!(
-            store
-                .add_account(account.clone(), &none())
-                .block_on()
-                .unwrap(),
-            Write::Lost
-        );
+        for written in [Write::Done, Write::Lost] {
+            let add = none();
+            let add = store.add_account(account.clone(), &add);
+            assert_eq!(add.block_on().unwrap(), written);
+        }
         assert_eq!(
             store.account("ada").block_on().unwrap(),
             Some(account.clone())
@@ -311,6 +305,11 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             Write::Done
         );
 
+        let disable = |disabled| {
+            let set = none();
+            let set = store.set_disabled(&id, disabled, NOW, &set);
+            set.block_on().unwrap()
+        };
         let row = session(env, "1");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
         let set = |seen, hash| {
@@ -347,24 +346,9 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             .insert(row.clone(), seen.valid_from)
             .block_on()
             .unwrap();
-        assert_eq!(
-            store
-                .set_disabled(&id, true, NOW, &none())
-                .block_on()
-                .unwrap(),
-            Some(vec![row.id])
-        );
-        assert_eq!(
-            store
-                .set_disabled(&id, false, NOW, &none())
-                .block_on()
-                .unwrap(),
-            Some(Vec::new())
-        );
-        let _ = store
-            .set_disabled(&id, true, NOW, &none())
-            .block_on()
-            .unwrap();
+        assert_eq!(disable(true), Some(vec![row.id]));
+        assert_eq!(disable(false), Some(Vec::new()));
+        let _ = disable(true);
         assert!(
             store
                 .load(row.id)
@@ -377,10 +361,7 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
         assert!(store.account("ada").block_on().unwrap().unwrap().disabled);
         let remove = || store.remove_account(&id, NOW, &none()).block_on().unwrap();
         assert_eq!((remove(), remove()), (Some(Vec::new()), None));
-        let gone = store
-            .set_disabled(&id, true, NOW, &none())
-            .block_on()
-            .unwrap();
+        let gone = disable(true);
         assert_eq!(gone, None);
         assert_eq!(store.account("ada").block_on().unwrap(), None);
     });
