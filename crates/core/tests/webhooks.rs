@@ -1,5 +1,7 @@
 //! What is still to be sent, with a clock that is set by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

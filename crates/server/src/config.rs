@@ -678,11 +678,11 @@ mod tests {
         let page = std::fs::read_to_string(page).unwrap();
         let lines = page.lines().filter(|line| line.starts_with("| `"));
         let rows: Vec<&str> = lines.collect();
-        let wanted = KEYS.map(|(key, default, help)| match default {
+        let row = |(key, default, help): &Key| match *default {
             "" => format!("| `{key}` | none | {help} |"),
             default => format!("| `{key}` | `{default}` | {help} |"),
-        });
-        assert_eq!(rows, wanted);
+        };
+        assert_eq!(rows, KEYS.iter().map(row).collect::<Vec<_>>());
     }
 
     #[test]
