@@ -217,6 +217,9 @@ SETTINGS = (
     Setting("event_network", "DOORWARD_EVENT_NETWORK", None),
     Setting("event_retention", "DOORWARD_EVENT_RETENTION", None, seconds),
     Setting("event_refreshes", "DOORWARD_EVENT_REFRESHES", None, seconds),
+    Setting("webhook_urls", "DOORWARD_WEBHOOK_URLS", None, texts),
+    Setting("webhook_secrets", "DOORWARD_WEBHOOK_SECRETS", None, texts),
+    Setting("webhook_events", "DOORWARD_WEBHOOK_EVENTS", None, texts),
 )
 
 #: The double submit of a token against CSRF: the option `double_submit` has these, where

@@ -12,6 +12,7 @@ use doorward_core::store::Store;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
 use doorward_http::{Api, Settings, SettingsError, check_proxies};
 use doorward_stores::SqliteStore;
+use doorward_webhooks::Webhooks;
 use ipnet::IpNet;
 use tracing::field;
 
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) own_users: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     engine: Engine,
+    /// Ends when it is dropped.
+    _webhooks: Option<Webhooks>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -72,6 +75,9 @@ pub enum OpenError {
     /// A path, cookie or origin.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// No thread can be started.
+    #[error("webhooks cannot be sent: {0}")]
+    Webhooks(#[source] std::io::Error),
     /// The database file.
     #[error(transparent)]
     Sqlite(#[from] doorward_stores::OpenError),
@@ -156,6 +162,8 @@ impl Builder {
         let mut config = self.engine;
         config.events.listener = Some(Listener::new(self.on_event));
         let engine = Engine::open(store, config, Arc::new(SystemEnv)).await?;
+        let webhooks = engine.outbox().map(Webhooks::start).transpose();
+        let webhooks = webhooks.map_err(OpenError::Webhooks)?;
         let own_users = self.users.is_some();
         let users = self
             .users
@@ -170,6 +178,7 @@ impl Builder {
             own_users,
             trusted_proxies: self.trusted_proxies,
             engine,
+            _webhooks: webhooks,
         });
         tokio::spawn(background(Arc::downgrade(&inner)));
         Ok(Doorward { inner })

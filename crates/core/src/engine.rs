@@ -16,6 +16,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::revocation::{Bounds, Revocations};
 use crate::service::Service;
 use crate::store::Store;
+use crate::webhook::{Outbox, WebhookConfig, WebhookError};
 
 /// Rows that one step of cleaning up looks at: a few milliseconds.
 const SWEEP: u32 = 1_000;
@@ -33,6 +34,8 @@ pub struct EngineConfig {
     pub hashing: Hashing,
     /// What is kept of events.
     pub events: EventConfig,
+    /// Where they are sent.
+    pub webhooks: WebhookConfig,
 }
 
 /// Why an engine does not open.
@@ -44,6 +47,9 @@ pub enum EngineError {
     /// A key, or the store that keeps it.
     #[error(transparent)]
     Keys(#[from] RingError),
+    /// Where events are sent.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookError),
     /// The store did not answer.
     #[error("the session store does not answer")]
     Store,
@@ -54,6 +60,7 @@ pub struct Engine {
     service: Arc<Service>,
     accounts: Accounts,
     passwords: Arc<Passwords>,
+    outbox: Option<Arc<Outbox>>,
     told: Mutex<Told>,
 }
 
@@ -72,8 +79,10 @@ impl Engine {
             key,
             mut hashing,
             events,
+            webhooks,
         } = config;
         policy.check()?;
+        webhooks.check(events.on)?;
         hashing.rules.name_after(policy.issuer.as_deref());
         let keys = Arc::new(KeyRing::open(&*store, key, &policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
@@ -86,12 +95,17 @@ impl Engine {
             Arc::clone(&env),
         );
         let accounts = accounts.logging_to(Arc::clone(&events));
+        let outbox = (!webhooks.urls.is_empty()).then(|| {
+            let (store, events, env) = (Arc::clone(&store), Arc::clone(&events), Arc::clone(&env));
+            Arc::new(Outbox::new(store, events, webhooks, env))
+        });
         let service = Service::new(store, keys, revocations, policy, env).logging_to(events);
         service.tick().await.map_err(|_| EngineError::Store)?;
         Ok(Engine {
             service: Arc::new(service),
             accounts,
             passwords,
+            outbox,
             told: Mutex::default(),
         })
     }
@@ -112,6 +126,12 @@ impl Engine {
     #[must_use]
     pub fn passwords(&self) -> &Arc<Passwords> {
         &self.passwords
+    }
+
+    /// What is to be sent, where there are webhooks: a door starts `doorward-webhooks` for it.
+    #[must_use]
+    pub fn outbox(&self) -> Option<&Arc<Outbox>> {
+        self.outbox.as_ref()
     }
 
     /// Catches up with other processes, and cleans up a little. What fails now is tried again at the

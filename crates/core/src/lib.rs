@@ -39,6 +39,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod testing;
+pub mod webhook;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};

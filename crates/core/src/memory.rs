@@ -15,8 +15,8 @@ use crate::policy::Policy;
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 
 /// A store that lives as long as the process.
@@ -37,6 +37,15 @@ struct Tables {
     last_end: u64,
     events: BTreeMap<u64, Record>,
     last_event: u64,
+    outbox: HashMap<Box<str>, Queue>,
+}
+
+/// What is to be sent to an address.
+#[derive(Default)]
+struct Queue {
+    cursor: u64,
+    /// By place, and when each is due.
+    deliveries: BTreeMap<u64, (Timestamp, Delivery)>,
 }
 
 impl MemoryStore {
@@ -451,5 +460,71 @@ fn entry((place, record): (&u64, &Record)) -> Entry {
     Entry {
         place: *place,
         record: record.clone(),
+    }
+}
+
+#[async_trait]
+impl OutboxStore for MemoryStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        Ok(self.tables().outbox.get(address).map(|queue| queue.cursor))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        (from, to): (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        if tables.outbox.get(address).map(|queue| queue.cursor) != from {
+            return Ok(Write::Lost);
+        }
+        let queue = tables.outbox.entry(address.into()).or_default();
+        queue.cursor = to;
+        let delivery = |place| Delivery { place, attempts: 0 };
+        let added = places.iter().map(|place| (*place, (due, delivery(*place))));
+        queue.deliveries.extend(added);
+        Ok(Write::Done)
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        let mut tables = self.tables();
+        let Some(queue) = tables.outbox.get_mut(address) else {
+            return Ok(Vec::new());
+        };
+        let mut due: Vec<_> = queue.deliveries.values_mut().collect();
+        due.retain(|(due, _)| *due <= now);
+        due.sort_by_key(|(due, delivery)| (*due, delivery.place));
+        due.truncate(limit as usize);
+        let claim = |(due, delivery): &mut (Timestamp, Delivery)| {
+            *due = until;
+            *delivery
+        };
+        Ok(due.into_iter().map(claim).collect())
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let mut tables = self.tables();
+        let Some(queue) = tables.outbox.get_mut(address) else {
+            return Ok(());
+        };
+        match (again, queue.deliveries.get_mut(&place)) {
+            (Some((attempts, due)), Some(kept)) => *kept = (due, Delivery { place, attempts }),
+            (None, _) => drop(queue.deliveries.remove(&place)),
+            (Some(_), None) => {}
+        }
+        Ok(())
     }
 }

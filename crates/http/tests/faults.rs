@@ -16,8 +16,8 @@ use doorward_core::password::{Hashing, PasswordHash, Passwords};
 use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 use doorward_core::{
     Accounts, EndReason, Env, Identity, Policy, Session, SessionId, Timestamp, UserId,
@@ -240,6 +240,39 @@ impl EventStore for Faulty {
     }
     async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
         self.inner.purge_events(before, limit).await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for Faulty {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.inner.outbox_cursor(address).await
+    }
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        self.inner.enqueue(address, cursor, places, due).await
+    }
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        self.inner.claim(address, now, until, limit).await
+    }
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        self.inner.settle(address, place, again).await
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
+use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Delivery, EngineConfig, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
 use http::Method;
@@ -95,6 +96,7 @@ impl Reading {
             key,
             hashing,
             events,
+            webhooks,
         } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
@@ -149,6 +151,9 @@ impl Reading {
                 key.seal_secret_previous = secrets?;
             }
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
+            "webhook_urls" => webhooks.urls = each(value, worded(HookUrl::parse))?,
+            "webhook_secrets" => webhooks.secrets = each(value, worded(HookSecret::parse))?,
+            "webhook_events" => webhooks.events = each(value, worded(WebhookConfig::event))?,
             "event_log" => events.on = value.extract()?,
             "event_network" => self.event_network = Some(value.extract()?),
             "event_retention" => events.retention = seconds(value)?,
@@ -188,6 +193,8 @@ impl Reading {
             .events
             .check()
             .map_err(|error| wrong(&error))?;
+        let webhooks = options.engine.webhooks.check(options.engine.events.on);
+        webhooks.map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
         check_proxies(&options.trusted_proxies).map_err(|error| wrong(&error))?;
         Ok(options)
@@ -276,6 +283,13 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<
 fn each<T>(value: &Bound<'_, PyAny>, of: impl Fn(&str) -> PyResult<T>) -> PyResult<Vec<T>> {
     let texts: Vec<String> = value.extract()?;
     texts.iter().map(|text| of(text)).collect()
+}
+
+/// What the engine refuses, as Python has it.
+fn worded<T, E: std::fmt::Display>(
+    of: impl Fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> PyResult<T> {
+    move |text| of(text).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn same_site(name: &str) -> PyResult<SameSite> {

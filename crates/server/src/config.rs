@@ -15,6 +15,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::event_log::{EventConfig, NetworkForm};
 use doorward_core::password::{Breached, Hashing, Rules};
+use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Delivery, EngineConfig, Policy};
 use doorward_http::{Settings, check_proxies};
 use ipnet::IpNet;
@@ -177,6 +178,21 @@ pub(crate) const KEYS: &[Key] = &[
         "1d",
         "of a session's refreshes it keeps the first in so long; 0: each",
     ),
+    (
+        "webhook_urls",
+        "",
+        "where events are posted to, comma-separated; needs webhook_secrets",
+    ),
+    (
+        "webhook_secrets",
+        "",
+        "whsec_ and base64; each signs every message, so that one can be changed, comma-separated",
+    ),
+    (
+        "webhook_events",
+        "",
+        "which events are posted, comma-separated [default: all but refreshed]",
+    ),
     ("log_level", "info", "error, warn, info, debug or trace"),
     (
         "log_format",
@@ -328,6 +344,16 @@ impl Values {
         items.map(Into::into).collect()
     }
 
+    fn each<T, E: fmt::Display>(
+        &self,
+        key: &str,
+        of: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let items = self.list(key);
+        let each: Result<_, _> = items.iter().map(|item| of(item)).collect();
+        each.map_err(|error| wrong(key, error))
+    }
+
     fn switch(&self, key: &str) -> Result<bool, ConfigError> {
         match self.text(key) {
             "true" | "on" => Ok(true),
@@ -343,6 +369,17 @@ impl Values {
                 "must be a number of seconds, or one with a unit: 30s, 15m, 12h, 30d",
             )
         })
+    }
+
+    fn webhooks(&self) -> Result<WebhookConfig, ConfigError> {
+        let webhooks = WebhookConfig {
+            urls: self.each("webhook_urls", HookUrl::parse)?,
+            secrets: self.each("webhook_secrets", HookSecret::parse)?,
+            events: self.each("webhook_events", WebhookConfig::event)?,
+        };
+        let checked = webhooks.check(self.switch("event_log")?);
+        checked.map_err(|error| wrong("settings", error))?;
+        Ok(webhooks)
     }
 
     fn events(&self) -> Result<EventConfig, ConfigError> {
@@ -383,6 +420,7 @@ impl Values {
                 policy,
                 key: self.key()?,
                 hashing: self.hashing()?,
+                webhooks: self.webhooks()?,
                 events: self.events()?,
             },
             trusted_proxies: self.networks()?,

@@ -9,6 +9,7 @@
 
 mod events;
 mod open;
+mod outbox;
 mod rotations;
 mod rows;
 mod writer;
@@ -26,8 +27,8 @@ use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -716,6 +717,54 @@ impl EventStore for SqliteStore {
         }
         self.writer
             .run(move |group| events::purge(group.tx, before, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.read(|db| outbox::cursor(db, address))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let (address, places) = (address.to_owned(), places.to_vec());
+        self.write(move |group| outbox::enqueue(group.tx, &address, cursor, &places, due))
+            .await
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        // A second without anything to send is one without a write.
+        if !self.read(|db| outbox::is_any_due(db, address, now))? {
+            return Ok(Vec::new());
+        }
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::claim(group.tx, &address, now, until, limit))
+            .await
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::settle(group.tx, &address, place, again))
             .await
     }
 }

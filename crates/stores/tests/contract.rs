@@ -470,3 +470,49 @@ fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
     };
     assert_eq!(told, [end]);
 }
+
+#[test]
+fn an_address_moves_on_only_from_where_it_is() {
+    on_every_store(|store, _| {
+        let at = |cursor, places: &[u64]| {
+            let queued = store.enqueue("one", cursor, places, Timestamp(5));
+            queued.block_on().unwrap()
+        };
+        assert_eq!(store.outbox_cursor("one").block_on().unwrap(), None);
+        assert_eq!(at((Some(0), 3), &[1]), Write::Lost);
+        assert_eq!(at((None, 0), &[]), Write::Done);
+        assert_eq!(at((None, 0), &[]), Write::Lost);
+        assert_eq!(at((Some(0), 3), &[1, 3]), Write::Done);
+        assert_eq!(at((Some(0), 3), &[1, 3]), Write::Lost);
+        assert_eq!(store.outbox_cursor("one").block_on().unwrap(), Some(3));
+        assert_eq!(store.outbox_cursor("other").block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_claimed_delivery_is_one_callers_alone_until_the_claim_runs_out() {
+    on_every_store(|store, _| {
+        let claim = |now: i64, limit| {
+            let (now, until) = (Timestamp(now), Timestamp(now + 100));
+            let claimed = store.claim("one", now, until, limit).block_on();
+            let claimed = claimed.unwrap().into_iter();
+            claimed
+                .map(|one| (one.place, one.attempts))
+                .collect::<Vec<_>>()
+        };
+        let settle = |place, again| store.settle("one", place, again).block_on().unwrap();
+        assert_eq!(claim(0, 9), []);
+        let all = store.enqueue("one", (None, 9), &[4, 7, 9], Timestamp(10));
+        assert_eq!(all.block_on().unwrap(), Write::Done);
+        assert_eq!(claim(9, 9), []);
+        assert_eq!(claim(10, 2), [(4, 0), (7, 0)]);
+        assert_eq!(claim(10, 2), [(9, 0)]);
+        assert_eq!(claim(109, 9), []);
+        settle(7, Some((1, Timestamp(50))));
+        settle(9, None);
+        assert_eq!(claim(60, 9), [(7, 1)]);
+        assert_eq!(claim(110, 9), [(4, 0)]);
+        settle(9, Some((3, Timestamp(0))));
+        assert_eq!(claim(300, 9), [(7, 1), (4, 0)]);
+    });
+}
