@@ -10,6 +10,7 @@ __all__ = [
     "Answer",
     "Door",
     "Event",
+    "EventFilter",
     "Identity",
     "Jws",
     "Key",

@@ -1,6 +1,6 @@
 //! What is still to be sent, with a clock that is set by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::sync::Arc;
 use std::time::Duration;

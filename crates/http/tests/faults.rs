@@ -575,3 +575,45 @@ impl Done for Reply {
         }
     }
 }
+
+/// The operations that a request makes.
+fn operations(shop: &mut Shop, request: Request<Bytes>) -> Vec<String> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    shop.store.before(move |operation, _| {
+        into.lock().unwrap().push(operation.to_owned());
+        Ok(())
+    });
+    assert!(shop.ask(request).status().is_success());
+    let operations = seen.lock().unwrap().clone();
+    shop.store.before(|_, _| Ok(()));
+    operations
+}
+
+#[test]
+fn neither_a_refresh_nor_an_end_costs_an_operation_more_for_its_record() {
+    let mut shop = Shop::open();
+    let refresh = shop.request("POST", "/refresh", Endpoint::Refresh);
+    assert_eq!(operations(&mut shop, refresh), ["load", "swap"]);
+    let logout = shop.request("POST", "/logout", Endpoint::Logout);
+    assert_eq!(operations(&mut shop, logout), ["end"]);
+}
+
+#[test]
+fn a_record_that_the_store_does_not_take_is_written_later() {
+    let mut shop = Shop::open();
+    let names = |shop: &Shop| {
+        let everything = Filter::default();
+        let records = shop.store.inner.events_after(0, &everything, 100);
+        let (entries, _) = block_on(records).unwrap();
+        let names = entries.iter().map(|entry| entry.record.event.name);
+        names.collect::<Vec<_>>()
+    };
+    let before = names(&shop).len();
+    shop.store.fails_at("append");
+    assert_eq!(shop.ask(login("body")).status(), 200);
+    assert_eq!(names(&shop).len(), before);
+    shop.store.before(|_, _| Ok(()));
+    block_on(shop.engine.api.service().tick()).unwrap();
+    assert_eq!(names(&shop)[before..], [EventName::LoggedIn]);
+}
