@@ -207,8 +207,7 @@ impl Visitor {
         }
         self.seen.left = session.jar.names();
         let ask = Ask::new("GET", self.seen.target.path("/session"));
-        self.ask(Probe::AfterLogout, &session.with_access(ask))
-            .await;
+        self.ask(Probe::AfterLogout, &session.with_all(ask)).await;
         session
     }
 
@@ -230,15 +229,21 @@ impl Visitor {
     /// and then as no browser.
     async fn end(&mut self, session: &Session) {
         let path = self.seen.target.path("/refresh/logout");
-        let bare = session.with_access(session.with_refresh(Ask::new("POST", path)));
+        let bare = session.with_all(session.with_refresh(Ask::new("POST", path)));
         let own = &self.client.origin;
         for ask in [as_page(bare.clone(), own, own), bare] {
             let answer = self.client.send(&ask).await;
-            if answer.is_ok_and(|answer| answer.status == 204) {
+            if answer.is_ok_and(|answer| answer.status == 204) && self.is_over(session).await {
                 return;
             }
         }
         self.seen.open += 1;
+    }
+
+    async fn is_over(&self, session: &Session) -> bool {
+        let ask = Ask::new("GET", self.seen.target.path("/session"));
+        let answer = self.client.send(&session.with_all(ask)).await;
+        session.has_tokens() && answer.is_ok_and(|answer| answer.status != 200)
     }
 }
 
@@ -311,20 +316,28 @@ impl Session {
         }
     }
 
-    /// With its tokens, whatever a browser would do.
-    fn with_access(&self, ask: Ask) -> Ask {
-        let pairs = self.set.iter().filter(|cookie| !cookie.clears());
-        let pairs: Vec<_> = pairs
-            .map(|cookie| format!("{}={}", cookie.name, cookie.value()))
-            .collect();
-        let ask = match &self.bearer {
-            Some(token) => ask.header("authorization", format!("Bearer {}", token.as_str())),
+    /// With all its tokens, whatever a browser would do: the access token as a bearer's too, for
+    /// cookies that do not arrive.
+    fn with_all(&self, ask: Ask) -> Ask {
+        let kept = self.set.iter().filter(|cookie| !cookie.clears());
+        let mut access = kept.clone().map(SetCookie::value);
+        let access = access.find(|value| value.starts_with("eyJ"));
+        let bearer = self.bearer.as_ref().map(|token| token.as_str());
+        let ask = match bearer.or(access) {
+            Some(token) => ask.header("authorization", format!("Bearer {token}")),
             None => ask,
         };
+        let pairs: Vec<_> = kept
+            .map(|cookie| format!("{}={}", cookie.name, cookie.value()))
+            .collect();
         if pairs.is_empty() {
             ask
         } else {
             ask.header("cookie", pairs.join("; "))
         }
+    }
+
+    fn has_tokens(&self) -> bool {
+        self.bearer.is_some() || !self.set.is_empty()
     }
 }

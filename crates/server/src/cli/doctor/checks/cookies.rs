@@ -2,7 +2,7 @@
 
 use super::super::cookies::{SameSite, SetCookie, covers};
 use super::super::finding::{Finding, Kind, Level, Subject, kinds};
-use super::super::seen::{Probe, Seen};
+use super::super::seen::Seen;
 use super::answers::is_rewritten;
 
 kinds! {
@@ -150,10 +150,4 @@ fn paths(cookie: &SetCookie, seen: &Seen) -> Option<Finding> {
     } else {
         None
     }
-}
-
-/// Whether a browser sent the access token along.
-pub(super) fn is_sent(seen: &Seen, probe: Probe) -> bool {
-    let mut sent = seen.sent(probe).iter();
-    !seen.cookies().is_empty() && sent.any(|name| seen.described.is_access(name))
 }

@@ -2,7 +2,6 @@
 
 use super::super::finding::{Finding, Kind, Level, Subject, kinds};
 use super::super::seen::{Probe, Seen};
-use super::cookies::is_sent;
 
 kinds! {
     "session" "login, refresh and logout work as from a browser, and logout counts at once";
@@ -66,14 +65,29 @@ fn login(seen: &Seen) -> Option<Finding> {
     (answer.status != 200).then(told)
 }
 
-/// Whether a browser, or a client with tokens, sent what is needed: where it did not, its cookie tells.
-fn is_able(seen: &Seen, probe: Probe) -> bool {
-    seen.cookies().is_empty() || is_sent(seen, probe)
+/// Whether a browser, or a client with tokens, sent what is needed: where it did not, or where it did
+/// not arrive, that is told already.
+fn has_access(seen: &Seen, probe: Probe) -> bool {
+    arrives(seen) && sends(seen, probe, |name| seen.described.is_access(name))
+}
+
+fn has_refresh(seen: &Seen, probe: Probe) -> bool {
+    arrives(seen) && sends(seen, probe, |name| seen.described.is_refresh(name))
+}
+
+fn sends(seen: &Seen, probe: Probe, is_it: impl Fn(&str) -> bool) -> bool {
+    let by_body = seen.described.refresh_cookie.is_none() && seen.cookies().is_empty();
+    by_body || seen.sent(probe).iter().any(|name| is_it(name))
+}
+
+fn arrives(seen: &Seen) -> bool {
+    let bad = seen.settled(Probe::BadRefresh);
+    bad.is_none_or(|answer| answer.code() != "token_missing")
 }
 
 fn who(seen: &Seen) -> Option<Finding> {
     let answer = seen.settled(Probe::Who)?;
-    let refused = answer.status != 200 && is_able(seen, Probe::Who);
+    let refused = answer.status != 200 && has_access(seen, Probe::Who);
     refused
         .then(|| SESSION_REFUSED.seen(format!("GET /session: {} {}", answer.status, answer.code())))
 }
@@ -82,11 +96,6 @@ fn refresh(seen: &Seen) -> Option<Finding> {
     let answer = seen.settled(Probe::Refresh)?;
     let refused = answer.status != 200 && has_refresh(seen, Probe::Refresh);
     refused.then(|| REFRESH_REFUSED.seen(format!("{} {}", answer.status, answer.code())))
-}
-
-fn has_refresh(seen: &Seen, probe: Probe) -> bool {
-    let mut sent = seen.sent(probe).iter();
-    seen.cookies().is_empty() || sent.any(|name| seen.described.is_refresh(name))
 }
 
 fn logout(seen: &Seen) -> Option<Finding> {
@@ -111,6 +120,6 @@ fn protected(seen: &Seen) -> Option<Finding> {
         return Some(PROTECTED_OPEN.seen(format!("GET {path} without a session: {open}")));
     }
     let status = seen.status(Probe::Protected)?;
-    let refused = matches!(status, 401 | 403) && is_able(seen, Probe::Protected);
+    let refused = matches!(status, 401 | 403) && has_access(seen, Probe::Protected);
     refused.then(|| PROTECTED_REFUSED.seen(format!("GET {path} with a session: {status}")))
 }
