@@ -63,12 +63,13 @@ pub(crate) enum Probe {
 }
 
 impl Probe {
-    /// Whether the answer is the API's own.
+    /// Whether the answer must be the API's own.
     pub(crate) fn is_api(self) -> bool {
-        !matches!(
-            self,
-            Probe::Metrics | Probe::Ready | Probe::Protected | Probe::ProtectedOpen
-        )
+        use Probe as P;
+        let passed_on = [P::Metrics, P::Ready, P::Protected, P::ProtectedOpen];
+        // Proxies may refuse the first from outside, and answer the others themselves.
+        let maybe = [P::Verify, P::ForeignPreflight, P::PagePreflight];
+        !passed_on.contains(&self) && !maybe.contains(&self)
     }
 }
 

@@ -113,7 +113,10 @@ fn no_store(answer: &Answer) -> Option<(&'static Kind, String)> {
 }
 
 fn nosniff(answer: &Answer) -> Option<(&'static Kind, String)> {
-    let missing = answer.header("x-content-type-options") != "nosniff" && answer.status < 500;
+    let missing = !answer
+        .header("x-content-type-options")
+        .starts_with("nosniff")
+        && answer.status < 500;
     missing.then(|| {
         (
             &NOSNIFF_MISSING,

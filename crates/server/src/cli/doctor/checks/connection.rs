@@ -21,6 +21,9 @@ kinds! {
     UNANSWERED Error "unanswered"
         "a request that should be answered was not"
         "look into the logs of the proxy and the server for it";
+    TLS Ok "tls"
+        "the certificate verifies"
+        "";
     NO_TLS Error "no_tls"
         "passwords and tokens can be read and changed on the way, and browsers drop Secure cookies"
         "serve by https: `tls_cert_file` and `tls_key_file`, or a proxy with TLS in front";
@@ -83,12 +86,24 @@ fn tls(seen: &Seen) -> Vec<Finding> {
         };
         found.push(kind.seen(why.as_str()));
     } else {
+        found.push(TLS.seen(lasts(certificate, seen.now)));
         found.extend(expires(certificate, seen.now));
     }
     if !certificate.newest {
         found.push(TLS_OLD.seen("TLS 1.2, though 1.3 was offered"));
     }
     found
+}
+
+fn lasts(certificate: &Certificate, now: i64) -> String {
+    let version = if certificate.newest { "1.3" } else { "1.2" };
+    match certificate.until {
+        Some(until) => format!(
+            "TLS {version}, a certificate for {} days",
+            (until - now) / DAY
+        ),
+        None => format!("TLS {version}"),
+    }
 }
 
 const DAY: i64 = 86_400;

@@ -5,6 +5,9 @@ use super::super::seen::{Probe, Seen};
 
 kinds! {
     "csrf" "another site's login is refused, this page's is not";
+    LOGIN_BLOCKED Error "login_blocked"
+        "login is described, and nobody can reach it"
+        "have the proxy pass POST to the API";
     CSRF_OPEN Error "csrf_open"
         "any page can log a visitor in as somebody else, and act for those who are logged in"
         "have the proxy pass `Origin` and `Sec-Fetch-Site`; check `allowed_origins`";
@@ -29,7 +32,11 @@ kinds! {
 }
 
 fn look(seen: &Seen) -> Option<Vec<Finding>> {
-    seen.status(Probe::PageLogin)?;
+    let status = seen.status(Probe::PageLogin)?;
+    if !matches!(status, 400 | 403) {
+        let told = || LOGIN_BLOCKED.seen(format!("an empty login is answered {status}, not 400"));
+        return seen.described.is_there.then(|| vec![told()]);
+    }
     let found = [foreign(seen), page(seen), text(seen)];
     Some(found.into_iter().flatten().collect())
 }

@@ -14,6 +14,9 @@ kinds! {
     REFRESH_REFUSED Error "refresh_refused"
         "sessions end with their first access token"
         "check that all instances have one `store`, and that the proxy changes no cookie";
+    REFRESH_SETS_NOTHING Error "refresh_sets_nothing"
+        "browsers keep the old token, which ends the session as stolen once it is used later"
+        "have the proxy pass Set-Cookie, all of its lines";
     LOGOUT_REFUSED Error "logout_refused"
         "users cannot log out"
         "check that the proxy passes `/refresh/logout`, and `allowed_origins` for pages of other origins";
@@ -94,8 +97,14 @@ fn who(seen: &Seen) -> Option<Finding> {
 
 fn refresh(seen: &Seen) -> Option<Finding> {
     let answer = seen.settled(Probe::Refresh)?;
-    let refused = answer.status != 200 && has_refresh(seen, Probe::Refresh);
-    refused.then(|| REFRESH_REFUSED.seen(format!("{} {}", answer.status, answer.code())))
+    if !has_refresh(seen, Probe::Refresh) {
+        return None;
+    }
+    if answer.status != 200 {
+        return Some(REFRESH_REFUSED.seen(format!("{} {}", answer.status, answer.code())));
+    }
+    let silent = !seen.cookies().is_empty() && !answer.headers.contains_key("set-cookie");
+    silent.then(|| REFRESH_SETS_NOTHING.seen("an answer to refresh has no Set-Cookie"))
 }
 
 fn logout(seen: &Seen) -> Option<Finding> {
@@ -103,7 +112,10 @@ fn logout(seen: &Seen) -> Option<Finding> {
     if answer.status != 204 {
         return Some(LOGOUT_REFUSED.seen(format!("{} {}", answer.status, answer.code())));
     }
-    let names = seen.left.join(", ");
+    let is_token =
+        |name: &&String| seen.described.is_access(name) || seen.described.is_refresh(name);
+    let names: Vec<_> = seen.left.iter().filter(is_token).cloned().collect();
+    let names = names.join(", ");
     (!names.is_empty()).then(|| LOGOUT_KEEPS_COOKIES.seen(format!("left: {names}")))
 }
 

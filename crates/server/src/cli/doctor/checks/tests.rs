@@ -113,6 +113,7 @@ fn a_good_deployment_has_no_findings_and_says_what_was_looked_at() {
         told,
         [
             "connection",
+            "tls",
             "clock",
             "answers",
             "proxy",
