@@ -232,6 +232,11 @@ def test_what_does_not_answer_as_it_should_is_not_waited_for(said: bytes | None)
             connection.close()
 
 
+def test_settings_of_this_machine_have_no_part_in_it(served: Server) -> None:
+    with Proxy(served.port, GOOD) as proxy:
+        assert look(proxy.url, DOORWARD_NONSENSE="1", DOORWARD_STORE="nowhere://").codes() == set()
+
+
 def test_a_wrong_password_is_told_and_the_rest_is_looked_at(served: Server) -> None:
     with Proxy(served.port, GOOD) as proxy:
         wrong = subprocess.run(

@@ -10,6 +10,7 @@ mod cookies;
 mod finding;
 mod probes;
 mod seen;
+mod session;
 mod target;
 mod tls;
 mod visit;
@@ -65,7 +66,10 @@ pub(crate) fn command() -> Command {
                 .value_parser(["human", "json"])
                 .default_value("human"),
             switch("strict", "Fail for warnings too"),
-            switch("insecure", "Accept a certificate that does not verify"),
+            switch(
+                "insecure",
+                "Accept a certificate that does not verify; log in over http too",
+            ),
             plain.value_parser(value_parser!(u16)).default_value("80"),
             timeout
                 .value_parser(value_parser!(u64).range(1..=300))

@@ -97,6 +97,8 @@ pub(crate) struct Seen {
     pub(crate) left: Vec<String>,
     /// Sessions of the doctor's own that it could not end.
     pub(crate) open: usize,
+    /// Whether a login was not sent, as it would have gone in the clear.
+    pub(crate) withheld: bool,
     pub(crate) now: i64,
 }
 
@@ -133,6 +135,7 @@ impl Seen {
             sent: Vec::new(),
             left: Vec::new(),
             open: 0,
+            withheld: false,
             now,
         }
     }

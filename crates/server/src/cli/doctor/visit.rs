@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use doorward_core::{Env, SystemEnv};
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client::{Answer, Ask, Client, handshake};
-use super::cookies::{Jar, SetCookie};
 use super::probes::{anonymous, as_page};
 use super::seen::{Described, Plain, Probe, Seen, Stopped};
+use super::session::Session;
 use super::target::{Origin, Target};
 use super::tls::Trust;
 use crate::Outcome;
@@ -34,42 +34,51 @@ pub(crate) struct Credentials {
 /// Looks at everything that `wanted` allows.
 pub(crate) async fn visit(wanted: Wanted) -> Outcome<Seen> {
     let now = SystemEnv.now().seconds();
-    let mut seen = Seen::new(wanted.target, wanted.page, now);
-    seen.protected = wanted.protected;
+    let mut seen = Seen::new(wanted.target.clone(), wanted.page.clone(), now);
+    seen.protected.clone_from(&wanted.protected);
     seen.insecure = wanted.insecure;
-    let origin = seen.target.origin.clone();
-    let trust = Trust::of_this_machine();
-    if origin.https {
-        match handshake(&origin, &trust, wanted.timeout).await {
-            Ok(certificate) => seen.certificate = Some(certificate),
-            Err(error) => return Ok(stopped(seen, Stopped::Unreachable(error.to_string()))),
+    let client = match greeted(&wanted, &mut seen).await? {
+        Ok(client) => client,
+        Err(why) => {
+            seen.stopped = Some(why);
+            return Ok(seen);
         }
-    }
-    let certificate = seen.certificate.as_ref();
-    if certificate.is_some_and(|seen| seen.refused.is_some()) && !wanted.insecure {
-        return Ok(stopped(seen, Stopped::Untrusted));
-    }
-    let tls = origin.https.then(|| trust.config(wanted.insecure));
-    let client = Client::new(origin, tls.transpose()?, wanted.timeout);
-    if let Err(why) = introduced(&client, &mut seen).await {
-        return Ok(stopped(seen, why));
-    }
+    };
     if client.origin.https {
         seen.plain = Some(plain(&seen, wanted.plain_port, wanted.timeout).await);
     }
+    // A password goes over an open network only where that was asked for.
+    let sends = client.origin.is_trustworthy() || wanted.insecure;
+    seen.withheld = wanted.login.is_some() && !sends;
     let mut visitor = Visitor { client, seen };
     for (probe, ask) in anonymous(&visitor.seen) {
         visitor.ask(probe, &ask).await;
     }
-    if let Some(login) = wanted.login {
+    if let Some(login) = wanted.login.filter(|_| sends) {
         visitor.sign_in(&login).await;
     }
     Ok(visitor.seen)
 }
 
-fn stopped(mut seen: Seen, why: Stopped) -> Seen {
-    seen.stopped = Some(why);
-    seen
+/// A way to ask a Doorward, after a look at its certificate.
+async fn greeted(wanted: &Wanted, seen: &mut Seen) -> Outcome<Result<Client, Stopped>> {
+    let origin = wanted.target.origin.clone();
+    let trust = Trust::of_this_machine();
+    if origin.https {
+        let certificate = match handshake(&origin, &trust, wanted.timeout).await {
+            Ok(certificate) => certificate,
+            Err(error) => return Ok(Err(Stopped::Unreachable(error.to_string()))),
+        };
+        let refused = certificate.refused.is_some();
+        seen.certificate = Some(certificate);
+        if refused && !wanted.insecure {
+            return Ok(Err(Stopped::Untrusted));
+        }
+    }
+    let tls = origin.https.then(|| trust.config(wanted.insecure));
+    let client = Client::new(origin, tls.transpose()?, wanted.timeout);
+    let introduced = introduced(&client, seen).await;
+    Ok(introduced.map(|()| client))
 }
 
 /// Whether this is a Doorward, and what it says of itself.
@@ -141,7 +150,7 @@ impl Visitor {
     async fn sign_in(&mut self, login: &Credentials) {
         let ask = self.login(login);
         let first = self.ask(Probe::Login, &ask).await;
-        let Some(first) = first.and_then(|answer| Session::of(answer, &self.seen)) else {
+        let Some(first) = first.and_then(|answer| Session::of(&answer, &self.seen)) else {
             return;
         };
         let spoofed = [
@@ -154,7 +163,7 @@ impl Visitor {
         let ask = spoofed.into_iter().fold(ask, claim);
         let ask = ask.header("forwarded", format!("for={SPOOFED}"));
         let second = self.ask(Probe::SpoofedLogin, &ask).await;
-        let second = second.and_then(|answer| Session::of(answer, &self.seen));
+        let second = second.and_then(|answer| Session::of(&answer, &self.seen));
         let first = self.lived(first).await;
         for session in std::iter::once(first).chain(second) {
             self.end(&session).await;
@@ -249,95 +258,3 @@ impl Visitor {
 
 /// An address that belongs to nobody (RFC 5737).
 pub(crate) const SPOOFED: &str = "203.0.113.77";
-
-/// The tokens of a session of our own.
-struct Session {
-    jar: Jar,
-    /// All cookies that were ever set, by name, whether a browser keeps them or not.
-    set: Vec<SetCookie>,
-    bearer: Option<Zeroizing<String>>,
-    refresh: Option<Zeroizing<String>>,
-    /// The double submit: header and value.
-    csrf: Option<(String, Zeroizing<String>)>,
-}
-
-impl Session {
-    fn of(answer: Answer, seen: &Seen) -> Option<Self> {
-        let mut session = Session {
-            jar: Jar::default(),
-            set: Vec::new(),
-            bearer: None,
-            refresh: None,
-            csrf: None,
-        };
-        if answer.status != 200 {
-            return None;
-        }
-        session.renew(&answer, seen, "/login");
-        Some(session)
-    }
-
-    fn renew(&mut self, answer: &Answer, seen: &Seen, path: &str) {
-        let cookies = SetCookie::all(&answer.headers, answer.read_at);
-        for cookie in &cookies {
-            self.set.retain(|set| set.name != cookie.name);
-            self.set.push(cookie.clone());
-        }
-        let path = seen.target.path(path);
-        self.jar.take(cookies, &seen.target.origin, &path);
-        let body = answer.json();
-        let text = |value: &Value| value.as_str().map(|text| Zeroizing::new(text.to_owned()));
-        self.bearer = text(&body["access_token"]).or(self.bearer.take());
-        self.refresh = text(&body["refresh_token"]).or(self.refresh.take());
-        let value = text(&body["csrf"]["refresh"]).or_else(|| self.csrf_cookie());
-        self.csrf = seen.described.csrf_header.clone().zip(value);
-    }
-
-    fn csrf_cookie(&self) -> Option<Zeroizing<String>> {
-        let mut readable = self.set.iter().filter(|cookie| !cookie.http_only);
-        let cookie = readable.find(|cookie| cookie.name.contains("refresh"))?;
-        Some(Zeroizing::new(cookie.value().to_owned()))
-    }
-
-    fn forget(&mut self, answer: &Answer, seen: &Seen) {
-        let cookies = SetCookie::all(&answer.headers, answer.read_at);
-        let path = seen.target.path("/refresh/logout");
-        self.jar.take(cookies, &seen.target.origin, &path);
-    }
-
-    fn with_refresh(&self, mut ask: Ask) -> Ask {
-        if let Some((name, value)) = &self.csrf {
-            ask.headers
-                .push((name.to_ascii_lowercase(), value.to_string()));
-        }
-        match &self.refresh {
-            Some(token) => ask.json(json!({ "refresh_token": token.as_str() }).to_string()),
-            None => ask,
-        }
-    }
-
-    /// With all its tokens, whatever a browser would do: the access token as a bearer's too, for
-    /// cookies that do not arrive.
-    fn with_all(&self, ask: Ask) -> Ask {
-        let kept = self.set.iter().filter(|cookie| !cookie.clears());
-        let mut access = kept.clone().map(SetCookie::value);
-        let access = access.find(|value| value.starts_with("eyJ"));
-        let bearer = self.bearer.as_ref().map(|token| token.as_str());
-        let ask = match bearer.or(access) {
-            Some(token) => ask.header("authorization", format!("Bearer {token}")),
-            None => ask,
-        };
-        let pairs: Vec<_> = kept
-            .map(|cookie| format!("{}={}", cookie.name, cookie.value()))
-            .collect();
-        if pairs.is_empty() {
-            ask
-        } else {
-            ask.header("cookie", pairs.join("; "))
-        }
-    }
-
-    fn has_tokens(&self) -> bool {
-        self.bearer.is_some() || !self.set.is_empty()
-    }
-}

@@ -27,6 +27,9 @@ kinds! {
     NO_TLS Error "no_tls"
         "passwords and tokens can be read and changed on the way, and browsers drop Secure cookies"
         "serve by https: `tls_cert_file` and `tls_key_file`, or a proxy with TLS in front";
+    LOGIN_WITHHELD Note "login_withheld"
+        "the name and the password would have gone in the clear"
+        "serve by https; where the network is your own, use `--insecure`";
     CERTIFICATE_UNTRUSTED Error "certificate_untrusted"
         "browsers refuse it, and so does this command before it sends anything"
         "mend the certificate; for an authority of your own name its root by SSL_CERT_FILE, or use `--insecure`";
@@ -50,6 +53,10 @@ kinds! {
         "have the proxy add `Strict-Transport-Security: max-age=31536000; includeSubDomains`";
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "other subjects are not always looked at"
+)]
 fn look(seen: &Seen) -> Option<Vec<Finding>> {
     let mut found = Vec::new();
     found.extend(stopped(seen));
@@ -132,6 +139,9 @@ fn answered(seen: &Seen) -> Vec<Finding> {
     let mut found = Vec::new();
     if !seen.described.is_there {
         found.push(NO_DESCRIPTION.seen("there is no openapi.json of a Doorward"));
+    }
+    if seen.withheld {
+        found.push(LOGIN_WITHHELD.seen("nobody was logged in"));
     }
     let unanswered = seen.unanswered.iter();
     found.extend(unanswered.map(|(probe, why)| UNANSWERED.seen(format!("{probe:?}: {why}"))));

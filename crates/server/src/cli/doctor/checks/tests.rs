@@ -140,6 +140,9 @@ fn what_stops_it_is_all_that_is_told() {
     }
     assert_eq!(codes(&at("http://app.example.com")), ["no_tls"]);
     assert_eq!(codes(&at("http://localhost:8080")), [""; 0]);
+    let mut seen = at("http://app.example.com");
+    seen.withheld = true;
+    assert_eq!(codes(&seen), ["no_tls", "login_withheld"]);
 }
 
 #[test]
