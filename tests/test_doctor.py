@@ -4,13 +4,14 @@ import datetime
 import http.client
 import ipaddress
 import json
-import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
 import threading
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -99,6 +100,7 @@ WRONG: dict[str, tuple[list[Step], list[Step], list[str], set[str]]] = {
     "Origin is dropped": ([drops("origin")], [], [], {"origin_dropped"}),
     "fetch metadata are dropped": ([drops("sec-fetch")], [], [], {"fetch_metadata_dropped"}),
     "both are dropped": ([drops("origin", "sec-fetch")], [], [], {"csrf_open"}),
+    "the description is hidden": ([answers_itself(404, path="/api/v1/openapi.json")], [], [], {"no_description"}),
     "Host is rewritten": ([asks_with("host", "backend:8080")], [], [], {"host_rewritten"}),
     "X-Forwarded-Host is believed": ([proxies.believes_forwarded_host], [], [], {"forwarded_host_believed"}),
     "Authorization is dropped": ([drops("authorization")], [], [], {"authorization_dropped"}),
@@ -230,6 +232,18 @@ def test_what_does_not_answer_as_it_should_is_not_waited_for(said: bytes | None)
         assert report.codes() == {"unreachable"} and report.code == 1
         for connection in connections:
             connection.close()
+
+
+def test_no_password_is_tried_but_the_one_given(served: Server) -> None:
+    def hashed() -> int:
+        metrics = httpx.get(f"{served.operator_url}/metrics").text
+        return int(re.search(r"^doorward_password_hashes_total (\d+)", metrics, re.M)[1])
+
+    before = hashed()
+    look(served.url)
+    assert hashed() == before
+    look(served.url, *LOGIN)
+    assert hashed() == before + 2
 
 
 def test_settings_of_this_machine_have_no_part_in_it(served: Server) -> None:

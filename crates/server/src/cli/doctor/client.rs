@@ -124,10 +124,7 @@ impl Client {
     /// # Errors
     /// Why there is no answer, in words.
     pub(crate) async fn send(&self, ask: &Ask) -> Outcome<Answer> {
-        match tokio::time::timeout(self.timeout, self.asked(ask)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", self.timeout.as_secs()).into()),
-        }
+        within(self.timeout, self.asked(ask)).await
     }
 
     async fn asked(&self, ask: &Ask) -> Outcome<Answer> {
@@ -181,9 +178,15 @@ pub(crate) async fn handshake(
         let stream = connect(origin).await?;
         Ok(connector.connect(name.clone(), stream).await?)
     };
-    let shaken: Outcome<_> = tokio::time::timeout(timeout, shaken).await?;
-    let stream = shaken?;
+    let stream = within(timeout, shaken).await?;
     Ok(trust.look(stream.get_ref().1, &name))
+}
+
+async fn within<T>(timeout: Duration, answer: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {} s", timeout.as_secs()).into()),
+    }
 }
 
 fn server_name(origin: &Origin) -> Outcome<ServerName<'static>> {

@@ -47,7 +47,9 @@ impl Session {
         self.bearer = text(&body["access_token"]).or(self.bearer.take());
         self.refresh = text(&body["refresh_token"]).or(self.refresh.take());
         let value = text(&body["csrf"]["refresh"]).or_else(|| self.csrf_cookie());
-        self.csrf = seen.described.csrf_header.clone().zip(value);
+        let header = &seen.described.csrf_header;
+        let undescribed = (!seen.described.is_there).then(|| "x-csrf-token".to_owned());
+        self.csrf = header.clone().or(undescribed).zip(value);
     }
 
     fn csrf_cookie(&self) -> Option<Zeroizing<String>> {
