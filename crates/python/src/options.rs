@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
 use doorward_core::{Delivery, EngineConfig, jws};
@@ -63,6 +64,7 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    event_network: Option<String>,
 }
 
 impl Default for Reading {
@@ -78,6 +80,7 @@ impl Default for Reading {
             secret: None,
             private_key: None,
             algorithm: None,
+            event_network: None,
         }
     }
 }
@@ -91,6 +94,7 @@ impl Reading {
             policy,
             key,
             hashing,
+            events,
         } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
@@ -140,6 +144,10 @@ impl Reading {
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
+            "event_log" => events.on = value.extract()?,
+            "event_network" => self.event_network = Some(value.extract()?),
+            "event_retention" => events.retention = seconds(value)?,
+            "event_refreshes" => events.refreshes = seconds(value)?,
             "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
             "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
             "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
@@ -155,7 +163,12 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let key = self.key()?;
+        let network = self.event_network.as_deref().unwrap_or("truncated");
+        let seal = key.seal_secret.as_ref().map(|secret| secret.as_slice());
+        let network = NetworkForm::parse(network, seal);
         let mut options = self.options;
+        options.engine.events.network =
+            network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
@@ -163,6 +176,11 @@ impl Reading {
         options
             .engine
             .policy
+            .check()
+            .map_err(|error| wrong(&error))?;
+        options
+            .engine
+            .events
             .check()
             .map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
+    Write,
 };
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
 
@@ -168,6 +170,7 @@ impl SessionStore for SimStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        _: &Trail,
     ) -> StoreResult<Option<Session>> {
         self.call(move |rows| rows.end(id, at, reason)).await
     }
@@ -178,6 +181,7 @@ impl SessionStore for SimStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        _: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
         let user = user.clone();
         self.call(move |rows| {
@@ -232,7 +236,21 @@ impl SessionStore for SimStore {
         .await
     }
 
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, _: u32) -> StoreResult<u32> {
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.sessions_of(user).await
+    }
+
+    async fn erase(&self, _: &UserId, _: Timestamp, _: EndReason, _: &Trail) -> StoreResult<u64> {
+        unreachable!("nobody is erased here")
+    }
+
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        _: u32,
+        _: &Trail,
+    ) -> StoreResult<u32> {
         self.call(|rows| {
             let keep = |row: &Session| row.expires_at(&self.policy) >= now;
             rows.rows.retain(|_, row| keep(row));
@@ -248,8 +266,8 @@ impl SessionStore for SimStore {
 
 #[async_trait]
 impl AccountStore for SimStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
-        self.others.add_account(account).await
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        self.others.add_account(account, trail).await
     }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         self.others.account(username).await
@@ -269,23 +287,26 @@ impl AccountStore for SimStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        self.others.set_password(user, seen, hash, at).await
+        self.others.set_password(user, seen, hash, at, trail).await
     }
     async fn set_disabled(
         &self,
         user: &UserId,
         off: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        self.others.set_disabled(user, off, at).await
+        self.others.set_disabled(user, off, at, trail).await
     }
     async fn remove_account(
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        self.others.remove_account(user, at).await
+        self.others.remove_account(user, at, trail).await
     }
 }
 
@@ -303,5 +324,31 @@ impl KeyStore for SimStore {
     }
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.others.remove_key(id).await
+    }
+}
+
+#[async_trait]
+impl EventStore for SimStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.others.append(records).await
+    }
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.others.events_after(cursor, filter, limit).await
+    }
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.others.events_before(before, filter, limit).await
+    }
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.others.purge_events(before, limit).await
     }
 }
