@@ -25,7 +25,7 @@ use self::finding::{Finding, Level};
 use self::seen::Seen;
 use self::target::{Origin, Target};
 use self::visit::{Credentials, Wanted, visit};
-use super::{say, user};
+use super::{is_closed_pipe, say, user};
 use crate::Outcome;
 
 /// The grammar.
@@ -85,11 +85,15 @@ pub(crate) async fn run(arguments: &ArgMatches) -> Outcome<ExitCode> {
     let seen = visit(wanted(arguments)?).await?;
     let findings = checks::findings(&seen);
     let code = exit_code(&seen, &findings, arguments.get_flag("strict"));
-    match text(arguments, "format") {
-        Some("json") => say(&in_json(&seen, &findings, code))?,
-        _ => in_words(&seen, &findings)?,
+    let told = match text(arguments, "format") {
+        Some("json") => say(&in_json(&seen, &findings, code)),
+        _ => in_words(&seen, &findings),
+    };
+    match told {
+        // Whoever reads no further, as in `| head -1`, still learns how it ended.
+        Err(error) if !is_closed_pipe(&*error) => Err(error),
+        _ => Ok(ExitCode::from(code)),
     }
-    Ok(ExitCode::from(code))
 }
 
 fn text<'a>(arguments: &'a ArgMatches, name: &str) -> Option<&'a str> {
