@@ -41,6 +41,7 @@ use crate::id::{SessionId, TokenId};
 use crate::policy::Policy;
 use crate::seal::{Seal, is_sealed};
 use crate::store::{Store, Write};
+use crate::throttle::BucketKey;
 
 pub use self::secret::check_secret;
 
@@ -842,10 +843,12 @@ pub struct RefreshKey {
     ids: Hmac<Sha256>,
     tokens: Hmac<Sha256>,
     csrf: Hmac<Sha256>,
+    devices: Hmac<Sha256>,
+    buckets: Hmac<Sha256>,
 }
 
 impl RefreshKey {
-    /// Derives the three labelled keys.
+    /// Derives the labelled keys.
     #[must_use]
     pub fn new(id: KeyId, secret: &[u8]) -> Self {
         let derive = |label: &[u8]| {
@@ -858,6 +861,8 @@ impl RefreshKey {
             ids: derive(b"doorward refresh id"),
             tokens: derive(b"doorward refresh token"),
             csrf: derive(b"doorward csrf"),
+            devices: derive(b"doorward device token"),
+            buckets: derive(b"doorward throttle"),
         }
     }
 
@@ -897,6 +902,26 @@ impl RefreshKey {
         let mut mac = self.tokens.clone();
         mac.update(fields);
         mac.finalize().into_bytes().into()
+    }
+
+    /// The MAC over a device token's fixed-length fields and the account that it is for.
+    #[must_use]
+    pub fn device_tag(&self, fields: &[u8], account: &str) -> [u8; 32] {
+        let mut mac = self.devices.clone();
+        mac.update(fields);
+        mac.update(account.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The bucket of something of a kind, whose name no other kind's begins with.
+    #[must_use]
+    pub fn bucket(&self, kind: &str, what: &[u8]) -> BucketKey {
+        let mut mac = self.buckets.clone();
+        mac.update(kind.as_bytes());
+        mac.update(what);
+        let mut key = [0; 16];
+        key.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        BucketKey(key)
     }
 }
 

@@ -10,13 +10,15 @@
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`jws`]: foreign tokens, for apps that move over.
-//! 9. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
+//! 9. [`jws`]: foreign tokens, for apps that move over.
+//! 10. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
 pub mod csrf;
+pub mod device_token;
 pub mod env;
 pub mod error;
 pub mod event;
@@ -33,6 +35,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod testing;
+pub mod throttle;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};

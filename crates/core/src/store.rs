@@ -1,6 +1,6 @@
 //! What a database must do. Stores are dumb: no rotation logic in SQL or Lua.
 //!
-//! The contract, for each of the three traits:
+//! The contract, for each of the traits:
 //!
 //! - An operation that returned `Ok` has taken effect for every process. One that returned `Err`
 //!   may or may not have.
@@ -23,6 +23,7 @@ use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
+use crate::throttle::{Change, Refused};
 
 /// Shorthand for results of stores.
 pub type StoreResult<T> = std::result::Result<T, StoreError>;
@@ -195,7 +196,19 @@ pub trait KeyStore: Send + Sync {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write>;
 }
 
-/// A whole store.
-pub trait Store: SessionStore + AccountStore + KeyStore + 'static {}
+/// What failed logins have cost. See [`crate::throttle`].
+#[async_trait]
+pub trait ThrottleStore: Send + Sync {
+    /// Carries out [`Change::apply`] on its buckets, durably, as if nobody else did anything meanwhile;
+    /// nothing is changed where it refuses. A bucket that is not there is the default one.
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>>;
 
-impl<T: SessionStore + AccountStore + KeyStore + 'static> Store for T {}
+    /// Removes at most `limit` buckets whose [`crate::throttle::Bucket::idle_at`] is before `now`.
+    /// Returns how many went.
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32>;
+}
+
+/// A whole store.
+pub trait Store: SessionStore + AccountStore + KeyStore + ThrottleStore + 'static {}
+
+impl<T: SessionStore + AccountStore + KeyStore + ThrottleStore + 'static> Store for T {}

@@ -15,8 +15,10 @@ use doorward_core::password::{Hashing, PasswordHash, Passwords};
 use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ThrottleStore, ValidFrom,
+    Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use doorward_core::{
     Accounts, EndReason, Env, Event, Identity, Policy, Session, SessionId, Timestamp, UserId,
 };
@@ -186,6 +188,18 @@ impl KeyStore for Faulty {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.enter("remove_key")?;
         self.inner.remove_key(id).await
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for Faulty {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        self.enter("change_buckets")?;
+        self.inner.change_buckets(change).await
+    }
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.enter("purge_buckets")?;
+        self.inner.purge_buckets(now, limit).await
     }
 }
 

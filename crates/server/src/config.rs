@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use doorward_core::env::duration;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
 use doorward_core::{Delivery, Policy};
@@ -549,26 +550,6 @@ fn plain(value: &toml::Value) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// `15m`, `30d`, or plain seconds.
-fn duration(text: &str) -> Option<Duration> {
-    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        _ => return None,
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
 }
 
 /// PEM or DER.
