@@ -11,14 +11,16 @@
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
-//! 9. [`jws`]: foreign tokens, for apps that move over.
-//! 10. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 9. [`engine`]: all of it as a process runs it.
+//! 10. [`jws`]: foreign tokens, for apps that move over.
+//! 11. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
 pub mod csrf;
 pub mod device_token;
+pub mod engine;
 pub mod env;
 pub mod error;
 pub mod event;
@@ -40,6 +42,7 @@ pub mod throttle;
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
 pub use csrf::{CsrfKind, CsrfValue};
+pub use engine::{Engine, EngineConfig};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
 pub use event::Event;
