@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::account::PasswordChange;
+use doorward_core::device_token::DeviceText;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
+use doorward_core::throttle::{Admitted, Outcome};
 use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -26,37 +28,52 @@ pub(crate) type Step = Result<Reply, Problem>;
 pub struct Identified {
     pub(crate) terms: Terms,
     pub(crate) replaces: Option<SessionId>,
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
 impl Identified {
     /// The host says whose credentials they are.
-    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
-        match self.open(identity).await {
-            Ok(reply) => reply,
-            Err(problem) => self.exchange.refuse(&problem),
+    pub async fn answer(self, identity: Decided<Identity>) -> Reply {
+        let mut exchange = self.exchange;
+        let opens = Opens {
+            terms: self.terms,
+            replaces: self.replaces,
+            admitted: self.admitted,
+        };
+        match opens.open(identity, &mut exchange).await {
+            Ok((grant, username)) => exchange.granted(&grant, username.as_deref(), Handed::Both),
+            Err(problem) => exchange.refuse(&problem),
         }
     }
+}
 
-    async fn open(&mut self, identity: Decided<Identity>) -> Step {
+/// A login that is about to open a session.
+struct Opens {
+    terms: Terms,
+    replaces: Option<SessionId>,
+    admitted: Admitted,
+}
+
+impl Opens {
+    async fn open(
+        self,
+        identity: Decided<Identity>,
+        exchange: &mut Exchange,
+    ) -> Result<(Grant, Option<Box<str>>), Problem> {
         if identity == Err(Error::InvalidCredentials) {
-            self.exchange.events.push(Event::LoginFailed);
+            exchange.events.push(Event::LoginFailed);
         }
+        let device = self.admitted.settle(Outcome::from(&identity)).await?;
         let identity = identity?;
-        let service = Arc::clone(self.exchange.api.service());
+        let service = Arc::clone(exchange.api.service());
         let username = identity.username.clone();
-        let grant = self
-            .exchange
-            .took(service.login(identity, self.terms.clone()).await)?;
+        let grant = exchange.took(service.login(identity, self.terms).await)?;
         // Only now: a login that fails leaves the browser the session it has.
         if let Some(old) = self.replaces {
-            self.exchange
-                .took(service.end(old, EndReason::Replaced).await)?;
+            exchange.took(service.end(old, EndReason::Replaced).await)?;
         }
-        Ok(self
-            .exchange
-            .clone()
-            .granted(&grant, username.as_deref(), Handed::Both))
+        Ok((Grant { device, ..grant }, username))
     }
 }
 
@@ -64,13 +81,15 @@ impl Identified {
 #[derive(Debug)]
 pub struct Confirmed {
     pub(crate) session: SessionId,
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
 impl Confirmed {
     /// The host says whether it is the user's password.
     pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
-        if let Err(error) = confirmed {
+        let settled = self.admitted.settle(Outcome::from(&confirmed)).await;
+        if let Err(error) = settled.and(confirmed) {
             return self.exchange.password_refused(error);
         }
         let service = Arc::clone(self.exchange.api.service());
@@ -86,6 +105,7 @@ impl Confirmed {
 #[derive(Debug)]
 pub struct PasswordSet {
     pub(crate) terms: Terms,
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
@@ -93,7 +113,10 @@ impl PasswordSet {
     /// The host has checked the current password and set the new one, or says why not. Whoever
     /// logged in by the old one is out; the one who changed it gets a new session.
     pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
-        let change = match set {
+        let settled = self.admitted.settle(Outcome::from(&set)).await;
+        // A password that was changed stays so, whatever became of the count.
+        let refused = settled.err().filter(|_| set.is_err());
+        let change = match refused.map_or(set, Err) {
             Ok(change) => change,
             Err(error) => return self.exchange.password_refused(error),
         };
@@ -118,14 +141,23 @@ impl PasswordSet {
 /// Continues a registration.
 #[derive(Debug)]
 pub struct Registered {
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
 impl Registered {
     /// The host has made the account, or says why not.
-    #[must_use]
-    pub fn answer(mut self, made: Decided<Identity>) -> Reply {
-        match made {
+    pub async fn answer(mut self, made: Decided<Identity>) -> Reply {
+        // A name that is taken tells that it is; and accounts are not to be made without number.
+        let costs = matches!(made, Ok(_) | Err(Error::UsernameTaken));
+        let outcome = if costs {
+            Outcome::Failure
+        } else {
+            Outcome::Neither
+        };
+        let settled = self.admitted.settle(outcome).await;
+        let refused = settled.err().filter(|_| made.is_err());
+        match refused.map_or(made, Err) {
             Ok(Identity { user, username, .. }) => {
                 let event = Event::Registered { user: user.clone() };
                 self.exchange.events.push(event);
@@ -286,6 +318,7 @@ impl Exchange {
             tokens: in_body.then(|| Tokens {
                 access_token: grant.access.as_str(),
                 refresh_token: (handed == Handed::Both).then(|| grant.refresh.as_str()),
+                device_token: grant.device.as_ref().map(DeviceText::as_str),
                 token_type: api.settings().scheme(),
                 expires_in: grant.access_expires_at.since(grant.now) / 1000,
             }),
@@ -313,6 +346,10 @@ fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response
     cookies.set_access(headers, grant.access.as_str(), csrf, max_age);
     if handed == Handed::Both {
         cookies.set_refresh(headers, grant.refresh.as_str(), csrf, max_age);
+    }
+    if let (Some(device), Some(budgets)) = (&grant.device, &api.settings().throttle) {
+        let max_age = i64::try_from(budgets.device_ttl.as_secs()).ok();
+        cookies.device.set(headers, device.as_str(), max_age);
     }
 }
 

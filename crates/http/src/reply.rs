@@ -116,7 +116,10 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
             username,
             password,
             next,
-        } => next.answer(register(&username, password, accounts).await),
+        } => {
+            next.answer(register(&username, password, accounts).await)
+                .await
+        }
         Ask::Renew { user: _, next } => next.answer(Ok(None)).await,
     }
 }

@@ -1,5 +1,6 @@
 //! What a host may configure of the wire. Lifetimes are in [`doorward_core::Policy`].
 
+use doorward_core::throttle::Budgets;
 use doorward_core::{CsrfKind, Delivery};
 use http::{HeaderName, Method};
 
@@ -33,6 +34,9 @@ pub struct Settings {
     /// `Path` of the refresh cookie, at or above `/refresh` under `url_prefix`, which is what `None`
     /// says.
     pub refresh_cookie_path: Option<String>,
+    /// `Path` of the device cookie, at or above `/login` under `url_prefix`, which is what `None` says.
+    /// A view of the host's own that logs in must lie below it.
+    pub device_cookie_path: Option<String>,
     /// Whether cookies go with the browser (no `Max-Age`). `None`: as `remember` says at login.
     pub session_cookie: Option<bool>,
     /// Where an access token is looked for, in this order. `None`: as `delivery` says.
@@ -62,6 +66,8 @@ pub struct Settings {
     pub double_submit: Option<DoubleSubmit>,
     /// What is not mounted, whatever the others say.
     pub unmounted: Vec<Endpoint>,
+    /// What failed logins cost. `None`: nothing, and anybody may guess at any rate.
+    pub throttle: Option<Budgets>,
     /// Whether `POST /register` is mounted.
     pub register: bool,
     /// Whether `POST /password` is mounted: not where a host cannot set passwords.
@@ -84,6 +90,7 @@ impl Default for Settings {
             refresh_cookie_name: None,
             access_cookie_path: None,
             refresh_cookie_path: None,
+            device_cookie_path: None,
             session_cookie: None,
             locations: None,
             header_name: "Authorization".into(),
@@ -98,6 +105,7 @@ impl Default for Settings {
             csrf_strict: false,
             double_submit: None,
             unmounted: Vec::new(),
+            throttle: Some(Budgets::default()),
             register: false,
             change_password: true,
             verify: false,
@@ -325,6 +333,11 @@ impl Settings {
         rule(
             covers(&refresh, &format!("{}/refresh", self.url_prefix)),
             "refresh_cookie_path must be /refresh under url_prefix or a path above it: browsers would not send the cookie to refresh otherwise",
+        )?;
+        let device = self.device_path();
+        rule(
+            is_path(&device) && covers(&device, &format!("{}/login", self.url_prefix)),
+            "device_cookie_path must be /login under url_prefix or a path above it: browsers would not send the cookie to the login otherwise",
         )
     }
 
@@ -383,6 +396,7 @@ impl Settings {
         let mut named = vec![
             cookie(self.access_name(), self.access_path(), true),
             cookie(self.refresh_name(), self.refresh_path(), true),
+            cookie(self.device_name(), self.device_path(), true),
         ];
         let csrf = self.double_submit.as_ref().filter(|csrf| csrf.in_cookies);
         let csrf = csrf.into_iter().flat_map(DoubleSubmit::both);
@@ -429,6 +443,15 @@ impl Settings {
         path.unwrap_or_else(|| format!("{}/refresh", self.url_prefix))
     }
 
+    pub(crate) fn device_name(&self) -> String {
+        self.cookie_name(None, "device_token_cookie")
+    }
+
+    pub(crate) fn device_path(&self) -> String {
+        let path = self.device_cookie_path.clone();
+        path.unwrap_or_else(|| format!("{}/login", self.url_prefix))
+    }
+
     /// The scheme that clients use, as challenges and answers name it.
     pub(crate) fn scheme(&self) -> &str {
         let named = !self.header_type.is_empty();
@@ -448,8 +471,15 @@ struct Named {
 }
 
 /// The fields of the API's own bodies.
-const FIELDS: [&str; 7] = [
-    "username", "password", "remember", "device", "delivery", "current", "new",
+const FIELDS: [&str; 8] = [
+    "username",
+    "password",
+    "remember",
+    "device",
+    "device_token",
+    "delivery",
+    "current",
+    "new",
 ];
 
 /// Headers that say something else, or that something between client and host changes.
