@@ -5,6 +5,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from flask import Response, has_request_context, request
 
+from ._native import Attempt as Admitted
 from ._native import Event, Identity, Session, SessionRow, Tokens
 from .errors import DoorwardError, response_of
 from .mounted import Mounted, mounted_as
@@ -32,14 +33,31 @@ class Service:
         remember: bool = False,
         delivery: str | None = None,
         device: str | None = None,
+        attempt: "Attempt | None" = None,
     ) -> Tokens:
         """Opens a session for somebody whom the app knows. Without `claims` those of the
-        `claims_loader`, which may refuse."""
+        `claims_loader`, which may refuse. `attempt`: the password was asked for, and is right."""
         user = text_of(user_id)
         return self._told(
             self._mounted.door.login, user, username, self._claims(user, claims),
-            remember, delivery, device, request.environ if has_request_context() else None,
+            remember, delivery, device, _environ(), attempt.succeeded() if attempt else None,
         )  # fmt: skip
+
+    def attempt(self, username: str, *, device_token: str | None = None) -> "Attempt":
+        """Admits a login by a view of the app's own, before it looks at the password:
+
+            with auth.service.attempt(username) as attempt:
+                ...  # check the password; return a 401 where it is wrong
+                tokens = auth.service.login(user.id, attempt=attempt)
+
+        What leaves the block without a login has failed. Too many failures are refused, with a 429.
+        A device that is known has a budget of its own: by its cookie, or by `device_token`."""
+        admitted = self._call(self._mounted.door.attempt, username, device_token, _environ())
+        return Attempt(self, admitted)
+
+    def failed(self, admitted: Admitted) -> None:
+        """Settles an attempt whose password was wrong."""
+        self._call(self._mounted.door.failed, admitted)
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
         """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
@@ -150,6 +168,34 @@ class Service:
             self._mounted.tell_cause(error)
             dispatch(self._mounted, error.events)
             raise
+
+
+class Attempt:
+    """A login that is under way: see `Service.attempt`."""
+
+    def __init__(self, service: Service, admitted: Admitted) -> None:
+        self._service, self._admitted, self._settled = service, admitted, False
+
+    def __enter__(self) -> "Attempt":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._settled:
+            self.failed()
+
+    def failed(self) -> None:
+        """The password was wrong, or the login ends without it."""
+        self._settled = True
+        self._service.failed(self._admitted)
+
+    def succeeded(self) -> Admitted:
+        """For the login that settles it."""
+        self._settled = True
+        return self._admitted
+
+
+def _environ() -> dict[str, Any] | None:
+    return request.environ if has_request_context() else None
 
 
 def _sound(token: str) -> str:

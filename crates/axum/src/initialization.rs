@@ -7,6 +7,7 @@ use std::time::Duration;
 use doorward_core::engine::{EngineError, Level, News};
 use doorward_core::password::Passwords;
 use doorward_core::store::Store;
+use doorward_core::throttle::OFF;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
 use doorward_http::{Api, Settings, SettingsError};
 use doorward_stores::SqliteStore;
@@ -151,6 +152,9 @@ impl Builder {
             change_password: self.settings.change_password && users.sets_passwords(),
             ..self.settings
         };
+        if settings.throttle.is_none() {
+            tracing::warn!("{OFF}");
+        }
         let inner = Arc::new(Inner {
             api: Api::new(Arc::clone(engine.service()), settings)?,
             users,

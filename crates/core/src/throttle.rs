@@ -15,7 +15,7 @@ mod turns;
 use std::time::Duration;
 
 pub use self::attempt::{Admitted, Attempt, Throttle};
-pub use self::budget::{Budget, Budgets, Limit, NotABudget, Run};
+pub use self::budget::{Budget, Budgets, Limit, NotABudget, OFF, Run};
 
 use crate::env::{Timestamp, millis};
 

@@ -203,7 +203,10 @@ impl Recording {
                 "session_ttl" => policy.session_ttl = seconds(value),
                 "fresh_ttl" => policy.fresh_ttl = seconds(value),
                 "refresh_window" => policy.refresh_window = Some(seconds(value)),
-                key if key.starts_with("throttle_") => budget(&mut settings, key, value),
+                key if key.starts_with("throttle_") => {
+                    let budgets = settings.throttle.as_mut().expect("the throttle is on");
+                    budgets.set(key, value).expect("a budget");
+                }
                 "register" => settings.register = value == "on",
                 "csrf_strict" => settings.csrf_strict = value == "true",
                 "cookie_secure" => settings.cookie_secure = value == "true",
@@ -228,18 +231,6 @@ impl Recording {
                 panic!("{}: {}\n{difference}", self.name, exchange.title);
             }
         }
-    }
-}
-
-fn budget(settings: &mut Settings, key: &str, value: &str) {
-    let budgets = settings.throttle.as_mut().expect("the throttle is on");
-    let budget = value.parse().expect("a budget");
-    match key {
-        "throttle_account" => budgets.account = budget,
-        "throttle_network" => budgets.network = Some(budget),
-        "throttle_overall" => budgets.overall = Some(budget),
-        "throttle_device" => budgets.device = budget,
-        _ => panic!("there is no budget {key}"),
     }
 }
 

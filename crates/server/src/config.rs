@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use doorward_core::env::duration;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
+use doorward_core::throttle::Budgets;
 use doorward_core::{Delivery, EngineConfig, Policy};
 use doorward_http::Settings;
 use ipnet::IpNet;
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 40] = [
+pub(crate) const KEYS: [Key; 46] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -101,6 +102,32 @@ pub(crate) const KEYS: [Key; 40] = [
         "networks whose X-Forwarded-For is believed, comma-separated",
     ),
     ("register", "off", "on: POST /register makes accounts"),
+    ("throttle", "on", "off: failed logins cost nothing"),
+    (
+        "throttle_account",
+        "10/15m",
+        "failures of an account by devices that are not known: at once, and in which time they come back",
+    ),
+    (
+        "throttle_network",
+        "100/15m",
+        "failures of an IPv4 address or an IPv6 /64, and its registrations; off for none",
+    ),
+    (
+        "throttle_overall",
+        "3000/10m",
+        "failures of all devices that are not known; off for none",
+    ),
+    (
+        "throttle_device",
+        "5/5m",
+        "failures of a device that has logged in to the account before",
+    ),
+    (
+        "device_ttl",
+        "180d",
+        "how long a device is known after its last login",
+    ),
     ("password_memory_kib", "19456", "Argon2id: memory"),
     ("password_iterations", "2", "Argon2id: passes"),
     ("password_parallelism", "1", "Argon2id: lanes"),
@@ -364,9 +391,23 @@ impl Values {
             allow_same_site: self.switch("allow_same_site")?,
             csrf_strict: self.switch("csrf_strict")?,
             register: self.switch("register")?,
+            throttle: self.throttle()?,
             verify: true,
             ..Settings::default()
         })
+    }
+
+    fn throttle(&self) -> Result<Option<Budgets>, ConfigError> {
+        let mut budgets = Budgets {
+            device_ttl: self.duration("device_ttl")?,
+            ..Budgets::default()
+        };
+        let names = KEYS.iter().map(|(key, _, _)| *key);
+        for key in names.filter(|key| key.starts_with("throttle_")) {
+            let set = budgets.set(key, self.text(key));
+            set.map_err(|error| wrong(key, error))?;
+        }
+        Ok(self.switch("throttle")?.then_some(budgets))
     }
 
     fn delivery(&self) -> Result<Vec<Delivery>, ConfigError> {
@@ -618,6 +659,11 @@ mod tests {
             ("secret", ""),
             ("seal_secret", "changeme-changeme-changeme-changeme"),
             ("delivery", "pigeon"),
+            ("throttle", "maybe"),
+            ("throttle_account", "off"),
+            ("throttle_device", "0/5m"),
+            ("throttle_network", "5"),
+            ("throttle_overall", "5/0"),
             ("store", "mysql://x"),
             ("trusted_proxies", "everyone"),
             ("tls_cert_file", "only.pem"),

@@ -125,7 +125,26 @@ impl Default for Budgets {
     }
 }
 
+/// What operators are told where nothing limits failures.
+pub const OFF: &str = "failed logins cost nothing: throttle is off, and passwords can be guessed as fast as they are hashed";
+
 impl Budgets {
+    /// Sets the budget of a setting's name, such as `throttle_network`. `off` there and overall: none.
+    ///
+    /// # Errors
+    /// There is no such budget, or it cannot be used.
+    pub fn set(&mut self, setting: &str, text: &str) -> Result<(), NotABudget> {
+        let or_off = || (text != "off").then(|| text.parse()).transpose();
+        match setting {
+            "throttle_account" => self.account = text.parse()?,
+            "throttle_device" => self.device = text.parse()?,
+            "throttle_network" => self.network = or_off()?,
+            "throttle_overall" => self.overall = or_off()?,
+            _ => return Err(NotABudget),
+        }
+        Ok(())
+    }
+
     /// Of an account or device: at most so many failures in a row.
     pub(super) fn with_pause(&self, budget: Budget) -> Limit {
         Limit {
