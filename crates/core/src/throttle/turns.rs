@@ -12,6 +12,9 @@ use futures_channel::oneshot::{Receiver, Sender, channel};
 
 use super::BucketKey;
 
+/// How many may wait for a bucket: they hold threads of their hosts, and what is under way may hang.
+const MOST_WAITING: usize = 128;
+
 #[derive(Default)]
 pub(super) struct Turns(Mutex<HashMap<BucketKey, Turn>>);
 
@@ -48,12 +51,13 @@ pub(super) struct Entered {
 
 impl Entered {
     /// It was not charged, and waits until one is over that `busy` is charged with. `None`: there is
-    /// none in this process.
+    /// none in this process, or too many wait already.
     pub(super) fn wait(mut self, busy: BucketKey) -> Option<Receiver<()>> {
         let turns = Arc::clone(&self.turns);
         let mut turns = turns.lock();
         leave(&mut turns, &std::mem::take(&mut self.keys), Leaves::Nothing);
-        let turn = turns.get_mut(&busy)?;
+        let turn = turns.get_mut(&busy);
+        let turn = turn.filter(|turn| turn.waiting.len() < MOST_WAITING)?;
         let (sender, receiver) = channel();
         turn.waiting.push_back(sender);
         Some(receiver)
