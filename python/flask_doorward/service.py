@@ -40,7 +40,7 @@ class Service:
         user = text_of(user_id)
         return self._told(
             self._mounted.door.login, user, username, self._claims(user, claims),
-            remember, delivery, device, _environ(), attempt.succeeded() if attempt else None,
+            remember, delivery, device, _environ(), attempt.taken() if attempt else None,
         )  # fmt: skip
 
     def attempt(self, username: str, *, device_token: str | None = None) -> "Attempt":
@@ -55,9 +55,9 @@ class Service:
         admitted = self._call(self._mounted.door.attempt, username, device_token, _environ())
         return Attempt(self, admitted)
 
-    def failed(self, admitted: Admitted) -> None:
-        """Settles an attempt whose password was wrong."""
-        self._call(self._mounted.door.failed, admitted)
+    def settle(self, admitted: Admitted, succeeded: bool) -> str | None:
+        """Says how an attempt ended; after a success the device's new token."""
+        return self._call(self._mounted.door.settle, admitted, succeeded)
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
         """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
@@ -185,11 +185,15 @@ class Attempt:
 
     def failed(self) -> None:
         """The password was wrong, or the login ends without it."""
-        self._settled = True
-        self._service.failed(self._admitted)
+        self._service.settle(self.taken(), False)
 
-    def succeeded(self) -> Admitted:
-        """For the login that settles it."""
+    def succeeded(self) -> str | None:
+        """The password was right, and `Service.login` is not called: the app makes tokens of its
+        own. The device's new token, for whoever is to send it as `device_token`."""
+        return self._service.settle(self.taken(), True)
+
+    def taken(self) -> Admitted:
+        """For what settles it."""
         self._settled = True
         return self._admitted
 

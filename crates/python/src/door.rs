@@ -224,9 +224,20 @@ impl Door {
         Ok(Attempt::new(admitted, engine))
     }
 
-    /// The password was wrong.
-    fn failed(&self, py: Python<'_>, attempt: &Attempt) -> PyResult<()> {
-        self.settle(py, attempt, Tried::Failure).map(drop)
+    /// How an attempt ended; after a success the device's new token.
+    fn settle(
+        &self,
+        py: Python<'_>,
+        attempt: &Attempt,
+        succeeded: bool,
+    ) -> PyResult<Option<String>> {
+        let outcome = if succeeded {
+            Tried::Success
+        } else {
+            Tried::Failure
+        };
+        let device = self.settled(py, attempt, outcome)?;
+        Ok(device.map(|token| token.as_str().to_owned()))
     }
 
     /// Opens a session for somebody whose credentials were checked.
@@ -264,7 +275,7 @@ impl Door {
             device: self.device(device, environ)?,
         };
         let device = match attempt {
-            Some(attempt) => self.settle(py, attempt, Tried::Success)?,
+            Some(attempt) => self.settled(py, attempt, Tried::Success)?,
             None => None,
         };
         let outcome = py.detach(|| engine.api.service().login(identity, terms).block_on());
@@ -510,7 +521,7 @@ impl Door {
         Ok((client, headers))
     }
 
-    fn settle(
+    fn settled(
         &self,
         py: Python<'_>,
         attempt: &Attempt,
