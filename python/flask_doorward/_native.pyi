@@ -270,6 +270,8 @@ class Door:
         environ: _Environ | None = None,
     ) -> Attempt:
         """Admits a login by a view of the app's own, before it looks at the password."""
+    def hashes(self) -> int:
+        """How many passwords this process has hashed."""
     def settle(self, attempt: Attempt, succeeded: bool) -> str | None:
         """How it ended; after a success the device's new token."""
     def login(

@@ -53,11 +53,7 @@ class Service:
         What leaves the block without a login has failed. Too many failures are refused, with a 429.
         A device that is known has a budget of its own: by its cookie, or by `device_token`."""
         admitted = self._call(self._mounted.door.attempt, username, device_token, _environ())
-        return Attempt(self, admitted)
-
-    def settle(self, admitted: Admitted, succeeded: bool) -> str | None:
-        """Says how an attempt ended; after a success the device's new token."""
-        return self._call(self._mounted.door.settle, admitted, succeeded)
+        return Attempt(self._settle, admitted)
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
         """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
@@ -145,6 +141,9 @@ class Service:
         """Clears them."""
         _copy_cookies(self._mounted.door.logged_out().headers, response)
 
+    def _settle(self, admitted: Admitted, succeeded: bool) -> str | None:
+        return self._call(self._mounted.door.settle, admitted, succeeded)
+
     @property
     def _mounted(self) -> Mounted:
         return mounted_as(self.name)
@@ -173,8 +172,8 @@ class Service:
 class Attempt:
     """A login that is under way: see `Service.attempt`."""
 
-    def __init__(self, service: Service, admitted: Admitted) -> None:
-        self._service, self._admitted, self._settled = service, admitted, False
+    def __init__(self, settle: Callable[[Admitted, bool], str | None], admitted: Admitted) -> None:
+        self._settle, self._admitted, self._settled = settle, admitted, False
 
     def __enter__(self) -> "Attempt":
         return self
@@ -185,12 +184,12 @@ class Attempt:
 
     def failed(self) -> None:
         """The password was wrong, or the login ends without it."""
-        self._service.settle(self.taken(), False)
+        self._settle(self.taken(), False)
 
     def succeeded(self) -> str | None:
         """The password was right, and `Service.login` is not called: the app makes tokens of its
         own. The device's new token, for whoever is to send it as `device_token`."""
-        return self._service.settle(self.taken(), True)
+        return self._settle(self.taken(), True)
 
     def taken(self) -> Admitted:
         """For what settles it."""

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask, Response, request
 
 from apps import PASSWORD, PREFIX, add_ada, bare, login
-from flask_doorward import ConfigError, Doorward, DoorwardError
+from flask_doorward import ConfigError, Doorward, DoorwardError, Refused
 from test_workers import GEVENT, GTHREAD, SYNC, Browser, Gunicorn, serve
 
 __all__ = ["serve"]
@@ -116,7 +116,7 @@ def test_an_app_that_makes_tokens_of_its_own_settles_by_itself() -> None:
             auth.service.attempt("ada").failed()
         with pytest.raises(DoorwardError) as refused:
             auth.service.attempt("ada")
-        assert refused.value.code == "too_many_attempts" and device
+        assert refused.value.error == "too_many_attempts" and device
         auth.service.attempt("ada", device_token=device).succeeded()
 
 
@@ -136,6 +136,27 @@ def test_users_of_the_apps_own_are_throttled_too() -> None:
     assert answers == {401: 10, 429: 5}
     assert len(asked) == 11
     assert login(client, device_token=device).status_code == 200
+
+
+def test_known_unknown_and_refused_users_take_one_hash_each() -> None:
+    app = bare()
+    auth = Doorward(app)
+    hashed = {}
+
+    @auth.find_user
+    def find_user(username: str) -> tuple[str, str] | None:
+        if username == "refused":
+            raise Refused
+        return ("1", hashed["hash"]) if username == "ada" else None
+
+    client, door = app.test_client(), app.extensions["doorward"]["auth"].door
+    with app.app_context():
+        hashed["hash"] = auth.service.hash_password(PASSWORD)
+    for username in ("ada", "refused", "nobody"):
+        before = door.hashes()
+        answers = [client.post(f"{PREFIX}/login", json=WRONG | {"username": username}) for _ in range(12)]
+        assert Counter(answer.status_code for answer in answers) == {401: 10, 429: 2}
+        assert door.hashes() - before == 10, username
 
 
 def test_it_can_be_switched_off_and_that_is_pointed_out(caplog) -> None:

@@ -340,6 +340,29 @@ fn a_store_that_does_not_answer_is_a_503_on_every_route_that_needs_it() {
 }
 
 #[test]
+fn what_cannot_be_counted_is_not_tried_and_what_was_not_counted_not_told() {
+    for (right, failing) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
+        let (mut shop, mut calls) = (Shop::open(), 0);
+        let before = shop.engine.passwords.hashes();
+        shop.store.before(move |operation, _| {
+            calls += usize::from(operation == "change_buckets");
+            if operation == "change_buckets" && calls == failing {
+                return Err(StoreError("down".into()));
+            }
+            Ok(())
+        });
+        let mut asked = login("body");
+        if !right {
+            let body = json!({ "username": "ada", "password": "wrong", "delivery": "body" });
+            *asked.body_mut() = body.to_string().into();
+        }
+        is_refused(&shop.ask(asked), "store_unavailable", "login");
+        let hashes = shop.engine.passwords.hashes() - before;
+        assert_eq!(hashes, failing as u64 - 1);
+    }
+}
+
+#[test]
 fn a_login_that_fails_leaves_the_session_that_it_was_to_replace() {
     let mut shop = Shop::open();
     let mut again = login("cookie");

@@ -458,6 +458,11 @@ impl Door {
         Ok((verified.matches, rehash))
     }
 
+    /// How many passwords this process has hashed.
+    fn hashes(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.open(py)?.core.passwords().hashes())
+    }
+
     /// The public keys.
     fn jwks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let jwks = self.open(py)?.api.service().keys().jwks().to_string();

@@ -40,6 +40,7 @@ pub(crate) fn matching(method: &str, path: &str) -> Option<&'static Route> {
 pub(crate) struct Engine {
     pub(crate) api: Api,
     pub(crate) accounts: Accounts,
+    pub(crate) passwords: Arc<Passwords>,
     pub(crate) env: Arc<TestEnv>,
 }
 
@@ -62,7 +63,7 @@ impl Engine {
             ..Hashing::default()
         };
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
-        let accounts = Accounts::new(store, passwords, revocations, env);
+        let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
         for user in USERS {
             let password = Password::new(PASSWORD).unwrap();
             accounts.register(user, password).await.unwrap();
@@ -70,6 +71,7 @@ impl Engine {
         Engine {
             api: Api::new(Arc::new(service), settings).unwrap(),
             accounts,
+            passwords,
             env: test_env,
         }
     }
