@@ -178,8 +178,9 @@ def test_the_prefix_comes_from_the_argument_the_key_or_the_cookies_path(
 def test_the_application_root_is_before_the_cookies_paths() -> None:
     app, auth = protected(APPLICATION_ROOT="/shop")
     add_ada(app, auth)
-    access, refresh = login(app.test_client()).headers.getlist("Set-Cookie")
+    access, refresh, device = login(app.test_client()).headers.getlist("Set-Cookie")
     assert "Path=/shop/api/v1;" in access and "Path=/shop/api/v1/refresh;" in refresh
+    assert "Path=/shop/api/v1/login;" in device
 
 
 def test_the_store_is_a_file_in_the_instance_folder(tmp_path: pathlib.Path) -> None:

@@ -17,6 +17,8 @@ pub enum Event {
     /// Credentials were refused. The name is what was typed, and may be a password typed in the
     /// wrong field: it is not carried.
     LoginFailed,
+    /// Too many failures before: the credentials were not looked at.
+    Throttled,
     /// A refresh was answered without anything out of the ordinary.
     Refreshed {
         /// Whose.
@@ -89,6 +91,7 @@ impl Event {
         match self {
             Event::LoggedIn { .. } => "logged_in",
             Event::LoginFailed => "login_failed",
+            Event::Throttled => "throttled",
             Event::Refreshed { .. } => "refreshed",
             Event::ForkSuspected { .. } => "fork_suspected",
             Event::StoreBehind { .. } => "store_behind",

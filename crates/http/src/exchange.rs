@@ -259,7 +259,10 @@ impl Exchange {
         })
     }
 
-    pub(crate) fn refuse(self, problem: &Problem) -> Reply {
+    pub(crate) fn refuse(mut self, problem: &Problem) -> Reply {
+        if let Problem::Engine(Error::TooManyAttempts { .. }) = problem {
+            self.events.push(Event::Throttled);
+        }
         let response = problem.response(self.api.settings());
         self.done(response)
     }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorward_core::Policy;
 use doorward_core::memory::MemoryStore;
+use doorward_core::{Event, Policy};
 use doorward_http::testing::{Door as _, PASSWORD};
 use doorward_http::{Client, Endpoint, Settings, client_address, settle};
 use http::{Request, Response};
@@ -118,4 +118,24 @@ fn an_office_may_log_in_and_a_load_of_right_passwords_too() {
         let answer = block_on(engine.send(login(["ada", "bob"][number % 2], PASSWORD)));
         assert_eq!(code(&answer), "granted");
     }
+}
+
+#[test]
+fn a_throttled_attempt_is_an_event() {
+    let engine = opened(|settings| {
+        let budgets = settings.throttle.as_mut().unwrap();
+        budgets.account = "1/15m".parse().unwrap();
+    });
+    let events = || {
+        let reply = engine.api.call(
+            Endpoint::Login,
+            login("ada", "wrong wrong wrong"),
+            Client::default(),
+        );
+        block_on(async { settle(reply.await, &engine.accounts).await.events })
+    };
+    assert_eq!(
+        (events(), events()),
+        (vec![Event::LoginFailed], vec![Event::Throttled])
+    );
 }

@@ -63,7 +63,7 @@ impl Event {
     pub(crate) fn of(event: &Happened) -> Self {
         use Happened::{
             ForkSuspected, LoggedIn, LoginFailed, PasswordChanged, Reauthenticated, Refreshed,
-            Registered, ReuseDetected, SessionEnded, SessionsEnded, StoreBehind,
+            Registered, ReuseDetected, SessionEnded, SessionsEnded, StoreBehind, Throttled,
         };
         let (user, session, reason, count) = match event {
             LoggedIn { user, session }
@@ -85,7 +85,7 @@ impl Event {
                 reason,
             } => (Some(user), None, Some(*reason), Some(*count)),
             PasswordChanged { user } | Registered { user } => (Some(user), None, None, None),
-            LoginFailed | _ => (None, None, None, None),
+            LoginFailed | Throttled | _ => (None, None, None, None),
         };
         Event {
             name: event.name(),
