@@ -266,6 +266,10 @@ impl Settings {
             !self.message_key.is_empty() && !problem::MEMBERS.contains(&&*self.message_key),
             "message_key must not be empty or one of type, title, status, detail, code and reason, which problem documents have already",
         )?;
+        rule(
+            self.throttle.as_ref().is_none_or(Budgets::are_usable),
+            "device_ttl must lie between 1h and 3650d; and a pause between 1h and 30d, after 1 to 100 failures in a row",
+        )?;
         self.check_places()?;
         self.check_paths()?;
         self.check_cookies()
@@ -658,6 +662,24 @@ mod tests {
         assert_eq!(csrf("__Host-csrf"), None);
         // Pages could not read them.
         assert!(csrf("__Http-csrf").is_some() && csrf("__Host-Http-csrf").is_some());
+    }
+
+    #[test]
+    fn budgets_keep_the_promise_of_a_pause() {
+        let odd = |change: fn(&mut Budgets)| {
+            refused(|settings| change(settings.throttle.as_mut().unwrap())).is_some()
+        };
+        assert!(!odd(|_| ()) && !odd(|budgets| budgets.in_a_row = 5));
+        assert!(odd(|budgets| budgets.in_a_row = 101) && odd(|budgets| budgets.in_a_row = 0));
+        assert!(odd(
+            |budgets| budgets.pause = std::time::Duration::from_secs(3599)
+        ));
+        assert!(odd(|budgets| budgets.device_ttl = std::time::Duration::ZERO));
+        let path = |path: &str| refused(|s| s.device_cookie_path = Some(path.into()));
+        assert!(
+            path("/").is_none() && path("/api/v1").is_none() && path("/api/v1/login").is_none()
+        );
+        assert!(path("/api/v1/refresh").is_some() && path("login").is_some());
     }
 
     #[test]

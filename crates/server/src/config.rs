@@ -660,6 +660,7 @@ mod tests {
             ("seal_secret", "changeme-changeme-changeme-changeme"),
             ("delivery", "pigeon"),
             ("throttle", "maybe"),
+            ("device_ttl", "1m"),
             ("throttle_account", "off"),
             ("throttle_device", "0/5m"),
             ("throttle_network", "5"),

@@ -91,6 +91,8 @@ impl fmt::Display for Budget {
     }
 }
 
+const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 3600);
+
 /// What failed logins cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budgets {
@@ -143,6 +145,16 @@ impl Budgets {
             _ => return Err(NotABudget),
         }
         Ok(())
+    }
+
+    /// Whether they keep what is promised: at most 100 failures in a row (NIST SP 800-63B-4, 3.2.2), then
+    /// a pause of an hour or more; and a time that devices can be known for.
+    #[must_use]
+    pub fn are_usable(&self) -> bool {
+        let hour = Duration::from_secs(3600);
+        (1..=100).contains(&self.in_a_row)
+            && (hour..=Budget::LONGEST).contains(&self.pause)
+            && (hour..=TEN_YEARS).contains(&self.device_ttl)
     }
 
     /// Of an account or device: at most so many failures in a row.
