@@ -318,7 +318,7 @@ class Settings:
         """A text of the engine's about options, about the app's keys."""
         for phrase, key in PHRASES.items():
             words = words.replace(phrase, key)
-        first = re.match(r"[a-z]*", words)
+        first = re.match(r"[a-z_]*", words)
         begin = first[0] if first and first[0] in KEYS else ""
         rest = re.sub(r"\b[a-z]+_[a-z_]+\b", lambda word: self.key(word[0]), words[len(begin) :])
         return (self.key(begin) if begin else "") + rest

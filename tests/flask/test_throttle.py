@@ -25,7 +25,7 @@ def test_an_attack_on_all_workers_gets_one_budget_and_the_owner_gets_in(serve, m
     # Nor does a restart of the workers help.
     server.reload()
     assert Browser(server).send("POST", f"{PREFIX}/login", WRONG).status == 429
-    owner.login()
+    Browser(server, owner.cookies).login()
 
 
 def attacked(server: Gunicorn, owner: Browser) -> Counter[int]:
