@@ -292,11 +292,7 @@ fn a_name_is_counted_in_every_spelling_that_a_host_may_take_for_it() {
 #[test]
 fn networks_are_addresses_of_version_4_and_64_bits_of_version_6() {
     let world = World::with(|budgets| budgets.network = Some("1/15m".parse().unwrap()));
-    let from = |address| {
-        world
-            .fails(&format!("{address}"), None, Some(address))
-            .is_ok()
-    };
+    let from = |address| world.fails(address, None, Some(address)).is_ok();
     assert!(from("192.0.2.1") && !from("192.0.2.1") && !from("::ffff:192.0.2.1"));
     assert!(from("192.0.2.2"));
     assert!(from("2001:db8:0:1::1") && !from("2001:db8:0:1:ffff::2"));

@@ -6,7 +6,7 @@ use doorward_core::Result;
 use doorward_core::device_token::DeviceText;
 use doorward_core::throttle::{Admitted, Outcome};
 use pollster::FutureExt;
-use pyo3::prelude::*;
+use pyo3::pyclass;
 
 use crate::process::Engine;
 
@@ -31,12 +31,5 @@ impl Attempt {
         let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = admitted.take()?;
         Some(admitted.settle(outcome).block_on())
-    }
-}
-
-#[pymethods]
-impl Attempt {
-    fn __repr__(&self) -> &'static str {
-        "<Attempt>"
     }
 }
