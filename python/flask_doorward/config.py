@@ -212,6 +212,11 @@ SETTINGS = (
     Setting("password_min_length", "DOORWARD_PASSWORD_MIN_LENGTH", None, number),
     Setting("service_name", "DOORWARD_SERVICE_NAME", None),
     Setting("breached_passwords_file", "DOORWARD_BREACHED_PASSWORDS_FILE", None, path_text),
+    # The log of events
+    Setting("event_log", "DOORWARD_EVENT_LOG", None, switch),
+    Setting("event_network", "DOORWARD_EVENT_NETWORK", None),
+    Setting("event_retention", "DOORWARD_EVENT_RETENTION", None, seconds),
+    Setting("event_refreshes", "DOORWARD_EVENT_REFRESHES", None, seconds),
 )
 
 #: The double submit of a token against CSRF: the option `double_submit` has these, where

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::account::Accounts;
 use crate::env::Env;
+use crate::event_log::{EventConfig, EventLog};
 use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError};
 use crate::password::{Hashing, Passwords};
 use crate::policy::{Policy, PolicyError};
@@ -30,6 +31,8 @@ pub struct EngineConfig {
     pub key: KeyConfig,
     /// How passwords of built-in accounts are hashed, and which new ones are refused.
     pub hashing: Hashing,
+    /// What is kept of events.
+    pub events: EventConfig,
 }
 
 /// Why an engine does not open.
@@ -68,19 +71,22 @@ impl Engine {
             policy,
             key,
             mut hashing,
+            events,
         } = config;
         policy.check()?;
         hashing.rules.name_after(policy.issuer.as_deref());
         let keys = Arc::new(KeyRing::open(&*store, key, &policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
+        let events = Arc::new(EventLog::new(Arc::clone(&store), events, Arc::clone(&env)));
         let accounts = Accounts::new(
             Arc::clone(&store),
             Arc::clone(&passwords),
             Arc::clone(&revocations),
             Arc::clone(&env),
         );
-        let service = Service::new(store, keys, revocations, policy, env);
+        let accounts = accounts.logging_to(Arc::clone(&events));
+        let service = Service::new(store, keys, revocations, policy, env).logging_to(events);
         service.tick().await.map_err(|_| EngineError::Store)?;
         Ok(Engine {
             service: Arc::new(service),
@@ -116,6 +122,11 @@ impl Engine {
             self.clean_up().await;
         }
         self.look(ticked.is_err())
+    }
+
+    /// Writes what the log of events still holds back. Doors call it when they are done.
+    pub async fn close(&self) {
+        let _ = self.service.events().close().await;
     }
 
     async fn clean_up(&self) {

@@ -11,9 +11,11 @@
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
-//! 9. [`engine`]: all of it as a process runs it.
-//! 10. [`jws`]: foreign tokens, for apps that move over.
-//! 11. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
+//!    commands do.
+//! 10. [`engine`]: all of it as a process runs it.
+//! 11. [`jws`]: foreign tokens, for apps that move over.
+//! 12. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
@@ -24,10 +26,12 @@ pub mod engine;
 pub mod env;
 pub mod error;
 pub mod event;
+pub mod event_log;
 pub mod id;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+pub mod operator;
 pub mod password;
 pub mod policy;
 pub mod refresh_token;
@@ -45,7 +49,8 @@ pub use csrf::{CsrfKind, CsrfValue};
 pub use engine::{Engine, EngineConfig};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
-pub use event::Event;
+pub use event::{Caller, Event, EventName};
+pub use event_log::{EventConfig, EventLog};
 pub use id::{SessionId, TokenId, UserId};
 pub use policy::Policy;
 pub use service::Service;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::env::Timestamp;
+use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::password::PasswordHash;
@@ -14,8 +15,8 @@ use crate::policy::Policy;
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ThrottleStore, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult,
+    ThrottleStore, ValidFrom, Write,
 };
 use crate::throttle::{Bucket, BucketKey, Change, Refused};
 
@@ -36,6 +37,8 @@ struct Tables {
     buckets: HashMap<BucketKey, Bucket>,
     ended: BTreeMap<u64, Ended>,
     last_end: u64,
+    events: BTreeMap<u64, Record>,
+    last_event: u64,
 }
 
 impl MemoryStore {
@@ -78,6 +81,7 @@ impl Tables {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> Vec<SessionId> {
         let valid_from = self.valid_from.entry(user.clone()).or_default();
         valid_from.0 = at.0.max(valid_from.0 + 1);
@@ -87,7 +91,23 @@ impl Tables {
             .filter(|id| Some(*id) != except)
             .collect();
         ids.retain(|id| self.end(*id, at, reason));
+        self.append(trail.records(user, &ids));
         ids
+    }
+
+    fn append(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.last_event += 1;
+            self.events.insert(self.last_event, record);
+        }
+    }
+
+    /// Removes a row that is over; of one that ran out by itself, when and how.
+    fn expire(&mut self, id: SessionId, trail: &Trail, policy: &Policy) -> Option<Record> {
+        let row = self.sessions.remove(&id)?;
+        let end = row.ran_out(policy);
+        let unseen = row.ended.is_none();
+        unseen.then(|| trail.ran_out(&row.user, id, end)).flatten()
     }
 
     fn seen(&self, user: &UserId) -> ValidFrom {
@@ -139,10 +159,15 @@ impl SessionStore for MemoryStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>> {
         let mut tables = self.tables();
-        tables.end(id, at, reason);
-        Ok(tables.sessions.get(&id).cloned())
+        let took = tables.end(id, at, reason);
+        let row = tables.sessions.get(&id).cloned();
+        if let Some(row) = row.as_ref().filter(|_| took) {
+            tables.append(trail.records(&row.user, &[id]));
+        }
+        Ok(row)
     }
 
     async fn end_user(
@@ -151,8 +176,9 @@ impl SessionStore for MemoryStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
-        Ok(self.tables().end_user(user, at, reason, except))
+        Ok(self.tables().end_user(user, at, reason, except, trail))
     }
 
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
@@ -184,7 +210,36 @@ impl SessionStore for MemoryStore {
         Ok((entries.into_iter().map(|(_, end)| end).collect(), last))
     }
 
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        let tables = self.tables();
+        let theirs = tables.sessions.values().filter(|row| row.user == *user);
+        Ok(theirs.cloned().collect())
+    }
+
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64> {
+        let mut tables = self.tables();
+        let ended = tables.end_user(user, at, reason, None, &Trail::default());
+        let before = tables.sessions.len();
+        tables.sessions.retain(|_, row| row.user != *user);
+        let theirs = |record: &Record| record.event.user.as_ref() == Some(user);
+        tables.events.retain(|_, record| !theirs(record));
+        tables.append(trail.records(user, &ended));
+        Ok((before - tables.sessions.len()) as u64)
+    }
+
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32> {
         let mut tables = self.tables();
         tables.ended.retain(|_, end| end.at >= log_before);
         let over = tables
@@ -193,7 +248,8 @@ impl SessionStore for MemoryStore {
             .filter(|row| row.expires_at(&self.policy) < now);
         let ids: Vec<_> = over.take(limit as usize).map(|row| row.id).collect();
         for id in &ids {
-            tables.sessions.remove(id);
+            let ran_out = tables.expire(*id, trail, &self.policy);
+            tables.append(ran_out.into_iter().collect());
         }
         Ok(u32::try_from(ids.len()).unwrap_or(limit))
     }
@@ -201,11 +257,12 @@ impl SessionStore for MemoryStore {
 
 #[async_trait]
 impl AccountStore for MemoryStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
         let mut tables = self.tables();
         let fits = !tables.accounts.contains_key(&account.username)
             && tables.account_mut(&account.id).is_none();
         if fits {
+            tables.append(trail.records(&account.id, &[]));
             tables.accounts.insert(account.username.clone(), account);
         }
         Ok(done(fits))
@@ -252,6 +309,7 @@ impl AccountStore for MemoryStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
         let mut tables = self.tables();
         let moved = seen.is_some_and(|seen| tables.seen(user) != seen);
@@ -259,7 +317,7 @@ impl AccountStore for MemoryStore {
             return Ok(None);
         };
         account.password_hash = PasswordHash::from_phc(hash);
-        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None);
+        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None, trail);
         Ok(Some(AllEnded {
             sessions,
             valid_from: tables.seen(user),
@@ -271,28 +329,37 @@ impl AccountStore for MemoryStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let mut tables = self.tables();
         let Some(account) = tables.account_mut(user) else {
             return Ok(None);
         };
         account.disabled = disabled;
-        let end = |mut tables: MutexGuard<'_, Tables>| {
-            tables.end_user(user, at, EndReason::Disabled, None)
-        };
-        Ok(Some(if disabled { end(tables) } else { Vec::new() }))
+        if disabled {
+            return Ok(Some(tables.end_user(
+                user,
+                at,
+                EndReason::Disabled,
+                None,
+                trail,
+            )));
+        }
+        tables.append(trail.records(user, &[]));
+        Ok(Some(Vec::new()))
     }
 
     async fn remove_account(
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let mut tables = self.tables();
         let before = tables.accounts.len();
         tables.accounts.retain(|_, account| account.id != *user);
         let removed = tables.accounts.len() < before;
-        Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None)))
+        Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None, trail)))
     }
 }
 
@@ -359,5 +426,59 @@ impl ThrottleStore for MemoryStore {
             tables.buckets.remove(key);
         }
         Ok(u32::try_from(idle.len()).unwrap_or(limit))
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.tables().append(records);
+        Ok(())
+    }
+
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        let tables = self.tables();
+        let after = tables.events.range(cursor + 1..);
+        let wanted = after.filter(|(_, record)| filter.takes(record));
+        let entries: Vec<_> = wanted.take(limit as usize).map(entry).collect();
+        let is_all = entries.len() < limit as usize;
+        let seen = entries.last().map_or(cursor, |entry| entry.place);
+        let last = cursor.max(tables.last_event);
+        Ok((entries, if is_all { last } else { seen }))
+    }
+
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        let tables = self.tables();
+        let earlier = tables.events.range(..before.unwrap_or(u64::MAX)).rev();
+        let wanted = earlier.filter(|(_, record)| filter.takes(record));
+        Ok(wanted.take(limit as usize).map(entry).collect())
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        let mut tables = self.tables();
+        let old = tables.events.iter();
+        let old = old.filter(|(_, record)| record.at < before);
+        let old: Vec<_> = old.take(limit as usize).map(|(place, _)| *place).collect();
+        for place in &old {
+            tables.events.remove(place);
+        }
+        Ok(u32::try_from(old.len()).unwrap_or(limit))
+    }
+}
+
+fn entry((place, record): (&u64, &Record)) -> Entry {
+    Entry {
+        place: *place,
+        record: record.clone(),
     }
 }

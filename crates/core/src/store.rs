@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 use crate::env::Timestamp;
 use crate::error::StoreError;
+use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::revocation::{Ended, Feed};
@@ -67,12 +68,15 @@ pub trait SessionStore: Send + Sync {
     /// Ends a session that has not ended, incrementing its version; its row afterwards, so that the
     /// reason that stays is known. `None`: no such row.
     ///
-    /// `Feed`s and [`SessionStore::ended_after`] show the end before this returns.
+    /// `Feed`s and [`SessionStore::ended_after`] show the end before this returns. If it took
+    /// effect, the trail's records are appended to the log of events, durably with it; so it is with
+    /// every trail.
     async fn end(
         &self,
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>>;
 
     /// Ends every session of a user but `except`, and moves `valid_from`: to `at`, or to one more
@@ -83,6 +87,7 @@ pub trait SessionStore: Send + Sync {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>>;
 
     /// The user's `valid_from`.
@@ -99,9 +104,30 @@ pub trait SessionStore: Send + Sync {
     /// already readable. Entries may be dropped once `at` is before the time given to `purge`.
     async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)>;
 
+    /// The user's sessions, ended and expired ones too, oldest first: all that is kept of them.
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>>;
+
+    /// Ends the user's sessions and removes their rows and events, in one transaction. As after [`SessionStore::end_user`],
+    /// no login survives that was checked before, and the ends stay in the log of ends. Returns how
+    /// many rows went.
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64>;
+
     /// Removes at most `limit` rows that expired before `now` and log entries of ends before
-    /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done.
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32>;
+    /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done. Of rows
+    /// that had not ended the log of events gets [`Trail::ran_out`].
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32>;
 
     /// Why other processes hear of ends by polling the log only, where there is a faster way that
     /// does not work now. For the operator's log.
@@ -136,7 +162,7 @@ pub struct Account {
 #[async_trait]
 pub trait AccountStore: Send + Sync {
     /// Adds an account. Lost: the username or id exists.
-    async fn add_account(&self, account: Account) -> StoreResult<Write>;
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write>;
 
     /// The account of a canonical username, with the user's `valid_from` of the same moment.
     async fn account(&self, username: &str) -> StoreResult<Option<Account>>;
@@ -159,6 +185,7 @@ pub trait AccountStore: Send + Sync {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>>;
 
     /// Disables (ending all sessions, in one transaction) or enables. Returns the sessions that
@@ -168,6 +195,7 @@ pub trait AccountStore: Send + Sync {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>>;
 
     /// Removes the account, ending all its sessions, in one transaction. Returns the sessions that
@@ -176,6 +204,7 @@ pub trait AccountStore: Send + Sync {
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>>;
 }
 
@@ -208,7 +237,38 @@ pub trait ThrottleStore: Send + Sync {
     async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32>;
 }
 
-/// A whole store.
-pub trait Store: SessionStore + AccountStore + KeyStore + ThrottleStore + 'static {}
+/// The log of events. See [`crate::event_log`].
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Appends records, durably. Who polled this once has appended them.
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()>;
 
-impl<T: SessionStore + AccountStore + KeyStore + ThrottleStore + 'static> Store for T {}
+    /// Records after a place (0: from the first), in order of place, at most `limit`, and the place to
+    /// go on from, which is past what the filter left out. A record is never given a place before one
+    /// that was already readable, nor one that was given before: a cursor misses nothing.
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)>;
+
+    /// Records before a place (`None`: from the last), the last first, at most `limit`.
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>>;
+
+    /// Removes at most `limit` records of before; returns how many went.
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
+}
+
+/// A whole store.
+pub trait Store:
+    SessionStore + AccountStore + KeyStore + ThrottleStore + EventStore + 'static
+{
+}
+
+impl<T: SessionStore + AccountStore + KeyStore + ThrottleStore + EventStore + 'static> Store for T {}

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use doorward_core::Caller;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 /// What the host knows of the other side of the connection.
@@ -10,6 +12,24 @@ use ipnet::IpNet;
 pub struct Client {
     /// Its address, by [`client_address`].
     pub address: Option<IpAddr>,
+}
+
+impl Client {
+    /// What the log of events is told of a request.
+    #[must_use]
+    pub fn caller(self, headers: &HeaderMap) -> Caller {
+        Caller {
+            address: self.address,
+            agent: agent(headers).map(Into::into),
+            ..Caller::default()
+        }
+    }
+}
+
+/// The `User-Agent`, cut off.
+pub(crate) fn agent(headers: &HeaderMap) -> Option<String> {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect())
 }
 
 /// The client's address: the peer's, or, if that is a trusted proxy, the last one in

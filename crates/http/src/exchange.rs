@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::account::PasswordChange;
+use doorward_core::account::Refusal;
 use doorward_core::device_token::DeviceText;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::throttle::{Admitted, Outcome};
-use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
+use doorward_core::{Caller, Delivery, EndReason, Error, Event, EventName, Identity, Service};
+use doorward_core::{SessionId, UserId};
 use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::Client;
 use crate::answers::{CsrfView, Granted, SessionView, Tokens, UserView, rfc3339};
 use crate::cors;
 use crate::problem::Problem;
@@ -35,15 +38,26 @@ pub struct Identified {
 impl Identified {
     /// The host says whose credentials they are.
     pub async fn answer(self, identity: Decided<Identity>) -> Reply {
+        self.settled(identity.map_err(Refusal::from)).await
+    }
+
+    /// As [`Identified::answer`], where it is known why not.
+    pub async fn settled(self, identity: Result<Identity, Refusal>) -> Reply {
         let mut exchange = self.exchange;
+        let outcome = Outcome::from(&identity);
+        let identity = identity.map_err(|refusal| exchange.failed(refusal));
+        let settled = self.admitted.settle(outcome).await;
         let opens = Opens {
             terms: self.terms,
             replaces: self.replaces,
-            admitted: self.admitted,
         };
-        match opens.open(identity, &mut exchange).await {
+        let opened = match settled.and_then(|device| Ok((identity?, device))) {
+            Ok((identity, device)) => opens.open(identity, device, &mut exchange).await,
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok((grant, username)) => exchange.granted(&grant, username.as_deref(), Handed::Both),
-            Err(problem) => exchange.refuse(&problem),
+            Err(error) => exchange.refuse(&error.into()),
         }
     }
 }
@@ -52,21 +66,16 @@ impl Identified {
 struct Opens {
     terms: Terms,
     replaces: Option<SessionId>,
-    admitted: Admitted,
 }
 
 impl Opens {
     async fn open(
         self,
-        identity: Decided<Identity>,
+        identity: Identity,
+        device: Option<DeviceText>,
         exchange: &mut Exchange,
-    ) -> Result<(Grant, Option<Box<str>>), Problem> {
-        if identity == Err(Error::InvalidCredentials) {
-            exchange.events.push(Event::LoginFailed);
-        }
-        let device = self.admitted.settle(Outcome::from(&identity)).await?;
-        let identity = identity?;
-        let service = Arc::clone(exchange.api.service());
+    ) -> Decided<(Grant, Option<Box<str>>)> {
+        let service = exchange.service.clone();
         let username = identity.username.clone();
         let grant = exchange.took(service.login(identity, self.terms).await)?;
         // Only now: a login that fails leaves the browser the session it has.
@@ -80,6 +89,7 @@ impl Opens {
 /// Continues a reauthentication.
 #[derive(Debug)]
 pub struct Confirmed {
+    pub(crate) user: UserId,
     pub(crate) session: SessionId,
     pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
@@ -87,12 +97,19 @@ pub struct Confirmed {
 
 impl Confirmed {
     /// The host says whether it is the user's password.
-    pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
+    pub async fn answer(self, confirmed: Decided<()>) -> Reply {
+        self.settled(confirmed.map_err(Refusal::from)).await
+    }
+
+    /// As [`Confirmed::answer`], where it is known why not.
+    pub async fn settled(mut self, confirmed: Result<(), Refusal>) -> Reply {
         let settled = self.admitted.settle(Outcome::from(&confirmed)).await;
-        if let Err(error) = settled.and(confirmed) {
-            return self.exchange.password_refused(error);
+        if let Err(refusal) = settled.map_err(Refusal::from).and(confirmed) {
+            return self
+                .exchange
+                .password_refused(refusal, &self.user, self.session);
         }
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         let outcome = service.reauthenticate(self.session).await;
         match self.exchange.took(outcome) {
             Ok(grant) => self.exchange.granted(&grant, None, Handed::AccessOnly),
@@ -106,22 +123,39 @@ impl Confirmed {
 pub struct PasswordSet {
     pub(crate) terms: Terms,
     pub(crate) admitted: Admitted,
+    pub(crate) user: UserId,
+    pub(crate) session: SessionId,
     pub(crate) exchange: Exchange,
 }
 
 impl PasswordSet {
+    /// Who asks, for the log of events.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        self.exchange.service.caller()
+    }
+
     /// The host has checked the current password and set the new one, or says why not. Whoever
     /// logged in by the old one is out; the one who changed it gets a new session.
-    pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
+    pub async fn answer(self, set: Decided<PasswordChange>) -> Reply {
+        self.settled(set.map_err(Refusal::from)).await
+    }
+
+    /// As [`PasswordSet::answer`], where it is known why not.
+    pub async fn settled(mut self, set: Result<PasswordChange, Refusal>) -> Reply {
         let settled = self.admitted.settle(Outcome::from(&set)).await;
         // A password that was changed stays so, whatever became of the count.
         let refused = settled.err().filter(|_| set.is_err());
-        let change = match refused.map_or(set, Err) {
+        let change = match refused.map_or(set, |error| Err(error.into())) {
             Ok(change) => change,
-            Err(error) => return self.exchange.password_refused(error),
+            Err(refusal) => {
+                return self
+                    .exchange
+                    .password_refused(refusal, &self.user, self.session);
+            }
         };
         let username = change.identity.username.clone();
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         let (opened, events) = service.password_changed(change, self.terms).await;
         self.exchange.events.extend(events);
         match opened {
@@ -148,6 +182,23 @@ pub struct Registered {
 impl Registered {
     /// The host has made the account, or says why not.
     pub async fn answer(mut self, made: Decided<Identity>) -> Reply {
+        if let Ok(Identity { user, .. }) = &made {
+            let event = Event::new(EventName::Registered).of(user);
+            self.exchange.note(event);
+        }
+        self.told(made).await
+    }
+
+    /// As [`Registered::answer`], by the built-in accounts, which leave the record themselves.
+    pub(crate) async fn by_accounts(mut self, made: Decided<Identity>) -> Reply {
+        if let Ok(Identity { user, .. }) = &made {
+            let event = Event::new(EventName::Registered).of(user);
+            self.exchange.events.push(event);
+        }
+        self.told(made).await
+    }
+
+    async fn told(self, made: Decided<Identity>) -> Reply {
         // A name that is taken tells that it is; and accounts are not to be made without number.
         let costs = matches!(made, Ok(_) | Err(Error::UsernameTaken));
         let outcome = if costs {
@@ -159,8 +210,6 @@ impl Registered {
         let refused = settled.err().filter(|_| made.is_err());
         match refused.map_or(made, Err) {
             Ok(Identity { user, username, .. }) => {
-                let event = Event::Registered { user: user.clone() };
-                self.exchange.events.push(event);
                 let user = UserView {
                     id: &user,
                     username: username.as_deref(),
@@ -183,7 +232,7 @@ impl Renewed {
     /// The host gives the claims that the new access token carries; `None`: those of the login. An
     /// error other than [`Error::StoreUnavailable`] ends the session.
     pub async fn answer(mut self, claims: Decided<Option<Box<str>>>) -> Reply {
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         match claims {
             Ok(claims) => self.refreshed.session.claims = claims.or(self.refreshed.session.claims),
             Err(Error::StoreUnavailable) => {
@@ -218,16 +267,24 @@ pub(crate) struct Exchange {
     pub(crate) api: Api,
     pub(crate) origin: Option<HeaderValue>,
     pub(crate) varies: bool,
+    /// On behalf of the client.
+    pub(crate) service: Arc<Service>,
     pub(crate) events: Vec<Event>,
 }
 
 impl Exchange {
-    pub(crate) fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
+    pub(crate) fn new(
+        api: &Api,
+        endpoint: Endpoint,
+        request: &Request<Bytes>,
+        client: Client,
+    ) -> Self {
         let origin = cors::allowed(request.headers().get(ORIGIN), api.settings());
         Exchange {
             api: api.clone(),
             origin,
             varies: !endpoint.is_public(),
+            service: Arc::new(api.service().on_behalf_of(client.caller(request.headers()))),
             events: Vec::new(),
         }
     }
@@ -238,8 +295,26 @@ impl Exchange {
             api: api.clone(),
             origin: None,
             varies: true,
+            service: Arc::clone(api.service()),
             events: Vec::new(),
         }
+    }
+
+    /// Records that credentials were refused; what is answered.
+    pub(crate) fn failed(&mut self, refusal: Refusal) -> Error {
+        self.failed_in(refusal, |event| event)
+    }
+
+    fn failed_in(&mut self, refusal: Refusal, place: impl FnOnce(Event) -> Event) -> Error {
+        if let Some(event) = refusal.event().map(place) {
+            self.note(event);
+        }
+        refusal.error
+    }
+
+    fn note(&mut self, event: Event) {
+        self.service.events().note(self.service.caller(), &event);
+        self.events.push(event);
     }
 
     /// Keeps the event of an outcome.
@@ -260,20 +335,25 @@ impl Exchange {
     }
 
     pub(crate) fn refuse(mut self, problem: &Problem) -> Reply {
-        if let Problem::Engine(Error::TooManyAttempts { .. }) = problem {
-            self.events.push(Event::Throttled);
+        if matches!(problem, Problem::Engine(Error::TooManyAttempts { .. })) {
+            self.note(Event::new(EventName::LoginThrottled));
         }
         let response = problem.response(self.api.settings());
         self.done(response)
     }
 
     /// Within a session a wrong password is no lack of one.
-    pub(crate) fn password_refused(mut self, error: Error) -> Reply {
-        if error == Error::InvalidCredentials {
-            self.events.push(Event::LoginFailed);
-            return self.refuse(&Problem::PasswordRefused);
+    pub(crate) fn password_refused(
+        mut self,
+        refusal: Refusal,
+        user: &UserId,
+        session: SessionId,
+    ) -> Reply {
+        let place = |event: Event| event.of(user).in_session(session);
+        match self.failed_in(refusal, place) {
+            Error::InvalidCredentials => self.refuse(&Problem::PasswordRefused),
+            error => self.refuse(&error.into()),
         }
-        self.refuse(&error.into())
     }
 
     pub(crate) fn json(self, status: u16, value: &Value) -> Reply {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::memory::MemoryStore;
-use doorward_core::{Event, Policy};
+use doorward_core::{EventName, Policy};
 use doorward_http::testing::{Door as _, PASSWORD};
 use doorward_http::{Client, Endpoint, Settings, client_address, settle};
 use http::{Request, Response};
@@ -132,10 +132,14 @@ fn a_throttled_attempt_is_an_event() {
             login("ada", "wrong wrong wrong"),
             Client::default(),
         );
-        block_on(async { settle(reply.await, &engine.accounts).await.events })
+        let events = block_on(async { settle(reply.await, &engine.accounts).await.events });
+        events.iter().map(|event| event.name).collect::<Vec<_>>()
     };
     assert_eq!(
         (events(), events()),
-        (vec![Event::LoginFailed], vec![Event::Throttled])
+        (
+            vec![EventName::LoginFailed],
+            vec![EventName::LoginThrottled]
+        )
     );
 }

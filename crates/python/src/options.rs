@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
 use doorward_core::throttle::Budgets;
@@ -66,6 +67,7 @@ struct Reading {
     algorithm: Option<Algorithm>,
     throttle: bool,
     budgets: Budgets,
+    event_network: Option<String>,
 }
 
 impl Default for Reading {
@@ -83,6 +85,7 @@ impl Default for Reading {
             algorithm: None,
             throttle: true,
             budgets: Budgets::default(),
+            event_network: None,
         }
     }
 }
@@ -96,6 +99,7 @@ impl Reading {
             policy,
             key,
             hashing,
+            events,
         } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
@@ -152,6 +156,10 @@ impl Reading {
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
+            "event_log" => events.on = value.extract()?,
+            "event_network" => self.event_network = Some(value.extract()?),
+            "event_retention" => events.retention = seconds(value)?,
+            "event_refreshes" => events.refreshes = seconds(value)?,
             "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
             "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
             "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
@@ -167,7 +175,12 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let key = self.key()?;
+        let network = self.event_network.as_deref().unwrap_or("truncated");
+        let seal = key.seal_secret.as_ref().map(|secret| secret.as_slice());
+        let network = NetworkForm::parse(network, seal);
         let mut options = self.options;
+        options.engine.events.network =
+            network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
         options.settings.throttle = self.throttle.then_some(self.budgets);
         let issuer = options.engine.policy.issuer.as_deref();
@@ -176,6 +189,11 @@ impl Reading {
         options
             .engine
             .policy
+            .check()
+            .map_err(|error| wrong(&error))?;
+        options
+            .engine
+            .events
             .check()
             .map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;

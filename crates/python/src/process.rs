@@ -207,6 +207,7 @@ impl Engine {
         if let Some(ticker) = locked(&self.ticker).take() {
             ticker.stop();
         }
+        self.core.close().block_on();
     }
 }
 

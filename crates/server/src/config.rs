@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::env::duration;
+use doorward_core::event_log::{EventConfig, NetworkForm};
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
 use doorward_core::throttle::Budgets;
@@ -24,7 +25,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 46] = [
+pub(crate) const KEYS: [Key; 50] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -172,6 +173,22 @@ pub(crate) const KEYS: [Key; 46] = [
         "shutdown_timeout",
         "20s",
         "longest time for requests that are under way at the end",
+    ),
+    (
+        "event_log",
+        "on",
+        "on: the store keeps what happens to sessions and accounts",
+    ),
+    (
+        "event_network",
+        "truncated",
+        "how it keeps addresses: truncated, hashed, full or none",
+    ),
+    ("event_retention", "90d", "how long it keeps them"),
+    (
+        "event_refreshes",
+        "1d",
+        "of a session's refreshes it keeps the first in so long; 0: each",
     ),
     ("log_level", "info", "error, warn, info, debug or trace"),
     (
@@ -334,6 +351,23 @@ impl Values {
         })
     }
 
+    fn events(&self) -> Result<EventConfig, ConfigError> {
+        let seal = self.maybe("seal_secret").map(Zeroizing::new);
+        let seal = seal.as_ref().map(|secret| secret.as_bytes());
+        let network = NetworkForm::parse(self.text("event_network"), seal);
+        let events = EventConfig {
+            on: self.switch("event_log")?,
+            network: network.map_err(|problem| wrong("event_network", problem))?,
+            retention: self.duration("event_retention")?,
+            refreshes: self.duration("event_refreshes")?,
+            listener: None,
+        };
+        events
+            .check()
+            .map_err(|problem| wrong("settings", problem))?;
+        Ok(events)
+    }
+
     pub(crate) fn check(&self) -> Result<Config, ConfigError> {
         let policy = self.policy()?;
         policy.check().map_err(|error| wrong("lifetimes", error))?;
@@ -351,6 +385,7 @@ impl Values {
                 policy,
                 key: self.key()?,
                 hashing: self.hashing()?,
+                events: self.events()?,
             },
             trusted_proxies: self.networks()?,
             tls: self.tls()?,

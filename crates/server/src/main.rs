@@ -46,6 +46,7 @@ fn run(arguments: &clap::ArgMatches) -> Outcome {
         Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),
         Some(("user", arguments)) => runtime.block_on(cli::user::run(config, arguments)),
         Some(("session", arguments)) => runtime.block_on(cli::session::run(config, arguments)),
+        Some(("events", arguments)) => runtime.block_on(cli::events::run(config, arguments)),
         Some(("keys", arguments)) => runtime.block_on(cli::keys::run(config, arguments)),
         _ => Ok(()),
     };

@@ -65,6 +65,7 @@ pub(crate) async fn serve(config: Config) -> Outcome {
     };
     let connections = Connections::new(gate.before(door.router()), tls, metrics, &config);
     connections.accept(listener, end).await;
+    door.close().await;
     tracing::info!("stopped");
     Ok(())
 }

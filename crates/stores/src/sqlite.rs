@@ -8,6 +8,7 @@
 //! change of threads would.
 
 mod buckets;
+mod events;
 mod open;
 mod rotations;
 mod rows;
@@ -19,14 +20,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ThrottleStore, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult,
+    ThrottleStore, ValidFrom, Write,
 };
 use doorward_core::throttle::{Change, Refused};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -227,6 +229,7 @@ impl Group<'_> {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> rusqlite::Result<Vec<SessionId>> {
         self.tx
             .prepare_cached(
@@ -243,7 +246,52 @@ impl Group<'_> {
                 reason,
             })?;
         }
+        self.leave(&trail.records(user, &ids))?;
         Ok(ids)
+    }
+
+    /// Appends to the log of events.
+    fn leave(&self, records: &[Record]) -> rusqlite::Result<()> {
+        events::append(self.tx, records)
+    }
+
+    /// Removes all of a user's sessions, ended ones too, and the user's events; returns how many
+    /// sessions. What is removed is overwritten, in the file if not in its write-ahead log.
+    fn erase(
+        &mut self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> rusqlite::Result<u64> {
+        let ended = self.end_user(user, at, reason, None, &Trail::default())?;
+        self.tx.pragma_update(None, "secure_delete", "on")?;
+        let removed = rows::erase(self.tx, user).and_then(|removed| {
+            events::erase(self.tx, user)?;
+            Ok(removed)
+        });
+        self.tx.pragma_update(None, "secure_delete", "off")?;
+        self.leave(&trail.records(user, &ended))?;
+        removed
+    }
+
+    /// Removes a row that is over, and tells of one that ran out by itself.
+    fn purge(
+        &self,
+        id: SessionId,
+        over: Over,
+        policy: &Policy,
+        trail: &Trail,
+    ) -> rusqlite::Result<()> {
+        let row = rows::load(self.tx, id)?;
+        let ran_out = row.filter(|row| row.ended.is_none()).and_then(|row| {
+            let end = row.ran_out(policy);
+            trail.ran_out(&row.user, id, end)
+        });
+        if rows::purge(self.tx, id, over)? {
+            self.leave(ran_out.as_slice())?;
+        }
+        Ok(())
     }
 
     /// Changes one account by a statement whose first parameter is its id.
@@ -276,16 +324,21 @@ impl SessionStore for SqliteStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>> {
         let end = Ended {
             session: id,
             at,
             reason,
         };
+        let trail = trail.clone();
         self.writer
             .run(move |group| {
                 let took = group.end(end)?;
                 let row = rows::load(group.tx, id)?;
+                if let (true, Some(row)) = (took, &row) {
+                    group.leave(&trail.records(&row.user, &[id]))?;
+                }
                 if let (false, Some(End { at, reason })) =
                     (took, row.as_ref().and_then(|row| row.ended))
                 {
@@ -307,10 +360,11 @@ impl SessionStore for SqliteStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
-            .run(move |group| group.end_user(&user, at, reason, except))
+            .run(move |group| group.end_user(&user, at, reason, except, &trail))
             .await
     }
 
@@ -346,9 +400,38 @@ impl SessionStore for SqliteStore {
         })
     }
 
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.read_sessions(|db| {
+            db.prepare_cached(rows::KEPT_OF_USER)?
+                .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+                    Ok(self.log.onto(rows::session(db, row)?))
+                })?
+                .collect()
+        })
+    }
+
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.writer
+            .run(move |group| group.erase(&user, at, reason, &trail))
+            .await
+    }
+
     /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
     /// needed; `limit` is returned while there is more to look at in this round.
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32> {
         let from = *self.swept();
         let ttl = Timestamp(0) + self.policy.refresh_ttl;
         let over = Over {
@@ -369,10 +452,10 @@ impl SessionStore for SqliteStore {
             self.writer.run(old).await?;
         }
         for some in gone.chunks(PURGED_AT_ONCE) {
-            let some = some.to_vec();
+            let (some, policy, trail) = (some.to_vec(), self.policy.clone(), trail.clone());
             let purge = move |group: &mut Group<'_>| {
                 some.iter()
-                    .try_for_each(|id| rows::purge(group.tx, *id, over))
+                    .try_for_each(|id| group.purge(*id, over, &policy, &trail))
             };
             self.writer.run(purge).await?;
         }
@@ -399,7 +482,8 @@ impl SessionStore for SqliteStore {
 
 #[async_trait]
 impl AccountStore for SqliteStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        let trail = trail.clone();
         self.write(move |group| {
             let values = params![
                 account.id.as_str(),
@@ -409,7 +493,11 @@ impl AccountStore for SqliteStore {
                 account.created_at.0
             ];
             let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-            group.account(sql, values)
+            let added = group.account(sql, values)?;
+            if added {
+                group.leave(&trail.records(&account.id, &[]))?;
+            }
+            Ok(added)
         })
         .await
     }
@@ -456,8 +544,9 @@ impl AccountStore for SqliteStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        let (user, hash) = (user.clone(), hash.to_owned());
+        let (user, hash, trail) = (user.clone(), hash.to_owned(), trail.clone());
         self.writer
             .run(move |group| {
                 let now = rows::valid_from(group.tx, &user)?;
@@ -467,7 +556,8 @@ impl AccountStore for SqliteStore {
                 if !set {
                     return Ok(None);
                 }
-                let sessions = group.end_user(&user, at, EndReason::PasswordChanged, None)?;
+                let sessions =
+                    group.end_user(&user, at, EndReason::PasswordChanged, None, &trail)?;
                 let valid_from = rows::valid_from(group.tx, &user)?;
                 Ok(Some(AllEnded {
                     sessions,
@@ -482,16 +572,21 @@ impl AccountStore for SqliteStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "UPDATE accounts SET disabled = ?2 WHERE id = ?1";
                 if !group.account(sql, params![user.as_str(), disabled])? {
                     return Ok(None);
                 }
-                let end = disabled.then(|| group.end_user(&user, at, EndReason::Disabled, None));
-                Ok(Some(end.transpose()?.unwrap_or_default()))
+                if disabled {
+                    let ended = group.end_user(&user, at, EndReason::Disabled, None, &trail);
+                    return ended.map(Some);
+                }
+                group.leave(&trail.records(&user, &[]))?;
+                Ok(Some(Vec::new()))
             })
             .await
     }
@@ -500,14 +595,15 @@ impl AccountStore for SqliteStore {
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "DELETE FROM accounts WHERE id = ?1";
                 let found = group.account(sql, params![user.as_str()])?;
-                let end = found.then(|| group.end_user(&user, at, EndReason::Disabled, None));
-                end.transpose()
+                let end = || group.end_user(&user, at, EndReason::Disabled, None, &trail);
+                found.then(end).transpose()
             })
             .await
     }
@@ -607,5 +703,40 @@ impl ThrottleStore for SqliteStore {
         let purge = move |group: &mut Group<'_>| buckets::purge(group.tx, now, limit);
         let gone = self.writer.run(purge).await?;
         Ok(u32::try_from(gone).unwrap_or(limit))
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.writer.run(move |group| group.leave(&records)).await
+    }
+
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.read(|db| events::after(db, cursor, filter, limit))
+    }
+
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.read(|db| events::before(db, before, filter, limit))
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        // A second without anything to remove is one without a write.
+        if !self.read(|db| events::any_before(db, before))? {
+            return Ok(0);
+        }
+        self.writer
+            .run(move |group| events::purge(group.tx, before, limit))
+            .await
     }
 }

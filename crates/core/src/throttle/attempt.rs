@@ -11,7 +11,7 @@ use unicode_normalization::char::is_combining_mark;
 use super::turns::{Entered, Turns};
 use super::{BucketKey, Budgets, Change, Limit, Outcome, Refused, Step};
 use crate::Service;
-use crate::account::is_invisible;
+use crate::account::{Refusal, is_invisible};
 use crate::device_token::{self, DeviceId, DeviceText};
 use crate::env::Timestamp;
 use crate::error::{Error, Result};
@@ -264,10 +264,10 @@ impl Admitted {
     }
 }
 
-impl<T> From<&Result<T>> for Outcome {
+impl<T> From<&Result<T, Refusal>> for Outcome {
     /// Of a password check.
-    fn from(result: &Result<T>) -> Self {
-        match result {
+    fn from(result: &Result<T, Refusal>) -> Self {
+        match result.as_ref().map_err(|refusal| &refusal.error) {
             Ok(_) => Outcome::Success,
             Err(Error::InvalidCredentials) => Outcome::Failure,
             Err(_) => Outcome::Neither,

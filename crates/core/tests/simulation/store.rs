@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ThrottleStore, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult,
+    ThrottleStore, ValidFrom, Write,
 };
 use doorward_core::throttle::{Change, Refused};
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
@@ -170,6 +171,7 @@ impl SessionStore for SimStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        _: &Trail,
     ) -> StoreResult<Option<Session>> {
         self.call(move |rows| rows.end(id, at, reason)).await
     }
@@ -180,6 +182,7 @@ impl SessionStore for SimStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        _: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
         let user = user.clone();
         self.call(move |rows| {
@@ -234,7 +237,21 @@ impl SessionStore for SimStore {
         .await
     }
 
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, _: u32) -> StoreResult<u32> {
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.sessions_of(user).await
+    }
+
+    async fn erase(&self, _: &UserId, _: Timestamp, _: EndReason, _: &Trail) -> StoreResult<u64> {
+        unreachable!("nobody is erased here")
+    }
+
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        _: u32,
+        _: &Trail,
+    ) -> StoreResult<u32> {
         self.call(|rows| {
             let keep = |row: &Session| row.expires_at(&self.policy) >= now;
             rows.rows.retain(|_, row| keep(row));
@@ -250,8 +267,8 @@ impl SessionStore for SimStore {
 
 #[async_trait]
 impl AccountStore for SimStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
-        self.others.add_account(account).await
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        self.others.add_account(account, trail).await
     }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         self.others.account(username).await
@@ -271,23 +288,26 @@ impl AccountStore for SimStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        self.others.set_password(user, seen, hash, at).await
+        self.others.set_password(user, seen, hash, at, trail).await
     }
     async fn set_disabled(
         &self,
         user: &UserId,
         off: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        self.others.set_disabled(user, off, at).await
+        self.others.set_disabled(user, off, at, trail).await
     }
     async fn remove_account(
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        self.others.remove_account(user, at).await
+        self.others.remove_account(user, at, trail).await
     }
 }
 
@@ -315,5 +335,31 @@ impl ThrottleStore for SimStore {
     }
     async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
         self.others.purge_buckets(now, limit).await
+    }
+}
+
+#[async_trait]
+impl EventStore for SimStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.others.append(records).await
+    }
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.others.events_after(cursor, filter, limit).await
+    }
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.others.events_before(before, filter, limit).await
+    }
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.others.purge_events(before, limit).await
     }
 }

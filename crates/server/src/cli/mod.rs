@@ -1,5 +1,6 @@
 //! The command line: its grammar, and what all commands share.
 
+pub(crate) mod events;
 pub(crate) mod keys;
 pub(crate) mod session;
 pub(crate) mod user;
@@ -8,10 +9,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, Command};
-use doorward_core::SystemEnv;
 use doorward_core::keys::KeyRing;
 use doorward_core::memory::MemoryStore;
+use doorward_core::operator::Operator;
 use doorward_core::store::Store;
+use doorward_core::{EventLog, SystemEnv};
 
 use crate::config::{Config, KEYS, StorePlace};
 use crate::initialization::is_there;
@@ -54,6 +56,18 @@ pub(crate) fn command() -> Command {
             Command::new("remove")
                 .about("Remove an account and end all sessions")
                 .arg(name()),
+            Command::new("export")
+                .about("Write all that is kept of a user's sessions, as JSON")
+                .args(subject()),
+            Command::new("erase")
+                .about("End a user's sessions and remove all that is kept of them")
+                .args(subject())
+                .arg(
+                    Arg::new("account")
+                        .long("account")
+                        .action(ArgAction::SetTrue)
+                        .help("Remove the account too"),
+                ),
         ]);
     let session = Command::new("session")
         .about("Sessions")
@@ -63,6 +77,9 @@ pub(crate) fn command() -> Command {
                 .about("Show live sessions")
                 .arg(Arg::new("name").value_name("NAME")),
             Command::new("end").about("End a session").arg(id()),
+            Command::new("why")
+                .about("Show what happened to a session, and why it ended")
+                .arg(id()),
         ]);
     let keys = Command::new("keys")
         .about("The key ring")
@@ -101,7 +118,20 @@ pub(crate) fn command() -> Command {
             user,
             session,
             keys,
+            events::command(),
         ])
+}
+
+/// Of a user who may have no account.
+fn subject() -> [Arg; 2] {
+    let by_id = Arg::new("by-id").long("id").value_name("ID");
+    let name = Arg::new("name").value_name("NAME");
+    [
+        name.required_unless_present("by-id"),
+        by_id
+            .conflicts_with("name")
+            .help("A user's id, for users of an app's own"),
+    ]
 }
 
 fn setting((key, default, help): &(&'static str, &'static str, &'static str)) -> Arg {
@@ -137,6 +167,21 @@ fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
         );
     }
     initialization::store(config)
+}
+
+/// The log of events of a command.
+fn events(config: &Config, store: &Arc<dyn Store>) -> Arc<EventLog> {
+    let events = config.engine.events.clone();
+    Arc::new(EventLog::new(
+        Arc::clone(store),
+        events,
+        Arc::new(SystemEnv),
+    ))
+}
+
+fn operator(config: &Config, store: Arc<dyn Store>) -> Operator {
+    let events = events(config, &store);
+    Operator::new(store, events, Arc::new(SystemEnv))
 }
 
 /// Looks at everything that `serve` would open, makes nothing, and serves nothing.
