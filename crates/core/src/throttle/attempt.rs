@@ -91,8 +91,8 @@ impl Throttle {
     fn admitted(self: &Arc<Self>, charged: Option<Charged>, login: Option<Login>) -> Admitted {
         Admitted {
             throttle: Arc::clone(self),
-            charged,
-            login,
+            charged: charged.map(Box::new),
+            login: login.map(Box::new),
         }
     }
 
@@ -214,8 +214,8 @@ fn folded(username: &str) -> String {
 pub struct Admitted {
     throttle: Arc<Throttle>,
     /// `None`: nothing limits it.
-    charged: Option<Charged>,
-    login: Option<Login>,
+    charged: Option<Box<Charged>>,
+    login: Option<Box<Login>>,
 }
 
 struct Charged {
@@ -255,9 +255,10 @@ impl Admitted {
             let _ = service.store().change_buckets(settle).await?;
         }
         let login = self.login.filter(|_| outcome == Outcome::Success);
-        let Some(Login { username, device }) = login else {
+        let Some(login) = login else {
             return Ok(None);
         };
+        let Login { username, device } = *login;
         let now = service.now();
         let key = service.keys().current_refresh(now)?;
         Ok(Some(device_token::sign(device, &username, now, &key)))
