@@ -8,6 +8,7 @@ use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
 use doorward_core::service::{Grant, Terms};
+use doorward_core::throttle::Throttle;
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
@@ -127,6 +128,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     service: Arc<Service>,
+    throttle: Arc<Throttle>,
     settings: Settings,
     cookies: Cookies,
     places: Places,
@@ -162,6 +164,10 @@ impl Api {
             cookies: Cookies::new(&settings),
             vary: vary(&settings, &places),
             places,
+            throttle: Arc::new(Throttle::new(
+                Arc::clone(&service),
+                settings.throttle.clone(),
+            )),
             service,
             settings,
         })))
@@ -187,7 +193,7 @@ impl Api {
         exchange: Exchange,
     ) -> Step {
         match endpoint {
-            Endpoint::Login => self.login(request, client, exchange),
+            Endpoint::Login => self.login(request, client, exchange).await,
             Endpoint::Refresh => self.refresh(request, exchange).await,
             Endpoint::Logout => self.logout(request, exchange).await,
             Endpoint::Session => self.session(request, exchange).await,
@@ -197,7 +203,7 @@ impl Api {
             Endpoint::Events => self.events(request, exchange).await,
             Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
-            Endpoint::Register => self.register(request, exchange),
+            Endpoint::Register => self.register(request, client, exchange).await,
             Endpoint::Jwks => Ok(exchange.json(200, &self.service().keys().jwks())),
             Endpoint::OpenApi => Ok(exchange.json(200, &openapi::describe(self.settings()))),
             Endpoint::Docs => Ok(exchange.done(docs::page(&self.settings().url_prefix))),
@@ -274,6 +280,10 @@ impl Api {
         &self.0.cookies
     }
 
+    pub(crate) fn throttle(&self) -> &Arc<Throttle> {
+        &self.0.throttle
+    }
+
     pub(crate) fn places(&self) -> &Places {
         &self.0.places
     }
@@ -324,24 +334,27 @@ impl Api {
 
     // ---- login ----
 
-    fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
+    async fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
         self.csrf(request)?;
         let asked: body::Login = body::json(request)?;
         let delivery = self.delivery(asked.delivery)?;
+        let terms = Terms {
+            started_at: self.service().now(),
+            remember: asked.remember,
+            delivery,
+            device: device(asked.device, request.headers(), client)?,
+        };
+        let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
+        let token = asked.device_token.as_deref();
         let next = Identified {
-            terms: Terms {
-                started_at: self.service().now(),
-                remember: asked.remember,
-                delivery,
-                device: device(asked.device, request.headers(), client)?,
-            },
+            terms,
             replaces: self.replaced_by_login(request, delivery),
+            admitted: self.admit_login(&username, token, request, client).await?,
             exchange,
         };
-        let username = typed(asked.username)?;
         Ok(Reply::Ask(Ask::Identify {
             username,
-            password: Password::new(&asked.password)?,
+            password,
             next,
         }))
     }
@@ -569,6 +582,7 @@ impl Api {
             next: Confirmed {
                 user: row.user,
                 session: row.id,
+                admitted: self.admit_check(row.id).await?,
                 exchange,
             },
         }))
@@ -613,6 +627,7 @@ impl Api {
             new,
             next: PasswordSet {
                 terms,
+                admitted: self.admit_check(row.id).await?,
                 user: row.user,
                 session: row.id,
                 exchange,
@@ -620,7 +635,7 @@ impl Api {
         }))
     }
 
-    fn register(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+    async fn register(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
         if !self.settings().register {
             return Err(Error::NotFound.into());
         }
@@ -630,7 +645,10 @@ impl Api {
         Ok(Reply::Ask(Ask::Register {
             username,
             password,
-            next: Registered { exchange },
+            next: Registered {
+                admitted: self.admit_registration(client).await?,
+                exchange,
+            },
         }))
     }
 

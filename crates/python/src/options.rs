@@ -7,6 +7,7 @@ use std::time::Duration;
 use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
+use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Delivery, EngineConfig, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
@@ -65,6 +66,8 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    throttle: bool,
+    budgets: Budgets,
     event_network: Option<String>,
 }
 
@@ -81,6 +84,8 @@ impl Default for Reading {
             secret: None,
             private_key: None,
             algorithm: None,
+            throttle: true,
+            budgets: Budgets::default(),
             event_network: None,
         }
     }
@@ -116,6 +121,13 @@ impl Reading {
             "allowed_origins" => settings.allowed_origins = value.extract()?,
             "allow_same_site" => settings.allow_same_site = value.extract()?,
             "csrf_strict" => settings.csrf_strict = value.extract()?,
+            "throttle" => self.throttle = value.extract()?,
+            "throttle_account" | "throttle_network" | "throttle_overall" | "throttle_device" => {
+                let set = self.budgets.set(name, &value.extract::<String>()?);
+                set.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            }
+            "device_ttl" => self.budgets.device_ttl = seconds(value)?,
+            "device_cookie_path" => settings.device_cookie_path = Some(value.extract()?),
             "register" => settings.register = value.extract()?,
             "change_password" => settings.change_password = value.extract()?,
             "unmounted" => settings.unmounted = each(value, endpoint)?,
@@ -180,6 +192,7 @@ impl Reading {
         options.engine.events.network =
             network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
+        options.settings.throttle = self.throttle.then_some(self.budgets);
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());

@@ -13,8 +13,9 @@ use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
     Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
-    StoreResult, ValidFrom, Write,
+    StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
 
 use crate::world::World;
@@ -34,7 +35,7 @@ pub(crate) struct Faults {
 
 pub(crate) struct SimStore {
     pub(crate) world: Arc<World>,
-    /// Keys, and accounts, which the rules do not touch.
+    /// Keys, accounts and buckets, which the rules do not touch.
     others: MemoryStore,
     policy: Policy,
     pub(crate) rows: Mutex<Rows>,
@@ -324,6 +325,16 @@ impl KeyStore for SimStore {
     }
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.others.remove_key(id).await
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for SimStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        self.others.change_buckets(change).await
+    }
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.others.purge_buckets(now, limit).await
     }
 }
 
