@@ -8,8 +8,10 @@ from typing import Any, final
 __all__ = [
     "Account",
     "Answer",
+    "Attempt",
     "Door",
     "Event",
+    "EventFilter",
     "Identity",
     "Jws",
     "Key",
@@ -146,6 +148,10 @@ class Refreshed:
     def session_id(self) -> str: ...
 
 @final
+class Attempt:
+    """A login by a view of the app's own, admitted before its password is looked at."""
+
+@final
 class Tokens:
     """What a login or a refresh hands out."""
 
@@ -153,6 +159,9 @@ class Tokens:
     def access_token(self) -> str: ...
     @property
     def refresh_token(self) -> str: ...
+    @property
+    def device_token(self) -> str | None:
+        """By which the device is known at its next login, where there was an attempt."""
     @property
     def access_expires_at(self) -> datetime: ...
     @property
@@ -236,6 +245,9 @@ class Door:
     @property
     def store(self) -> str:
         """What identifies the store: doors that share it must differ in nothing but the process."""
+    @property
+    def advice(self) -> list[str]:
+        """What may be right but seldom is, in words about options."""
     def close(self) -> None:
         """Closes the store, and ends the threads. The next use opens it again."""
     def unready(self) -> str | None:
@@ -260,6 +272,17 @@ class Door:
         """Refuses what another site may have sent."""
     def verify(self, token: str) -> Session:
         """The session of an access token."""
+    def attempt(
+        self,
+        username: str,
+        device_token: str | None = None,
+        environ: _Environ | None = None,
+    ) -> Attempt:
+        """Admits a login by a view of the app's own, before it looks at the password."""
+    def hashes(self) -> int:
+        """How many passwords this process has hashed."""
+    def settle(self, attempt: Attempt, succeeded: bool) -> str | None:
+        """How it ended; after a success the device's new token."""
     def login(
         self,
         user_id: str,
@@ -269,6 +292,7 @@ class Door:
         delivery: str | None = None,
         device: str | None = None,
         environ: _Environ | None = None,
+        attempt: Attempt | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
     def refresh(
@@ -387,6 +411,7 @@ class Operator:
         """Removes everything that has expired; returns how many batches that took."""
     def keys(self) -> list[Key]: ...
     def rotate_key(self, purpose: str) -> str: ...
+    def reseal_keys(self) -> int: ...
     def retire_key(self, key_id: str) -> None: ...
 
 # Foreign tokens, for `flask_doorward.jwt_extended`.

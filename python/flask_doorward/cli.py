@@ -141,6 +141,12 @@ def _keys(mounted: Callable[[], Mounted]) -> click.Group:
         made = _operator(mounted()).rotate_key(purpose)
         click.echo(f"{made}: signs in {PUBLISH_DELAY} s")
 
+    @group.command("reseal", help="Seal all keys by DOORWARD_SEAL_SECRET.")
+    @_in_words
+    def reseal(**nothing: object) -> None:
+        count = _operator(mounted()).reseal_keys()
+        click.echo(f"{count} keys sealed by DOORWARD_SEAL_SECRET")
+
     @group.command("retire", help="Drop a key at once, for logout too.")
     @click.argument("id")
     @_in_words

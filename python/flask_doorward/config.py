@@ -88,6 +88,11 @@ def key_text(value: Any) -> str | bytes:
     return value if isinstance(value, bytes) else text(value)
 
 
+def key_texts(value: Any) -> list[str | bytes]:
+    """Keys, or one."""
+    return [key_text(item) for item in ([value] if isinstance(value, (str, bytes)) else value)]
+
+
 def texts(value: Any) -> list[str]:
     """A list, or a text with commas."""
     if isinstance(value, str):
@@ -134,6 +139,7 @@ WANTED: dict[Callable[[Any], Any], str] = {
     text: "a text",
     path_text: "a path",
     key_text: "a text or bytes",
+    key_texts: "a text or bytes, or a list of them",
     texts: "a list of texts, or one text with commas",
     one_text: "one text",
     locations: 'some of "cookies", "headers", "query_string" and "json"',
@@ -168,6 +174,7 @@ SETTINGS = (
     Setting("secret", "DOORWARD_SECRET", "JWT_SECRET_KEY", key_text),
     Setting("private_key", "DOORWARD_PRIVATE_KEY", "JWT_PRIVATE_KEY", key_text),
     Setting("seal_secret", "DOORWARD_SEAL_SECRET", None, key_text),
+    Setting("seal_secret_previous", "DOORWARD_SEAL_SECRET_PREVIOUS", None, key_texts),
     Setting("issuer", "DOORWARD_ISSUER", "JWT_ENCODE_ISSUER"),
     Setting("audience", "DOORWARD_AUDIENCE", "JWT_ENCODE_AUDIENCE", one_text),
     Setting("exp_leeway", None, "JWT_DECODE_LEEWAY", seconds),
@@ -199,6 +206,13 @@ SETTINGS = (
     Setting("trusted_proxies", "DOORWARD_TRUSTED_PROXIES", None, texts),
     # Accounts
     Setting("register", "DOORWARD_REGISTER", None, switch),
+    Setting("throttle", "DOORWARD_THROTTLE", None, switch),
+    Setting("throttle_account", "DOORWARD_THROTTLE_ACCOUNT", None),
+    Setting("throttle_network", "DOORWARD_THROTTLE_NETWORK", None),
+    Setting("throttle_overall", "DOORWARD_THROTTLE_OVERALL", None),
+    Setting("throttle_device", "DOORWARD_THROTTLE_DEVICE", None),
+    Setting("device_ttl", "DOORWARD_DEVICE_TTL", None, seconds),
+    Setting("device_cookie_path", "DOORWARD_DEVICE_COOKIE_PATH", None),
     Setting("password_memory_kib", "DOORWARD_PASSWORD_MEMORY_KIB", None, number),
     Setting("password_iterations", "DOORWARD_PASSWORD_ITERATIONS", None, number),
     Setting("password_parallelism", "DOORWARD_PASSWORD_PARALLELISM", None, number),
@@ -212,6 +226,9 @@ SETTINGS = (
     Setting("event_network", "DOORWARD_EVENT_NETWORK", None),
     Setting("event_retention", "DOORWARD_EVENT_RETENTION", None, seconds),
     Setting("event_refreshes", "DOORWARD_EVENT_REFRESHES", None, seconds),
+    Setting("webhook_urls", "DOORWARD_WEBHOOK_URLS", None, texts),
+    Setting("webhook_secrets", "DOORWARD_WEBHOOK_SECRETS", None, texts),
+    Setting("webhook_events", "DOORWARD_WEBHOOK_EVENTS", None, texts),
 )
 
 #: The double submit of a token against CSRF: the option `double_submit` has these, where
@@ -298,6 +315,8 @@ class Settings:
         if not self.access_cookie_path:
             return []
         found = [self._cookie(self.options, token, f"{token}_token_cookie") for token in TOKENS]
+        secure = "__Secure-" if self.options.get("cookie_secure", True) else ""
+        found.append(self._cookie(self.options, "device", f"{secure}device_token_cookie"))
         submit = self.options.get("double_submit")
         if submit is not None and submit.get("in_cookies", True):
             found += [self._cookie(submit, token, f"csrf_{token}_token") for token in TOKENS]
@@ -316,7 +335,7 @@ class Settings:
         """A text of the engine's about options, about the app's keys."""
         for phrase, key in PHRASES.items():
             words = words.replace(phrase, key)
-        first = re.match(r"[a-z]*", words)
+        first = re.match(r"[a-z_]*", words)
         begin = first[0] if first and first[0] in KEYS else ""
         rest = re.sub(r"\b[a-z]+_[a-z_]+\b", lambda word: self.key(word[0]), words[len(begin) :])
         return (self.key(begin) if begin else "") + rest
@@ -420,6 +439,7 @@ def _defaults(settings: Settings, app: Flask, name: str) -> None:
     hosts = options.get("host_cookies")
     options.setdefault("access_cookie_path", "/" if hosts else under)
     options.setdefault("refresh_cookie_path", "/" if hosts else f"{under}/refresh")
+    options.setdefault("device_cookie_path", "/" if hosts else f"{under}/login")
     for token in TOKENS:
         cookie = f"{token}_token_cookie"
         options.setdefault(f"{token}_cookie_name", f"__Host-{cookie}" if hosts else cookie)
@@ -471,6 +491,11 @@ def _instance_folder(app: Flask) -> Path:
     return folder
 
 
+def as_bytes(key: Any) -> bytes | None:
+    """A key, in one form."""
+    return key.encode() if isinstance(key, str) else key
+
+
 def covers(cookie_path: str, path: str) -> bool:
     """Whether a cookie's path covers a request's (RFC 6265, 5.1.4)."""
     under = cookie_path if cookie_path.endswith("/") else cookie_path + "/"
@@ -484,6 +509,9 @@ def _check(settings: Settings, given: Given) -> None:
             "JWT_PUBLIC_KEY is set without JWT_PRIVATE_KEY, which signs: set that too, or neither"
         )
     _check_decoding(settings, given)
+    flask_key = as_bytes(given.config.get("SECRET_KEY"))
+    if flask_key and as_bytes(settings.options.get("seal_secret")) == flask_key:
+        raise ConfigError("DOORWARD_SEAL_SECRET must differ from SECRET_KEY, which has another use")
     flasks = given.config.get("SESSION_COOKIE_NAME")
     if any(cookie.name == flasks for cookie in settings.cookies()):
         raise ConfigError(f"the cookie {flasks} is that of Flask's own session: give ours another name")

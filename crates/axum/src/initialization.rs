@@ -9,9 +9,11 @@ use doorward_core::event::{EventName, Outcome};
 use doorward_core::event_log::Listener;
 use doorward_core::password::Passwords;
 use doorward_core::store::Store;
+use doorward_core::throttle::OFF;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
-use doorward_http::{Api, Settings, SettingsError};
+use doorward_http::{Api, Settings, SettingsError, check_proxies};
 use doorward_stores::SqliteStore;
+use doorward_webhooks::Webhooks;
 use ipnet::IpNet;
 use tracing::field;
 
@@ -32,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) own_users: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     engine: Engine,
+    /// Ends when it is dropped.
+    _webhooks: Option<Webhooks>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -72,6 +76,9 @@ pub enum OpenError {
     /// A path, cookie or origin.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// No thread can be started.
+    #[error("webhooks cannot be sent: {0}")]
+    Webhooks(#[source] std::io::Error),
     /// The database file.
     #[error(transparent)]
     Sqlite(#[from] doorward_stores::OpenError),
@@ -145,6 +152,10 @@ impl Builder {
     pub async fn open(self) -> Result<Doorward, OpenError> {
         // Before a file is made.
         self.engine.policy.check().map_err(EngineError::from)?;
+        check_proxies(&self.trusted_proxies)?;
+        for advice in self.settings.advice(&self.engine.policy) {
+            tracing::warn!("{advice}");
+        }
         let store: Arc<dyn Store> = match self.place {
             Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.engine.policy.clone())?),
             Place::Store(store) => store,
@@ -152,6 +163,8 @@ impl Builder {
         let mut config = self.engine;
         config.events.listener = Some(Listener::new(self.on_event));
         let engine = Engine::open(store, config, Arc::new(SystemEnv)).await?;
+        let webhooks = engine.outbox().map(Webhooks::start).transpose();
+        let webhooks = webhooks.map_err(OpenError::Webhooks)?;
         let own_users = self.users.is_some();
         let users = self
             .users
@@ -160,12 +173,16 @@ impl Builder {
             change_password: self.settings.change_password && users.sets_passwords(),
             ..self.settings
         };
+        if settings.throttle.is_none() {
+            tracing::warn!("{OFF}");
+        }
         let inner = Arc::new(Inner {
             api: Api::new(Arc::clone(engine.service()), settings)?,
             users,
             own_users,
             trusted_proxies: self.trusted_proxies,
             engine,
+            _webhooks: webhooks,
         });
         tokio::spawn(background(Arc::downgrade(&inner)));
         Ok(Doorward { inner })

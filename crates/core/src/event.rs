@@ -84,6 +84,8 @@ events! {
     UserErased "user_erased" Success,
     /// More happened than the log could take; so many records are missing.
     EventsDropped "events_dropped" Alarm,
+    /// A message to an address was tried for days, and given up.
+    WebhookLost "webhook_lost" Alarm,
 }
 
 impl EventName {
@@ -115,7 +117,9 @@ impl EventName {
             | EventName::KeyRetired
             | EventName::UserExported
             | EventName::UserErased => Some(Actor::Operator),
-            EventName::EventsDropped | EventName::ReuseDetected => Some(Actor::System),
+            EventName::EventsDropped | EventName::ReuseDetected | EventName::WebhookLost => {
+                Some(Actor::System)
+            }
             _ => None,
         }
     }

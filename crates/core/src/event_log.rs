@@ -20,6 +20,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use crate::env::{Env, Timestamp, millis};
 use crate::event::{Actor, Caller, Entry, Event, EventName, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
+use crate::keys::Derived;
 use crate::store::{Store, StoreResult};
 
 /// The most records that wait for the tick.
@@ -127,9 +128,8 @@ pub struct NetworkKey(Arc<hmac::Key>);
 
 impl NetworkKey {
     fn of(seal_secret: &[u8]) -> Self {
-        let secret = hmac::Key::new(HMAC_SHA256, seal_secret);
-        let derived = hmac::sign(&secret, b"doorward network of events");
-        NetworkKey(Arc::new(hmac::Key::new(HMAC_SHA256, derived.as_ref())))
+        let derived = Derived::Network.from(seal_secret);
+        NetworkKey(Arc::new(hmac::Key::new(HMAC_SHA256, &*derived)))
     }
 
     fn hash(&self, address: IpAddr) -> Box<str> {

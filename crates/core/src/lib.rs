@@ -10,16 +10,18 @@
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
+//! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
+//! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
 //!    commands do.
-//! 9. [`engine`]: all of it as a process runs it.
-//! 10. [`jws`]: foreign tokens, for apps that move over.
-//! 11. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
+//! 10. [`engine`]: all of it as a process runs it.
+//! 11. [`jws`]: foreign tokens, for apps that move over.
+//! 12. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
 pub mod csrf;
+pub mod device_token;
 pub mod engine;
 pub mod env;
 pub mod error;
@@ -39,6 +41,8 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod testing;
+pub mod throttle;
+pub mod webhook;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};

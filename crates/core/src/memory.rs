@@ -15,9 +15,10 @@ use crate::policy::Policy;
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use crate::throttle::{Bucket, BucketKey, Change, Refused};
 
 /// A store that lives as long as the process.
 #[derive(Default)]
@@ -33,10 +34,20 @@ struct Tables {
     /// By canonical username.
     accounts: BTreeMap<Box<str>, Account>,
     keys: Vec<StoredKey>,
+    buckets: HashMap<BucketKey, Bucket>,
     ended: BTreeMap<u64, Ended>,
     last_end: u64,
     events: BTreeMap<u64, Record>,
     last_event: u64,
+    outbox: HashMap<Box<str>, Queue>,
+}
+
+/// What is to be sent to an address.
+#[derive(Default)]
+struct Queue {
+    cursor: u64,
+    /// By place, and when each is due.
+    deliveries: BTreeMap<u64, (Timestamp, Delivery)>,
 }
 
 impl MemoryStore {
@@ -401,6 +412,33 @@ impl KeyStore for MemoryStore {
 }
 
 #[async_trait]
+impl ThrottleStore for MemoryStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        let mut tables = self.tables();
+        let of = |(key, _): &(BucketKey, _)| tables.buckets.get(key).copied().unwrap_or_default();
+        let before: Vec<_> = change.buckets.iter().map(of).collect();
+        let after = change.apply(&before);
+        Ok(after.map(|after| {
+            let keys = change.buckets.iter().map(|(key, _)| *key);
+            tables.buckets.extend(keys.zip(after));
+        }))
+    }
+
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        let mut tables = self.tables();
+        let idle = tables
+            .buckets
+            .iter()
+            .filter(|(_, bucket)| bucket.idle_at() < now);
+        let idle: Vec<_> = idle.map(|(key, _)| *key).take(limit as usize).collect();
+        for key in &idle {
+            tables.buckets.remove(key);
+        }
+        Ok(u32::try_from(idle.len()).unwrap_or(limit))
+    }
+}
+
+#[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
         self.tables().append(records);
@@ -451,5 +489,71 @@ fn entry((place, record): (&u64, &Record)) -> Entry {
     Entry {
         place: *place,
         record: record.clone(),
+    }
+}
+
+#[async_trait]
+impl OutboxStore for MemoryStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        Ok(self.tables().outbox.get(address).map(|queue| queue.cursor))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        (from, to): (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        if tables.outbox.get(address).map(|queue| queue.cursor) != from {
+            return Ok(Write::Lost);
+        }
+        let queue = tables.outbox.entry(address.into()).or_default();
+        queue.cursor = to;
+        let delivery = |place| Delivery { place, attempts: 0 };
+        let added = places.iter().map(|place| (*place, (due, delivery(*place))));
+        queue.deliveries.extend(added);
+        Ok(Write::Done)
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        let mut tables = self.tables();
+        let Some(queue) = tables.outbox.get_mut(address) else {
+            return Ok(Vec::new());
+        };
+        let mut due: Vec<_> = queue.deliveries.values_mut().collect();
+        due.retain(|(due, _)| *due <= now);
+        due.sort_by_key(|(due, delivery)| (*due, delivery.place));
+        due.truncate(limit as usize);
+        let claim = |(due, delivery): &mut (Timestamp, Delivery)| {
+            *due = until;
+            *delivery
+        };
+        Ok(due.into_iter().map(claim).collect())
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let mut tables = self.tables();
+        let Some(queue) = tables.outbox.get_mut(address) else {
+            return Ok(());
+        };
+        match (again, queue.deliveries.get_mut(&place)) {
+            (Some((attempts, due)), Some(kept)) => *kept = (due, Delivery { place, attempts }),
+            (None, _) => drop(queue.deliveries.remove(&place)),
+            (Some(_), None) => {}
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::access_token::{Claims, MAX_IN_COOKIE, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
 use crate::csrf::{CsrfKind, CsrfValue};
+use crate::device_token::DeviceText;
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
 use crate::event::{Caller, Entry, Event, EventName, Failure, Trail};
@@ -78,6 +79,8 @@ pub struct Grant {
     pub refresh: RefreshText,
     /// What requests with these tokens repeat, where [`Policy::csrf`] is on.
     pub csrf: Option<Csrf>,
+    /// By which the device is known at its next login, where somebody put it here.
+    pub device: Option<DeviceText>,
     /// The time by which all this was decided.
     pub now: Timestamp,
 }
@@ -314,6 +317,7 @@ impl Service {
             access_expires_at,
             refresh,
             csrf,
+            device: None,
             now,
         })
     }
@@ -761,6 +765,7 @@ impl Service {
         }
         self.keys.prune(&*self.store).await?;
         let now = self.env.now();
+        self.store.purge_buckets(now, limit).await?;
         // Others on the store may have longer lifetimes than this one: the longest there is counts.
         // Twice the skew: a node that starts and whose clock is behind still needs what is old here.
         let longest = Duration::from_secs(MAX_LIFETIME) + MAX_EXP_LEEWAY + self.policy.leeway();
@@ -783,7 +788,7 @@ impl Service {
     /// Why some requests cannot be served now, for operators; `None`: all can.
     #[must_use]
     pub fn unready(&self) -> Option<&'static str> {
-        if !self.is_ready() {
+        if !self.is_ready() && self.keys.refused().is_none() {
             return Some("the session store does not answer");
         }
         self.keys.can_sign(self.now()).err().map(|why| why.0)
@@ -815,6 +820,10 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.env.now()
+    }
+
+    pub(crate) fn env(&self) -> &dyn Env {
+        &*self.env
     }
 
     /// Lifetimes and limits.

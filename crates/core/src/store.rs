@@ -24,6 +24,7 @@ use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
+use crate::throttle::{Change, Refused};
 
 /// Shorthand for results of stores.
 pub type StoreResult<T> = std::result::Result<T, StoreError>;
@@ -224,6 +225,18 @@ pub trait KeyStore: Send + Sync {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write>;
 }
 
+/// What failed logins have cost. See [`crate::throttle`].
+#[async_trait]
+pub trait ThrottleStore: Send + Sync {
+    /// Carries out [`Change::apply`] on its buckets, durably, as if nobody else did anything meanwhile;
+    /// nothing is changed where it refuses. A bucket that is not there is the default one.
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>>;
+
+    /// Removes at most `limit` buckets whose [`crate::throttle::Bucket::idle_at`] is before `now`.
+    /// Returns how many went.
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32>;
+}
+
 /// The log of events. See [`crate::event_log`].
 #[async_trait]
 pub trait EventStore: Send + Sync {
@@ -252,7 +265,56 @@ pub trait EventStore: Send + Sync {
     async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
 }
 
-/// A whole store.
-pub trait Store: SessionStore + AccountStore + KeyStore + EventStore + 'static {}
+/// A record that an address has not acknowledged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The record's place in the log of events.
+    pub place: u64,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+}
 
-impl<T: SessionStore + AccountStore + KeyStore + EventStore + 'static> Store for T {}
+/// What webhooks have still to send. See [`crate::webhook::outbox`].
+#[async_trait]
+pub trait OutboxStore: Send + Sync {
+    /// How far the log was looked through for an address. `None`: the address is new.
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>>;
+
+    /// Moves an address's cursor on (`None`: it is new) and queues the records at `places`, to be sent
+    /// from `due` on, in one transaction. Lost: the cursor is another; nothing was changed.
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write>;
+
+    /// Takes at most `limit` that are due, the longest due first, for the caller alone until `until`.
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>>;
+
+    /// Removes a delivery, or says how often it was tried and when it is due again.
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()>;
+}
+
+/// A whole store.
+pub trait Store:
+    SessionStore + AccountStore + KeyStore + ThrottleStore + EventStore + OutboxStore + 'static
+{
+}
+
+impl<T> Store for T where
+    T: SessionStore + AccountStore + KeyStore + ThrottleStore + EventStore + OutboxStore + 'static
+{
+}

@@ -9,13 +9,15 @@
 //! 4. [`exchange`]: how a request goes on after its question; `answers`: the JSON it ends with.
 //! 5. [`guard`]: how a host protects its own routes; [`asked`]: what it hands over for that.
 //! 6. `credentials`, `cookies`, `csrf`, `cors`: where tokens are found, set, and when they count.
-//! 7. [`problem`]: every error on the wire.
-//! 8. [`openapi`]: the description, and the page that shows it.
-//! 9. [`testing`]: recorded exchanges, replayed through any door.
+//! 7. `attempts`: what is asked before a password is looked at.
+//! 8. [`problem`]: every error on the wire.
+//! 9. [`openapi`]: the description, and the page that shows it.
+//! 10. [`testing`]: recorded exchanges, replayed through any door.
 #![forbid(unsafe_code)]
 
 mod answers;
 pub mod asked;
+mod attempts;
 mod body;
 mod client;
 mod cookies;
@@ -33,9 +35,11 @@ pub mod settings;
 pub mod testing;
 
 pub use asked::{Asked, Headers, InBody};
-pub use client::{Client, client_address};
+pub use client::{Client, address, client_address};
 pub use guard::{Need, Verified};
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};
 pub use routes::{Api, Endpoint, ROUTES, Route, device, unavailable};
-pub use settings::{CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError};
+pub use settings::{
+    CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError, check_proxies,
+};

@@ -8,9 +8,11 @@ use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
 use doorward_core::service::{Grant, Terms};
+use doorward_core::throttle::Throttle;
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
-    CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
@@ -127,6 +129,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     service: Arc<Service>,
+    throttle: Arc<Throttle>,
     settings: Settings,
     cookies: Cookies,
     places: Places,
@@ -162,6 +165,10 @@ impl Api {
             cookies: Cookies::new(&settings),
             vary: vary(&settings, &places),
             places,
+            throttle: Arc::new(Throttle::new(
+                Arc::clone(&service),
+                settings.throttle.clone(),
+            )),
             service,
             settings,
         })))
@@ -187,7 +194,7 @@ impl Api {
         exchange: Exchange,
     ) -> Step {
         match endpoint {
-            Endpoint::Login => self.login(request, client, exchange),
+            Endpoint::Login => self.login(request, client, exchange).await,
             Endpoint::Refresh => self.refresh(request, exchange).await,
             Endpoint::Logout => self.logout(request, exchange).await,
             Endpoint::Session => self.session(request, exchange).await,
@@ -197,7 +204,7 @@ impl Api {
             Endpoint::Events => self.events(request, exchange).await,
             Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
-            Endpoint::Register => self.register(request, exchange),
+            Endpoint::Register => self.register(request, client, exchange).await,
             Endpoint::Jwks => Ok(exchange.json(200, &self.service().keys().jwks())),
             Endpoint::OpenApi => Ok(exchange.json(200, &openapi::describe(self.settings()))),
             Endpoint::Docs => Ok(exchange.done(docs::page(&self.settings().url_prefix))),
@@ -233,7 +240,7 @@ impl Api {
     /// A finished refusal, for what the host finds wrong itself in a request with these headers.
     #[must_use]
     pub fn refusal(&self, headers: &HeaderMap, problem: &Problem) -> Response<Bytes> {
-        self.refusal_to(headers.get(ORIGIN), problem)
+        self.refusal_to(cors::origin(headers), problem)
     }
 
     pub(crate) fn refusal_to(
@@ -272,6 +279,10 @@ impl Api {
 
     pub(crate) fn cookies(&self) -> &Cookies {
         &self.0.cookies
+    }
+
+    pub(crate) fn throttle(&self) -> &Arc<Throttle> {
+        &self.0.throttle
     }
 
     pub(crate) fn places(&self) -> &Places {
@@ -324,24 +335,27 @@ impl Api {
 
     // ---- login ----
 
-    fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
+    async fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
         self.csrf(request)?;
         let asked: body::Login = body::json(request)?;
         let delivery = self.delivery(asked.delivery)?;
+        let terms = Terms {
+            started_at: self.service().now(),
+            remember: asked.remember,
+            delivery,
+            device: device(asked.device, request.headers(), client)?,
+        };
+        let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
+        let token = asked.device_token.as_deref();
         let next = Identified {
-            terms: Terms {
-                started_at: self.service().now(),
-                remember: asked.remember,
-                delivery,
-                device: device(asked.device, request.headers(), client)?,
-            },
+            terms,
             replaces: self.replaced_by_login(request, delivery),
+            admitted: self.admit_login(&username, token, request, client).await?,
             exchange,
         };
-        let username = typed(asked.username)?;
         Ok(Reply::Ask(Ask::Identify {
             username,
-            password: Password::new(&asked.password)?,
+            password,
             next,
         }))
     }
@@ -504,6 +518,7 @@ impl Api {
 
     async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
         let ended = exchange.service.end_own(claims.user(), id).await;
         exchange.took(ended)?;
@@ -512,6 +527,7 @@ impl Api {
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let query = request.uri().query().unwrap_or_default();
         let except = match self.places().rest_of(query).as_str() {
             "" => None,
@@ -567,6 +583,7 @@ impl Api {
             next: Confirmed {
                 user: row.user,
                 session: row.id,
+                admitted: self.admit_check(row.id).await?,
                 exchange,
             },
         }))
@@ -611,6 +628,7 @@ impl Api {
             new,
             next: PasswordSet {
                 terms,
+                admitted: self.admit_check(row.id).await?,
                 user: row.user,
                 session: row.id,
                 exchange,
@@ -618,7 +636,7 @@ impl Api {
         }))
     }
 
-    fn register(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+    async fn register(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
         if !self.settings().register {
             return Err(Error::NotFound.into());
         }
@@ -628,7 +646,10 @@ impl Api {
         Ok(Reply::Ask(Ask::Register {
             username,
             password,
-            next: Registered { exchange },
+            next: Registered {
+                admitted: self.admit_registration(client).await?,
+                exchange,
+            },
         }))
     }
 
@@ -680,9 +701,23 @@ fn vary(settings: &Settings, places: &Places) -> Option<HeaderValue> {
 pub fn always(headers: &mut HeaderMap) {
     let no_store = HeaderValue::from_static("no-store");
     headers.entry(CACHE_CONTROL).or_insert(no_store);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let policy = HeaderValue::from_static(NO_PAGE);
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(policy);
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
+
+/// An answer is no page: opened as one it loads, sends and frames nothing.
+const NO_PAGE: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'; sandbox";
+/// Other sites' pages embed no answer, which keeps it out of their processes (Fetch Standard). Pages
+/// of `allowed_origins` ask by CORS, which this leaves alone.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The answer of a door whose engine does not open.
 #[must_use]

@@ -16,9 +16,10 @@ use doorward_core::password::{Hashing, PasswordHash, Passwords};
 use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use doorward_core::{
     Accounts, EndReason, Env, Identity, Policy, Session, SessionId, Timestamp, UserId,
 };
@@ -216,6 +217,18 @@ impl KeyStore for Faulty {
 }
 
 #[async_trait]
+impl ThrottleStore for Faulty {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        self.enter("change_buckets")?;
+        self.inner.change_buckets(change).await
+    }
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.enter("purge_buckets")?;
+        self.inner.purge_buckets(now, limit).await
+    }
+}
+
+#[async_trait]
 impl EventStore for Faulty {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
         self.enter("append")?;
@@ -240,6 +253,39 @@ impl EventStore for Faulty {
     }
     async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
         self.inner.purge_events(before, limit).await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for Faulty {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.inner.outbox_cursor(address).await
+    }
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        self.inner.enqueue(address, cursor, places, due).await
+    }
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        self.inner.claim(address, now, until, limit).await
+    }
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        self.inner.settle(address, place, again).await
     }
 }
 
@@ -376,6 +422,29 @@ fn a_store_that_does_not_answer_is_a_503_on_every_route_that_needs_it() {
         } else {
             is_refused(&answer, "store_unavailable", route.path);
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_not_tried_and_what_was_not_counted_not_told() {
+    for (right, failing) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
+        let (mut shop, mut calls) = (Shop::open(), 0);
+        let before = shop.engine.passwords.hashes();
+        shop.store.before(move |operation, _| {
+            calls += usize::from(operation == "change_buckets");
+            if operation == "change_buckets" && calls == failing {
+                return Err(StoreError("down".into()));
+            }
+            Ok(())
+        });
+        let mut asked = login("body");
+        if !right {
+            let body = json!({ "username": "ada", "password": "wrong", "delivery": "body" });
+            *asked.body_mut() = body.to_string().into();
+        }
+        is_refused(&shop.ask(asked), "store_unavailable", "login");
+        let hashes = shop.engine.passwords.hashes() - before;
+        assert_eq!(hashes, failing as u64 - 1);
     }
 }
 
@@ -541,4 +610,46 @@ impl Done for Reply {
             Reply::Ask(ask) => panic!("another question: {ask:?}"),
         }
     }
+}
+
+/// The operations that a request makes.
+fn operations(shop: &mut Shop, request: Request<Bytes>) -> Vec<String> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    shop.store.before(move |operation, _| {
+        into.lock().unwrap().push(operation.to_owned());
+        Ok(())
+    });
+    assert!(shop.ask(request).status().is_success());
+    let operations = seen.lock().unwrap().clone();
+    shop.store.before(|_, _| Ok(()));
+    operations
+}
+
+#[test]
+fn neither_a_refresh_nor_an_end_costs_an_operation_more_for_its_record() {
+    let mut shop = Shop::open();
+    let refresh = shop.request("POST", "/refresh", Endpoint::Refresh);
+    assert_eq!(operations(&mut shop, refresh), ["load", "swap"]);
+    let logout = shop.request("POST", "/logout", Endpoint::Logout);
+    assert_eq!(operations(&mut shop, logout), ["end"]);
+}
+
+#[test]
+fn a_record_that_the_store_does_not_take_is_written_later() {
+    let mut shop = Shop::open();
+    let names = |shop: &Shop| {
+        let everything = Filter::default();
+        let records = shop.store.inner.events_after(0, &everything, 100);
+        let (entries, _) = block_on(records).unwrap();
+        let names = entries.iter().map(|entry| entry.record.event.name);
+        names.collect::<Vec<_>>()
+    };
+    let before = names(&shop).len();
+    shop.store.fails_at("append");
+    assert_eq!(shop.ask(login("body")).status(), 200);
+    assert_eq!(names(&shop).len(), before);
+    shop.store.before(|_, _| Ok(()));
+    block_on(shop.engine.api.service().tick()).unwrap();
+    assert_eq!(names(&shop)[before..], [EventName::LoggedIn]);
 }

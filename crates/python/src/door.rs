@@ -1,17 +1,21 @@
 //! The calls that `flask_doorward` makes.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_core::account::Identity as Who;
+use doorward_core::device_token::DeviceText;
 use doorward_core::engine::News;
 use doorward_core::operator::Operator as Doings;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Outcome, Terms};
+use doorward_core::throttle::Outcome as Tried;
 use doorward_core::{Caller, Device, EndReason, Error, Service, SessionId, SystemEnv};
 use doorward_http::{
-    Answer as Finished, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
+    Answer as Finished, Client, Endpoint, Headers, InBody, Need, Problem, ROUTES, Reply, settle,
 };
 use http::{HeaderMap, Response};
 use pollster::FutureExt;
@@ -21,6 +25,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyBool, PyDict, PyMapping};
 
 use crate::answer::{Answer, Event};
+use crate::attempt::Attempt;
 use crate::environ::{self, Reads};
 use crate::operator::Operator;
 use crate::options::{Options, Place, delivery, endpoint};
@@ -89,11 +94,21 @@ impl Door {
     fn store(&self) -> String {
         match &self.home.options.place {
             Place::Sqlite(path) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                format!("sqlite://{}", path.display())
+                let (file, metadata) = (resolved(path, LINKS), std::fs::metadata(path));
+                metadata.map_or_else(
+                    |_| format!("sqlite://{}", file.display()),
+                    |file| format!("sqlite:{}:{}", file.dev(), file.ino()),
+                )
             }
             Place::Memory => format!("memory:{:p}", &raw const self.home),
         }
+    }
+
+    /// What may be right but seldom is, in words about options.
+    #[getter]
+    fn advice(&self) -> Vec<&'static str> {
+        let options = &self.home.options;
+        options.settings.advice(&options.engine.policy)
     }
 
     fn close(&self, py: Python<'_>) {
@@ -203,9 +218,45 @@ impl Door {
         Ok(Session::new(claims, token))
     }
 
+    /// Admits a login by a view of the app's own, before it looks at the password.
+    #[pyo3(signature = (username, device_token=None, environ=None))]
+    fn attempt(
+        &self,
+        py: Python<'_>,
+        username: &str,
+        device_token: Option<&str>,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Attempt> {
+        let (client, headers) = self.client(environ)?;
+        let engine = self.open(py)?;
+        let headers = Headers::Map(&headers);
+        let admitted = py.detach(|| {
+            let admit = engine.api.admit(username, device_token, headers, client);
+            admit.block_on()
+        });
+        let admitted = admitted.map_err(|error| self.error(py, &engine, error))?;
+        Ok(Attempt::new(admitted, engine))
+    }
+
+    /// How an attempt ended; after a success the device's new token.
+    fn settle(
+        &self,
+        py: Python<'_>,
+        attempt: &Attempt,
+        succeeded: bool,
+    ) -> PyResult<Option<String>> {
+        let outcome = if succeeded {
+            Tried::Success
+        } else {
+            Tried::Failure
+        };
+        let device = self.settled(py, attempt, outcome)?;
+        Ok(device.map(|token| token.as_str().to_owned()))
+    }
+
     /// Opens a session for somebody whose credentials were checked.
     #[pyo3(signature = (user_id, username=None, claims=None, remember=false, delivery=None,
-        device=None, environ=None))]
+        device=None, environ=None, attempt=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn login(
         &self,
@@ -217,6 +268,7 @@ impl Door {
         delivery: Option<&str>,
         device: Option<String>,
         environ: Option<&Bound<'_, PyDict>>,
+        attempt: Option<&Attempt>,
     ) -> PyResult<(Tokens, Vec<Event>)> {
         let identity = Who {
             user: self::user_id(user_id)?,
@@ -236,9 +288,14 @@ impl Door {
                 .ok_or_else(|| PyValueError::new_err("this delivery is not allowed here"))?,
             device: self.device(device, environ)?,
         };
+        let device = match attempt {
+            Some(attempt) => self.settled(py, attempt, Tried::Success)?,
+            None => None,
+        };
         let service = self.service(&engine, environ)?;
         let outcome = py.detach(|| service.login(identity, terms).block_on());
         let (grant, events) = self.outcome(py, &engine, outcome)?;
+        let grant = Grant { device, ..grant };
         Ok((tokens(&engine, grant, username), events))
     }
 
@@ -460,6 +517,11 @@ impl Door {
         Ok((verified.matches, rehash))
     }
 
+    /// How many passwords this process has hashed.
+    fn hashes(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.open(py)?.core.passwords().hashes())
+    }
+
     /// The public keys.
     fn jwks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let jwks = self.open(py)?.api.service().keys().jwks().to_string();
@@ -509,22 +571,36 @@ impl Door {
         name: Option<String>,
         environ: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Device> {
-        let (mut client, mut headers) = (Client::default(), HeaderMap::new());
-        if let Some(environ) = environ {
-            headers = environ::headers(environ);
-            client = environ::client(environ, &headers, &self.home.options.trusted_proxies)?;
-        }
+        let (client, headers) = self.client(environ)?;
         let device = doorward_http::device(name, &headers, client);
         device.map_err(|problem| PyValueError::new_err(problem.detail()))
     }
 
-    /// Who sent a request, for the log of events.
-    fn caller(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<Caller> {
+    fn client(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<(Client, HeaderMap)> {
         let Some(environ) = environ else {
-            return Ok(Caller::default());
+            return Ok((Client::default(), HeaderMap::new()));
         };
         let headers = environ::headers(environ);
         let client = environ::client(environ, &headers, &self.home.options.trusted_proxies)?;
+        Ok((client, headers))
+    }
+
+    fn settled(
+        &self,
+        py: Python<'_>,
+        attempt: &Attempt,
+        outcome: Tried,
+    ) -> PyResult<Option<DeviceText>> {
+        let engine = self.open(py)?;
+        let settled = py.detach(|| attempt.settle(outcome));
+        let settled =
+            settled.ok_or_else(|| PyRuntimeError::new_err("the attempt was settled already"))?;
+        settled.map_err(|error| self.error(py, &engine, error))
+    }
+
+    /// Who sent a request, for the log of events.
+    fn caller(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<Caller> {
+        let (client, headers) = self.client(environ)?;
         Ok(client.caller(&headers))
     }
 
@@ -605,4 +681,23 @@ fn reason(name: &str) -> PyResult<EndReason> {
         .into_iter()
         .find(|reason| reason.name() == name);
     reason.ok_or_else(|| PyValueError::new_err("there is no such reason for an end"))
+}
+
+/// Links after which a file is none.
+const LINKS: u8 = 8;
+
+/// The one name of a file that has many, even where it does not exist yet.
+fn resolved(path: &Path, links: u8) -> PathBuf {
+    if let Ok(file) = path.canonicalize() {
+        return file;
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    match path.read_link() {
+        Ok(target) if links > 0 => resolved(&folder.join(target), links - 1),
+        _ => folder.join(path.file_name().unwrap_or_default()),
+    }
 }

@@ -428,6 +428,14 @@ impl Operator {
         })
     }
 
+    /// Seals all keys by `seal_secret`; returns how many were sealed otherwise.
+    fn reseal_keys(&self, py: Python<'_>) -> PyResult<usize> {
+        py.detach(|| {
+            let count = self.ring()?.reseal(&*self.store).block_on();
+            count.map_err(failed)
+        })
+    }
+
     /// Drops a key at once.
     fn retire_key(&self, py: Python<'_>, key_id: &str) -> PyResult<()> {
         let id = key_id

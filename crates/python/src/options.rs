@@ -7,8 +7,10 @@ use std::time::Duration;
 use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
+use doorward_core::throttle::Budgets;
+use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Delivery, EngineConfig, jws};
-use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
+use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
 use http::Method;
 use ipnet::IpNet;
 use pyo3::exceptions::PyValueError;
@@ -64,6 +66,8 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    throttle: bool,
+    budgets: Budgets,
     event_network: Option<String>,
 }
 
@@ -80,6 +84,8 @@ impl Default for Reading {
             secret: None,
             private_key: None,
             algorithm: None,
+            throttle: true,
+            budgets: Budgets::default(),
             event_network: None,
         }
     }
@@ -95,6 +101,7 @@ impl Reading {
             key,
             hashing,
             events,
+            webhooks,
         } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
@@ -116,6 +123,13 @@ impl Reading {
             "allow_same_site" => settings.allow_same_site = value.extract()?,
             "csrf_strict" => settings.csrf_strict = value.extract()?,
             "docs" => settings.docs = value.extract()?,
+            "throttle" => self.throttle = value.extract()?,
+            "throttle_account" | "throttle_network" | "throttle_overall" | "throttle_device" => {
+                let set = self.budgets.set(name, &value.extract::<String>()?);
+                set.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            }
+            "device_ttl" => self.budgets.device_ttl = seconds(value)?,
+            "device_cookie_path" => settings.device_cookie_path = Some(value.extract()?),
             "register" => settings.register = value.extract()?,
             "change_password" => settings.change_password = value.extract()?,
             "unmounted" => settings.unmounted = each(value, endpoint)?,
@@ -145,7 +159,15 @@ impl Reading {
             "algorithm" => self.algorithm = Some(parsed(&value.extract::<String>()?)?),
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
+            "seal_secret_previous" => {
+                let secrets: Vec<Bound<'_, PyAny>> = value.extract()?;
+                let secrets = secrets.iter().map(bytes).collect::<PyResult<_>>();
+                key.seal_secret_previous = secrets?;
+            }
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
+            "webhook_urls" => webhooks.urls = each(value, worded(HookUrl::parse))?,
+            "webhook_secrets" => webhooks.secrets = each(value, worded(HookSecret::parse))?,
+            "webhook_events" => webhooks.events = each(value, worded(WebhookConfig::event))?,
             "event_log" => events.on = value.extract()?,
             "event_network" => self.event_network = Some(value.extract()?),
             "event_retention" => events.retention = seconds(value)?,
@@ -172,6 +194,7 @@ impl Reading {
         options.engine.events.network =
             network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
+        options.settings.throttle = self.throttle.then_some(self.budgets);
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());
@@ -185,7 +208,10 @@ impl Reading {
             .events
             .check()
             .map_err(|error| wrong(&error))?;
+        let webhooks = options.engine.webhooks.check(options.engine.events.on);
+        webhooks.map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
+        check_proxies(&options.trusted_proxies).map_err(|error| wrong(&error))?;
         Ok(options)
     }
 
@@ -215,6 +241,7 @@ impl Reading {
             algorithm,
             key,
             seal_secret: self.options.engine.key.seal_secret.clone(),
+            seal_secret_previous: self.options.engine.key.seal_secret_previous.clone(),
         };
         if let Some(seal) = &config.seal_secret {
             check_secret(seal).map_err(|error| wrong("seal_secret", error))?;
@@ -271,6 +298,13 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<
 fn each<T>(value: &Bound<'_, PyAny>, of: impl Fn(&str) -> PyResult<T>) -> PyResult<Vec<T>> {
     let texts: Vec<String> = value.extract()?;
     texts.iter().map(|text| of(text)).collect()
+}
+
+/// What the engine refuses, as Python has it.
+fn worded<T, E: std::fmt::Display>(
+    of: impl Fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> PyResult<T> {
+    move |text| of(text).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn same_site(name: &str) -> PyResult<SameSite> {

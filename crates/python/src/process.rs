@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use doorward_core::SystemEnv;
-use doorward_core::engine::News;
+use doorward_core::engine::{Level, News};
 use doorward_core::memory::MemoryStore;
 use doorward_core::store::Store;
+use doorward_core::throttle::OFF;
 use doorward_http::Api;
 use doorward_stores::SqliteStore;
+use doorward_webhooks::Webhooks;
 use pollster::FutureExt;
 
 use crate::forks::Open;
@@ -62,6 +64,7 @@ pub(crate) struct Engine {
     news: Mutex<Vec<News>>,
     has_news: AtomicBool,
     ticker: Mutex<Option<Ticker>>,
+    webhooks: Option<Webhooks>,
     /// The last to go.
     _open: Open,
 }
@@ -166,15 +169,21 @@ impl Engine {
         let core = doorward_core::Engine::open(store, options.engine.clone(), Arc::new(SystemEnv));
         let core = core.block_on().map_err(not_open)?;
         let api = Api::new(Arc::clone(core.service()), options.settings.clone());
+        let webhooks = core.outbox().map(Webhooks::start).transpose();
         let engine = Arc::new(Engine {
             api: api.map_err(not_open)?,
             core,
             news: Mutex::default(),
             has_news: AtomicBool::new(false),
             ticker: Mutex::default(),
+            webhooks: webhooks.map_err(not_open)?,
             _open: open,
         });
         engine.tick();
+        if options.settings.throttle.is_none() {
+            let (level, line) = (Level::Warning, OFF.into());
+            engine.tell([News { level, line }]);
+        }
         let ticker = Ticker::start(Arc::downgrade(&engine)).map_err(not_open)?;
         *locked(&engine.ticker) = Some(ticker);
         Ok(engine)
@@ -189,7 +198,10 @@ impl Engine {
     }
 
     fn tick(&self) {
-        let since = self.core.tick().block_on();
+        self.tell(self.core.tick().block_on());
+    }
+
+    fn tell(&self, since: impl IntoIterator<Item = News>) {
         let mut news = locked(&self.news);
         news.extend(since);
         self.has_news.store(!news.is_empty(), Ordering::Relaxed);
@@ -198,6 +210,9 @@ impl Engine {
     fn stop(&self) {
         if let Some(ticker) = locked(&self.ticker).take() {
             ticker.stop();
+        }
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.stop();
         }
         self.core.close().block_on();
     }

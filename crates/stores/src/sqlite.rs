@@ -7,8 +7,10 @@
 //! Reads run on the caller's thread: with the page in memory they take microseconds, less than a
 //! change of threads would.
 
+mod buckets;
 mod events;
 mod open;
+mod outbox;
 mod readers;
 mod rotations;
 mod rows;
@@ -27,9 +29,10 @@ use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use self::open::OpenError;
@@ -657,6 +660,25 @@ impl KeyStore for SqliteStore {
 }
 
 #[async_trait]
+impl ThrottleStore for SqliteStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        let changed = self
+            .writer
+            .run(move |group| buckets::change(group.tx, &change));
+        changed.await
+    }
+
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        if !self.read(|db| buckets::any_idle(db, now))? {
+            return Ok(0);
+        }
+        let purge = move |group: &mut Group<'_>| buckets::purge(group.tx, now, limit);
+        let gone = self.writer.run(purge).await?;
+        Ok(u32::try_from(gone).unwrap_or(limit))
+    }
+}
+
+#[async_trait]
 impl EventStore for SqliteStore {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
         self.writer.run(move |group| group.leave(&records)).await
@@ -687,6 +709,54 @@ impl EventStore for SqliteStore {
         }
         self.writer
             .run(move |group| events::purge(group.tx, before, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.read(|db| outbox::cursor(db, address))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let (address, places) = (address.to_owned(), places.to_vec());
+        self.write(move |group| outbox::enqueue(group.tx, &address, cursor, &places, due))
+            .await
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        // A second without anything to send is one without a write.
+        if !self.read(|db| outbox::is_any_due(db, address, now))? {
+            return Ok(Vec::new());
+        }
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::claim(group.tx, &address, now, until, limit))
+            .await
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::settle(group.tx, &address, place, again))
             .await
     }
 }

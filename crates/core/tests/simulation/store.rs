@@ -12,9 +12,10 @@ use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, EventStore, KeyStore, SessionStore, StoreResult, ValidFrom,
-    Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
 
 use crate::world::World;
@@ -34,7 +35,7 @@ pub(crate) struct Faults {
 
 pub(crate) struct SimStore {
     pub(crate) world: Arc<World>,
-    /// Keys, and accounts, which the rules do not touch.
+    /// Keys, accounts and buckets, which the rules do not touch.
     others: MemoryStore,
     policy: Policy,
     pub(crate) rows: Mutex<Rows>,
@@ -328,6 +329,16 @@ impl KeyStore for SimStore {
 }
 
 #[async_trait]
+impl ThrottleStore for SimStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        self.others.change_buckets(change).await
+    }
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.others.purge_buckets(now, limit).await
+    }
+}
+
+#[async_trait]
 impl EventStore for SimStore {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
         self.others.append(records).await
@@ -350,5 +361,38 @@ impl EventStore for SimStore {
     }
     async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
         self.others.purge_events(before, limit).await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SimStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.others.outbox_cursor(address).await
+    }
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        self.others.enqueue(address, cursor, places, due).await
+    }
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        self.others.claim(address, now, until, limit).await
+    }
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        self.others.settle(address, place, again).await
     }
 }

@@ -40,11 +40,22 @@ pub(crate) fn matching(method: &str, path: &str) -> Option<&'static Route> {
 pub(crate) struct Engine {
     pub(crate) api: Api,
     pub(crate) accounts: Accounts,
+    pub(crate) passwords: Arc<Passwords>,
     pub(crate) env: Arc<TestEnv>,
 }
 
 impl Engine {
     pub(crate) async fn on(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
+        let engine = Engine::bare(store, policy, settings).await;
+        for user in USERS {
+            let password = Password::new(PASSWORD).unwrap();
+            engine.accounts.register(user, password).await.unwrap();
+        }
+        engine
+    }
+
+    /// Without accounts.
+    pub(crate) async fn bare(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
         let test_env = Arc::new(TestEnv::new(Timestamp::from_seconds(1_800_000_000), 7));
         let env: Arc<dyn Env> = Arc::clone(&test_env) as _;
         let keys = KeyRing::open(&*store, KeyConfig::default(), &policy, Arc::clone(&env)).await;
@@ -62,14 +73,11 @@ impl Engine {
             ..Hashing::default()
         };
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
-        let accounts = Accounts::new(store, passwords, revocations, env);
-        for user in USERS {
-            let password = Password::new(PASSWORD).unwrap();
-            accounts.register(user, password).await.unwrap();
-        }
+        let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
         Engine {
             api: Api::new(Arc::new(service), settings).unwrap(),
             accounts,
+            passwords,
             env: test_env,
         }
     }

@@ -28,6 +28,10 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             let id = operator.rotate_key(&ring.await?, purpose).await?;
             report(&format!("{id}: signs in {} s", PUBLISH_DELAY.as_secs()))
         }
+        Some(("reseal", _)) => {
+            let count = ring.await?.reseal(&*store).await?;
+            report(&format!("{count} keys sealed by seal_secret"))
+        }
         Some(("retire", arguments)) => {
             let text = arguments.get_one::<String>("id").map_or("", String::as_str);
             let id: KeyId = text.parse().map_err(|_| format!("{text} is no key id"))?;

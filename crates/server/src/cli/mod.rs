@@ -1,5 +1,6 @@
 //! The command line: its grammar, and what all commands share.
 
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod keys;
 pub(crate) mod session;
@@ -17,7 +18,7 @@ use doorward_core::{EventLog, SystemEnv};
 
 use crate::config::{Config, KEYS, StorePlace};
 use crate::initialization::is_there;
-use crate::{Outcome, initialization};
+use crate::{Outcome, exposure, initialization};
 
 /// The grammar. Every setting is a flag of every command.
 pub(crate) fn command() -> Command {
@@ -81,23 +82,6 @@ pub(crate) fn command() -> Command {
                 .about("Show what happened to a session, and why it ended")
                 .arg(id()),
         ]);
-    let keys = Command::new("keys")
-        .about("The key ring")
-        .subcommand_required(true)
-        .subcommands([
-            Command::new("list").about("Show keys"),
-            Command::new("rotate")
-                .about("Make a new key that signs once all nodes know it")
-                .arg(
-                    Arg::new("purpose")
-                        .long("purpose")
-                        .value_parser(["access", "refresh"])
-                        .default_value("access"),
-                ),
-            Command::new("retire")
-                .about("Drop a key at once, for logout too")
-                .arg(id()),
-        ]);
     Command::new("doorward")
         .about("User sessions for APIs")
         .version(env!("CARGO_PKG_VERSION"))
@@ -117,7 +101,8 @@ pub(crate) fn command() -> Command {
                 .about("Check settings and the store, and say what is wrong"),
             user,
             session,
-            keys,
+            keys_command(),
+            doctor::command(),
             events::command(),
         ])
 }
@@ -152,6 +137,28 @@ fn subject() -> [Arg; 2] {
             .conflicts_with("name")
             .help("A user's id, for users of an app's own"),
     ]
+}
+
+fn keys_command() -> Command {
+    Command::new("keys")
+        .about("The key ring")
+        .subcommand_required(true)
+        .subcommands([
+            Command::new("list").about("Show keys"),
+            Command::new("rotate")
+                .about("Make a new key that signs once all nodes know it")
+                .arg(
+                    Arg::new("purpose")
+                        .long("purpose")
+                        .value_parser(["access", "refresh"])
+                        .default_value("access"),
+                ),
+            Command::new("reseal")
+                .about("Seal all keys by seal_secret, those of a previous one too"),
+            Command::new("retire")
+                .about("Drop a key at once, for logout too")
+                .arg(Arg::new("id").required(true).value_name("ID")),
+        ])
 }
 
 fn setting((key, default, help): &(&'static str, &'static str, &'static str)) -> Arg {
@@ -221,11 +228,14 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
     };
     KeyRing::look(
         &*store,
-        config.engine.key,
+        config.engine.key.clone(),
         &config.engine.policy,
         Arc::new(SystemEnv),
     )
     .await?;
+    let advice = config.settings.advice(&config.engine.policy).into_iter();
+    let exposed = exposure::advice(config.operator_listen);
+    advice.chain(exposed).for_each(say_error);
     say("the settings are in order")
 }
 
