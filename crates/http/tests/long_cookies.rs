@@ -77,7 +77,7 @@ fn the_longest_id_and_the_most_claims_fit_into_a_cookie() {
     let (answer, sessions) = login(policy(200), "cookie");
     let lengths = cookies(&answer);
     assert_eq!((answer.response.status().as_u16(), sessions), (200, 1));
-    assert!(lengths.len() == 4 && lengths.iter().all(|length| *length <= 4096));
+    assert!(lengths.len() >= 4 && lengths.iter().all(|length| *length <= 4096));
 }
 
 #[test]
