@@ -10,7 +10,7 @@
 use unicode_normalization::UnicodeNormalization;
 
 /// One password a line, sorted by bytes, with the decade of its rank: 1 for the ten most common.
-/// From @zxcvbn-ts/language-common 4.1.3 and, of 15 characters or more, SecLists (both MIT; see common.LICENSE).
+/// From @zxcvbn-ts/language-common 4.1.3 and, of 15 characters or more, `SecLists` (both MIT; see common.LICENSE).
 const COMMON: &str = include_str!("common.txt");
 
 /// How many characters are looked at.
