@@ -2,12 +2,10 @@
 
 import os
 import pathlib
-import sys
 
 import pytest
 from apps import add_ada, bare, login, protected
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from receiver import SECRET, receiving
 
 
