@@ -150,6 +150,7 @@ async fn fill(service: &Arc<Service>, rows: usize) -> Vec<String> {
                     username: None,
                     valid_from: None,
                     claims: None,
+                    privileged: false,
                 };
                 let (delivery, device) = (Delivery::Body, Device::default());
                 let terms = Terms {

@@ -3,6 +3,7 @@
 //! Unknown user, wrong password and disabled account do the same work and give the same answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -10,6 +11,7 @@ use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
 use crate::password::{Password, Passwords};
+use crate::reset::{self, Reset, ResetHash, ResetToken};
 use crate::revocation::{Ended, Revocations};
 use crate::session::EndReason;
 use crate::store::{Account, AllEnded, Store, ValidFrom, Write};
@@ -26,6 +28,8 @@ pub struct Identity {
     pub valid_from: Option<ValidFrom>,
     /// The host's own claims, a JSON object: see [`crate::access_token::check_custom`].
     pub claims: Option<Box<str>>,
+    /// Whether the session is privileged, and so has shorter limits.
+    pub privileged: bool,
 }
 
 /// A password that was changed, by somebody who knew the one before.
@@ -36,6 +40,15 @@ pub struct PasswordChange {
     /// The sessions that ended in the transaction that changed it. `None`: ending them is left to
     /// the service.
     pub ended: Option<Vec<SessionId>>,
+}
+
+/// A password that was set by the token of a reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordReset {
+    /// Whose.
+    pub user: UserId,
+    /// The sessions that ended in the transaction that set it.
+    pub ended: Vec<SessionId>,
 }
 
 impl From<Identity> for PasswordChange {
@@ -114,6 +127,7 @@ impl Accounts {
             username: Some(account.username),
             valid_from: Some(account.valid_from),
             claims: None,
+            privileged: account.privileged,
         })
     }
 
@@ -166,6 +180,7 @@ impl Accounts {
                 username: Some(account.username),
                 valid_from: Some(ended.valid_from),
                 claims: None,
+                privileged: account.privileged,
             },
             ended: Some(ended.sessions),
         })
@@ -214,6 +229,7 @@ impl Accounts {
             username,
             password_hash,
             disabled: false,
+            privileged: false,
             created_at: now,
             valid_from: ValidFrom::default(),
         };
@@ -241,6 +257,61 @@ impl Accounts {
         let ended = self.store.set_disabled(user, disabled, at).await?;
         self.ended(&ended.ok_or(Error::NotFound)?, at, EndReason::Disabled);
         Ok(())
+    }
+
+    /// Says whether sessions of the account are privileged, which ends those that are open.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::StoreUnavailable`].
+    pub async fn set_privileged(&self, user: &UserId, privileged: bool) -> Result<()> {
+        let at = self.env.now();
+        let ended = self.store.set_privileged(user, privileged, at).await?;
+        let ended = ended.ok_or(Error::NotFound)?;
+        self.ended(&ended, at, EndReason::EndedByOperator);
+        Ok(())
+    }
+
+    /// Starts a reset of the password: whoever has the token may set a new one, once, for `ttl` from
+    /// now. It voids the one before; a change of the password and disabling void it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such account or it is disabled, [`Error::StoreUnavailable`].
+    pub async fn start_reset(
+        &self,
+        username: &str,
+        ttl: Duration,
+    ) -> Result<(ResetToken, Timestamp)> {
+        let account = self.find(username).await?;
+        let token = ResetToken::random(&*self.env);
+        let expires_at = self.env.now() + ttl.min(reset::MAX_TTL);
+        let hash = token.hash();
+        let reset = Reset { hash, expires_at };
+        match self.store.start_reset(&account.id, reset).await? {
+            Write::Done => Ok((token, expires_at)),
+            Write::Lost => Err(Error::NotFound),
+        }
+    }
+
+    /// Sets a new password by the token of a reset, which ends all sessions of the user. A password
+    /// that is refused does not use the token up; of two uses at once one takes effect.
+    ///
+    /// # Errors
+    /// [`Error::ResetTokenInvalid`], [`Error::PasswordTooWeak`], [`Error::Overloaded`],
+    /// [`Error::StoreUnavailable`].
+    pub async fn reset_password(&self, token: &str, new: Password) -> Result<PasswordReset> {
+        let token = ResetHash::of(token).ok_or(Error::ResetTokenInvalid)?;
+        // Before the password is hashed: a token that is none costs no hash.
+        let account = self.store.reset_of(token, self.env.now()).await?;
+        let account = account.ok_or(Error::ResetTokenInvalid)?;
+        let hash = self.passwords.hash_new(&account.username, new).await?;
+        let at = self.env.now();
+        let set = self.store.finish_reset(token, hash.as_str(), at).await?;
+        let AllEnded { sessions, .. } = set.ok_or(Error::ResetTokenInvalid)?;
+        self.ended(&sessions, at, EndReason::PasswordChanged);
+        Ok(PasswordReset {
+            user: account.id,
+            ended: sessions,
+        })
     }
 
     /// Removes the account, which ends all sessions.

@@ -7,15 +7,16 @@
 //! 3. [`keys`]: the ring that signs and verifies them; `seal`: how a store may keep it.
 //!    [`csrf`]: what is sent along with them where cookies are not enough.
 //! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
-//! 5. [`password`] and [`account`]: built-in users.
+//! 5. [`password`] and [`account`]: built-in users; [`reset`]: how one gets a new password.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`jws`]: foreign tokens, for apps that move over.
-//! 9. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 9. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
+pub mod assurance;
 pub mod csrf;
 pub mod env;
 pub mod error;
@@ -23,10 +24,12 @@ pub mod event;
 pub mod id;
 pub mod jws;
 pub mod keys;
+pub mod limits;
 pub mod memory;
 pub mod password;
 pub mod policy;
 pub mod refresh_token;
+pub mod reset;
 pub mod revocation;
 mod seal;
 pub mod service;
@@ -36,11 +39,12 @@ pub mod testing;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
+pub use assurance::Assurance;
 pub use csrf::{CsrfKind, CsrfValue};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
 pub use event::Event;
 pub use id::{SessionId, TokenId, UserId};
-pub use policy::Policy;
+pub use policy::{Policy, Sensitive};
 pub use service::Service;
 pub use session::{Delivery, Device, EndReason, Session};

@@ -9,12 +9,14 @@ use async_trait::async_trait;
 use crate::env::Timestamp;
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
+use crate::limits::Opening;
 use crate::password::PasswordHash;
 use crate::policy::Policy;
+use crate::reset::{Reset, ResetHash};
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, KeyStore, Opened, SessionStore, StoreResult, ValidFrom, Write,
 };
 
 /// A store that lives as long as the process.
@@ -30,6 +32,7 @@ struct Tables {
     valid_from: HashMap<UserId, ValidFrom>,
     /// By canonical username.
     accounts: BTreeMap<Box<str>, Account>,
+    resets: HashMap<UserId, Reset>,
     keys: Vec<StoredKey>,
     ended: BTreeMap<u64, Ended>,
     last_end: u64,
@@ -87,6 +90,33 @@ impl Tables {
         ids
     }
 
+    /// The user's sessions that have not ended, oldest first.
+    fn live(&self, user: &UserId) -> Vec<Session> {
+        let theirs = self.sessions.values();
+        theirs
+            .filter(|row| row.user == *user && row.ended.is_none())
+            .cloned()
+            .collect()
+    }
+
+    /// Sets a password, which voids a reset and ends all sessions.
+    fn set_password(&mut self, user: &UserId, hash: &str, at: Timestamp) -> Option<AllEnded> {
+        let account = self.account_mut(user)?;
+        account.password_hash = PasswordHash::from_phc(hash);
+        self.resets.remove(user);
+        let sessions = self.end_user(user, at, EndReason::PasswordChanged, None);
+        Some(AllEnded {
+            sessions,
+            valid_from: self.seen(user),
+        })
+    }
+
+    fn reset_of(&self, hash: ResetHash, now: Timestamp) -> Option<UserId> {
+        let mut resets = self.resets.iter();
+        let found = resets.find(|(_, reset)| reset.hash == hash && now < reset.expires_at);
+        found.map(|(user, _)| user.clone())
+    }
+
     fn seen(&self, user: &UserId) -> ValidFrom {
         self.valid_from.get(user).copied().unwrap_or_default()
     }
@@ -111,13 +141,22 @@ fn done(holds: bool) -> Write {
 
 #[async_trait]
 impl SessionStore for MemoryStore {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+    async fn open(&self, opening: Opening) -> StoreResult<Opened> {
         let mut tables = self.tables();
-        let fits = tables.seen(&session.user) == seen && !tables.sessions.contains_key(&session.id);
-        if fits {
-            tables.sessions.insert(session.id, session);
+        let Session { id, ref user, .. } = opening.session;
+        if tables.seen(user) != opening.seen || tables.sessions.contains_key(&id) {
+            return Ok(Opened::Lost);
         }
-        Ok(done(fits))
+        let Some(ends) = opening.ends(&tables.live(user), &self.policy) else {
+            return Ok(Opened::Full);
+        };
+        let at = opening.session.created_at;
+        tables.sessions.insert(id, opening.session);
+        let gone = ends.into_iter().filter_map(|(id, reason)| {
+            tables.end(id, at, reason);
+            tables.sessions.get(&id).cloned()
+        });
+        Ok(Opened::Done(gone.collect()))
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -157,12 +196,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
-        let tables = self.tables();
-        let theirs = tables.sessions.values();
-        Ok(theirs
-            .filter(|row| row.user == *user && row.ended.is_none())
-            .cloned()
-            .collect())
+        Ok(self.tables().live(user))
     }
 
     async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
@@ -251,16 +285,10 @@ impl AccountStore for MemoryStore {
         at: Timestamp,
     ) -> StoreResult<Option<AllEnded>> {
         let mut tables = self.tables();
-        let moved = seen.is_some_and(|seen| tables.seen(user) != seen);
-        let Some(account) = tables.account_mut(user).filter(|_| !moved) else {
+        if seen.is_some_and(|seen| tables.seen(user) != seen) {
             return Ok(None);
-        };
-        account.password_hash = PasswordHash::from_phc(hash);
-        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None);
-        Ok(Some(AllEnded {
-            sessions,
-            valid_from: tables.seen(user),
-        }))
+        }
+        Ok(tables.set_password(user, hash, at))
     }
 
     async fn set_disabled(
@@ -275,6 +303,7 @@ impl AccountStore for MemoryStore {
         };
         account.disabled = disabled;
         let end = |mut tables: MutexGuard<'_, Tables>| {
+            tables.resets.remove(user);
             tables.end_user(user, at, EndReason::Disabled, None)
         };
         Ok(Some(if disabled { end(tables) } else { Vec::new() }))
@@ -289,7 +318,54 @@ impl AccountStore for MemoryStore {
         let before = tables.accounts.len();
         tables.accounts.retain(|_, account| account.id != *user);
         let removed = tables.accounts.len() < before;
+        tables.resets.remove(user);
         Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None)))
+    }
+
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        let mut tables = self.tables();
+        let Some(account) = tables.account_mut(user) else {
+            return Ok(None);
+        };
+        account.privileged = privileged;
+        Ok(Some(tables.end_user(
+            user,
+            at,
+            EndReason::EndedByOperator,
+            None,
+        )))
+    }
+
+    async fn start_reset(&self, user: &UserId, reset: Reset) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let enabled = tables.account_mut(user).is_some_and(|it| !it.disabled);
+        if enabled {
+            tables.resets.insert(user.clone(), reset);
+        }
+        Ok(done(enabled))
+    }
+
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        let mut tables = self.tables();
+        let user = tables.reset_of(hash, now);
+        let account = user.and_then(|user| tables.account_mut(&user).cloned());
+        Ok(account.map(|account| tables.with_seen(&account)))
+    }
+
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>> {
+        let mut tables = self.tables();
+        let user = tables.reset_of(hash, at);
+        Ok(user.and_then(|user| tables.set_password(&user, password_hash, at)))
     }
 }
 

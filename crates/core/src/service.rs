@@ -9,18 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::access_token::{Claims, MAX_LIFETIME, NewClaims, check_custom};
-use crate::account::{Identity, PasswordChange};
+use crate::account::{Identity, PasswordChange, PasswordReset};
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::id::{SessionId, TokenId, UserId};
 use crate::keys::{KeyId, KeyRing, RefreshKey, RingError};
+use crate::limits::{Cap, Opening};
 use crate::policy::{MAX_EXP_LEEWAY, Policy};
 use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
 use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
-use crate::store::{Store, ValidFrom, Write};
+use crate::store::{Opened, Store, ValidFrom, Write};
 
 /// How often a lost swap is decided again before the store counts as unavailable.
 const RETRIES: usize = 4;
@@ -54,6 +55,8 @@ pub struct Terms {
     pub delivery: Delivery,
     /// What is known of the client.
     pub device: Device,
+    /// The session whose place the new one takes: the same browser's. It ends where that opens.
+    pub replaces: Option<SessionId>,
 }
 
 /// What a login or a refresh hands out.
@@ -141,22 +144,54 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile,
+    /// [`Error::SessionLimitReached`] if the user has as many as one may have,
     /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims.
-    pub async fn login(&self, identity: Identity, terms: Terms) -> Outcome<Grant> {
-        match self.open(identity, terms).await {
-            Ok(grant) => {
-                let Session { user, id, .. } = &grant.session;
-                let event = Event::LoggedIn {
-                    user: user.clone(),
-                    session: *id,
-                };
-                (Ok(grant), Some(event))
-            }
-            Err(error) => (Err(error), None),
-        }
+    pub async fn login(&self, identity: Identity, terms: Terms) -> (Result<Grant>, Vec<Event>) {
+        self.open(identity, terms, self.policy.cap).await
     }
 
-    async fn open(&self, identity: Identity, terms: Terms) -> Result<Grant> {
+    async fn open(
+        &self,
+        identity: Identity,
+        terms: Terms,
+        cap: Option<Cap>,
+    ) -> (Result<Grant>, Vec<Event>) {
+        let opening = match self.opening(identity, terms, cap).await {
+            Ok(opening) => opening,
+            Err(error) => return (Err(error), Vec::new()),
+        };
+        let session = opening.session.clone();
+        let gone = match self.store.open(opening).await {
+            Ok(Opened::Done(gone)) => gone,
+            Ok(Opened::Lost) => return (Err(Error::InvalidCredentials), Vec::new()),
+            Ok(Opened::Full) => return (Err(Error::SessionLimitReached), Vec::new()),
+            Err(error) => return (Err(error.into()), Vec::new()),
+        };
+        let mut events = self.gone(gone, session.created_at);
+        let (user, id, now) = (session.user.clone(), session.id, session.created_at);
+        let grant = self.grant(Refreshed { session, now });
+        if grant.is_ok() {
+            events.insert(0, Event::LoggedIn { user, session: id });
+        }
+        (grant, events)
+    }
+
+    /// The sessions that ended `at` the opening of another.
+    fn gone(&self, rows: Vec<Session>, at: Timestamp) -> Vec<Event> {
+        let ended = rows.into_iter().filter_map(|row| {
+            let end = row.ended?;
+            let reason = self.remember(row.id, end);
+            let event = Event::SessionEnded {
+                user: row.user,
+                session: row.id,
+                reason,
+            };
+            (end.at == at).then_some(event)
+        });
+        ended.collect()
+    }
+
+    async fn opening(&self, identity: Identity, terms: Terms, cap: Option<Cap>) -> Result<Opening> {
         if let Some(claims) = identity.claims.as_deref() {
             check_custom(claims, self.policy.identity_claim.as_deref())?;
         }
@@ -168,6 +203,7 @@ impl Service {
             }
         };
         let now = self.env.now();
+        let limits = self.policy.limits(terms.remember, identity.privileged);
         let session = Session {
             id: SessionId::new(now, &*self.env),
             user: identity.user,
@@ -181,18 +217,21 @@ impl Service {
             refresh_key: self.keys.current_refresh(now)?.id(),
             created_at: now,
             auth_time: now,
-            absolute_end: now + self.policy.session_ttl,
+            absolute_end: now + limits.absolute,
             remember: terms.remember,
+            privileged: identity.privileged,
             delivery: terms.delivery,
             device: terms.device,
             claims: identity.claims,
             ended: None,
             version: 0,
         };
-        match self.store.insert(session.clone(), seen).await? {
-            Write::Done => self.grant(Refreshed { session, now }),
-            Write::Lost => Err(Error::InvalidCredentials),
-        }
+        Ok(Opening {
+            session,
+            seen,
+            replaces: terms.replaces,
+            cap,
+        })
     }
 
     /// The `valid_from` of a user whose credentials the host checked, if it has not moved since the
@@ -399,7 +438,8 @@ impl Service {
         Ok((AccessText(self.keys.sign_access(&claims, now)?), expires_at))
     }
 
-    /// `access_ttl` from now, up to 5 % earlier, and never past the session's own end.
+    /// `access_ttl` from now, up to 5 % earlier, and never past the end that the session has if it is
+    /// not refreshed.
     fn access_expiry(&self, session: &Session, now: Timestamp) -> Timestamp {
         let mut random = [0; 4];
         self.env.fill(&mut random);
@@ -411,7 +451,8 @@ impl Service {
         // In whole seconds, so that the shortest lifetime is not cut to nothing.
         let early = Duration::from_secs(most.mul_f64(share).as_secs());
         let expires_at = Timestamp::from_seconds(now.seconds()) + self.policy.access_ttl - early;
-        Timestamp::from_seconds(expires_at.min(session.absolute_end).seconds())
+        let end = session.expires_at(&self.policy);
+        Timestamp::from_seconds(expires_at.min(end).seconds())
     }
 
     /// Verifies an access token. Touches no store: signature, times, type, ended sessions.
@@ -513,15 +554,25 @@ impl Service {
     ) -> (Result<Grant>, Vec<Event>) {
         let user = change.identity.user.clone();
         let mut events = vec![Event::PasswordChanged { user: user.clone() }];
-        let (opened, event) = self.login(change.identity, terms).await;
+        // All others end: there is room for one.
+        let (opened, login) = self.open(change.identity, terms, None).await;
         let kept = opened.as_ref().ok().map(|grant| grant.session.id);
         let reason = EndReason::PasswordChanged;
         let (ended, others) = match change.ended {
             Some(sessions) => self.ended_together(&user, &sessions, reason),
             None => self.end_user(&user, reason, kept).await,
         };
-        events.extend(others.into_iter().chain(event));
+        events.extend(others.into_iter().chain(login));
         (ended.and(opened), events)
+    }
+
+    /// What happened as a password was set by a reset.
+    #[must_use]
+    pub fn password_reset(&self, reset: &PasswordReset) -> Vec<Event> {
+        let user = reset.user.clone();
+        let (_, ended) = self.ended_together(&user, &reset.ended, EndReason::PasswordChanged);
+        let changed = Event::PasswordChanged { user };
+        [Some(changed), ended].into_iter().flatten().collect()
     }
 
     /// Sessions that the store has ended: refused from now on, and told of.

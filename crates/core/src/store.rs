@@ -21,6 +21,8 @@ use crate::env::Timestamp;
 use crate::error::StoreError;
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
+use crate::limits::Opening;
+use crate::reset::{Reset, ResetHash};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
 
@@ -51,11 +53,39 @@ pub enum Write {
     Lost,
 }
 
+/// What became of a session that was to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Opened {
+    /// It was, and these ended for it in the same transaction: their rows afterwards.
+    Done(Vec<Session>),
+    /// The user's `valid_from` moved, or the id exists; nothing was changed.
+    Lost,
+    /// The user has as many sessions as one may have; nothing was changed.
+    Full,
+}
+
 /// Rows of sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
     /// Adds a session whose user's `valid_from` is still `seen`. Lost: it moved, or the id exists.
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write>;
+    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+        let opening = Opening {
+            session,
+            seen,
+            replaces: None,
+            cap: None,
+        };
+        Ok(match self.open(opening).await? {
+            Opened::Done(_) => Write::Done,
+            Opened::Lost | Opened::Full => Write::Lost,
+        })
+    }
+
+    /// Adds a session on its conditions, and ends those that [`Opening::ends`] names: in one
+    /// transaction, so that logins at the same moment never leave more than the cap. What ends is
+    /// durable and spread as by [`SessionStore::end`].
+    async fn open(&self, opening: Opening) -> StoreResult<Opened>;
 
     /// The row, ended or not.
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>>;
@@ -125,6 +155,8 @@ pub struct Account {
     pub password_hash: crate::password::PasswordHash,
     /// Whether logins are refused.
     pub disabled: bool,
+    /// Whether its sessions are privileged.
+    pub privileged: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// See [`ValidFrom`].
@@ -176,6 +208,31 @@ pub trait AccountStore: Send + Sync {
         user: &UserId,
         at: Timestamp,
     ) -> StoreResult<Option<Vec<SessionId>>>;
+
+    /// Says whether the account's sessions are privileged, and ends all that are open, in one
+    /// transaction. Returns the sessions that ended; `None`: no account.
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>>;
+
+    /// Keeps a reset, in place of any that the user has. Every other change of the password, disabling
+    /// and removing drop it. Lost: no account, or a disabled one.
+    async fn start_reset(&self, user: &UserId, reset: Reset) -> StoreResult<Write>;
+
+    /// The account whose reset this is, if it is not over at `now`.
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>>;
+
+    /// Uses a reset up and sets a new password, as [`AccountStore::set_password`] does, in one
+    /// transaction. `None`: there is no such reset, or it is over at `at`; nothing was changed.
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>>;
 }
 
 /// The key ring's rows. See [`crate::keys`].

@@ -47,6 +47,7 @@ fn row() -> Session {
         auth_time: Timestamp(T - 3600 * 1000),
         absolute_end: Timestamp(T + 90 * DAY),
         remember: false,
+        privileged: false,
         delivery: Delivery::Cookie,
         device: Device::default(),
         claims: None,

@@ -129,6 +129,7 @@ async fn register(username: &str, password: Password, accounts: &Accounts) -> Re
         username: Some(name),
         valid_from: None,
         claims: None,
+        privileged: false,
     })
 }
 

@@ -65,9 +65,9 @@ impl Faulty {
 
 #[async_trait]
 impl SessionStore for Faulty {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
-        self.enter("insert")?;
-        self.inner.insert(session, seen).await
+    async fn open(&self, opening: Opening) -> StoreResult<Opened> {
+        self.enter("open")?;
+        self.inner.open(opening).await
     }
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.enter("load")?;
@@ -166,6 +166,32 @@ impl AccountStore for Faulty {
     ) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("remove_account")?;
         self.inner.remove_account(user, at).await
+    }
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        self.enter("set_privileged")?;
+        self.inner.set_privileged(user, privileged, at).await
+    }
+    async fn start_reset(&self, user: &UserId, reset: Reset) -> StoreResult<Write> {
+        self.enter("start_reset")?;
+        self.inner.start_reset(user, reset).await
+    }
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        self.enter("reset_of")?;
+        self.inner.reset_of(hash, now).await
+    }
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>> {
+        self.enter("finish_reset")?;
+        self.inner.finish_reset(hash, password_hash, at).await
     }
 }
 
@@ -472,6 +498,7 @@ async fn by_host(shop: &mut Shop, request: Request<Bytes>, ends: Option<EndReaso
         username: Some("ada".into()),
         valid_from: None,
         claims: Some(r#"{"role":"teacher"}"#.into()),
+        privileged: false,
     };
     next.answer(Ok(identity.into())).await
 }

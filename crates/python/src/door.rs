@@ -232,6 +232,7 @@ impl Door {
             delivery: delivery
                 .ok_or_else(|| PyValueError::new_err("this delivery is not allowed here"))?,
             device: self.device(device, environ)?,
+            replaces: None,
         };
         let outcome = py.detach(|| engine.api.service().login(identity, terms).block_on());
         let (grant, events) = self.outcome(py, &engine, outcome)?;

@@ -20,11 +20,13 @@ use doorward_core::Timestamp;
 use doorward_core::error::StoreError;
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
+use doorward_core::limits::Opening;
 use doorward_core::policy::Policy;
+use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, KeyStore, Opened, SessionStore, StoreResult, ValidFrom, Write,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -38,7 +40,8 @@ use crate::ring::Ring;
 /// Expired rows that go in one write: a few milliseconds at the most.
 const PURGED_AT_ONCE: usize = 50;
 
-const ACCOUNT: &str = "SELECT id, username, password_hash, disabled, created_at FROM accounts ";
+const ACCOUNT: &str =
+    "SELECT id, username, password_hash, disabled, created_at, privileged FROM accounts ";
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -217,6 +220,78 @@ impl Group<'_> {
         Ok(took)
     }
 
+    /// Adds a session, and ends those that end for it.
+    fn open(&mut self, opening: &Opening, policy: &Policy) -> rusqlite::Result<Opened> {
+        let session = &opening.session;
+        if rows::valid_from(self.tx, &session.user)? != opening.seen {
+            return Ok(Opened::Lost);
+        }
+        let theirs = match opening.cap {
+            Some(_) => self.live(&session.user)?,
+            None => Vec::new(),
+        };
+        let Some(ends) = opening.ends(&theirs, policy) else {
+            return Ok(Opened::Full);
+        };
+        if !rows::insert(self.tx, session)? {
+            return Ok(Opened::Lost);
+        }
+        let mut gone = Vec::new();
+        for (id, reason) in ends {
+            self.end(Ended {
+                session: id,
+                at: session.created_at,
+                reason,
+            })?;
+            gone.extend(rows::load(self.tx, id)?);
+        }
+        Ok(Opened::Done(gone))
+    }
+
+    /// The user's sessions that have not ended, as they are in this transaction.
+    fn live(&self, user: &UserId) -> rusqlite::Result<Vec<Session>> {
+        self.tx
+            .prepare_cached(rows::OF_USER)?
+            .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+                Ok(self.rotations.onto(rows::session(self.tx, row)?))
+            })?
+            .collect()
+    }
+
+    /// Sets a password, which voids a reset and ends all sessions. `None`: no account.
+    fn set_password(
+        &mut self,
+        user: &UserId,
+        hash: &str,
+        at: Timestamp,
+    ) -> rusqlite::Result<Option<AllEnded>> {
+        let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
+        if !self.account(sql, params![user.as_str(), hash])? {
+            return Ok(None);
+        }
+        self.void_reset(user)?;
+        let sessions = self.end_user(user, at, EndReason::PasswordChanged, None)?;
+        let valid_from = rows::valid_from(self.tx, user)?;
+        Ok(Some(AllEnded {
+            sessions,
+            valid_from,
+        }))
+    }
+
+    fn void_reset(&self, user: &UserId) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM resets WHERE user = ?1";
+        self.account(sql, params![user.as_str()]).map(drop)
+    }
+
+    /// Keeps a reset in place of the one before.
+    fn start_reset(&self, user: &UserId, reset: Reset) -> rusqlite::Result<bool> {
+        self.void_reset(user)?;
+        let sql =
+            "INSERT INTO resets SELECT ?1, id, ?3 FROM accounts WHERE id = ?2 AND NOT disabled";
+        let values = params![reset.hash.0, user.as_str(), reset.expires_at.0];
+        self.account(sql, values)
+    }
+
     /// Ends a user's sessions, and moves `valid_from`.
     fn end_user(
         &mut self,
@@ -251,12 +326,11 @@ impl Group<'_> {
 
 #[async_trait]
 impl SessionStore for SqliteStore {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
-        self.write(move |group| {
-            Ok(rows::valid_from(group.tx, &session.user)? == seen
-                && rows::insert(group.tx, &session)?)
-        })
-        .await
+    async fn open(&self, opening: Opening) -> StoreResult<Opened> {
+        let policy = self.policy.clone();
+        self.writer
+            .run(move |group| group.open(&opening, &policy))
+            .await
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -347,12 +421,8 @@ impl SessionStore for SqliteStore {
     /// needed; `limit` is returned while there is more to look at in this round.
     async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
         let from = *self.swept();
-        let ttl = Timestamp(0) + self.policy.refresh_ttl;
-        let over = Over {
-            ttl: ttl.0,
-            now: now.0,
-        };
-        let looked = self.read_sessions(|db| rows::look(db, from, limit, over))?;
+        let over = Over::at(now, &self.policy);
+        let looked = self.read_sessions(|db| rows::look(db, from, limit, &over))?;
         let log_is_old = self.read(|db| rows::log_is_old(db, log_before))?;
         // What was refreshed since is not as old as its row says.
         let gone: Vec<_> = looked
@@ -366,10 +436,10 @@ impl SessionStore for SqliteStore {
             self.writer.run(old).await?;
         }
         for some in gone.chunks(PURGED_AT_ONCE) {
-            let some = some.to_vec();
+            let (some, over) = (some.to_vec(), over.clone());
             let purge = move |group: &mut Group<'_>| {
                 some.iter()
-                    .try_for_each(|id| rows::purge(group.tx, *id, over))
+                    .try_for_each(|id| rows::purge(group.tx, *id, &over))
             };
             self.writer.run(purge).await?;
         }
@@ -403,9 +473,11 @@ impl AccountStore for SqliteStore {
                 account.username,
                 account.password_hash.as_str(),
                 account.disabled,
-                account.created_at.0
+                account.created_at.0,
+                account.privileged
             ];
-            let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let sql = "INSERT INTO accounts (id, username, password_hash, disabled, created_at, \
+                privileged) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
             group.account(sql, values)
         })
         .await
@@ -458,18 +530,10 @@ impl AccountStore for SqliteStore {
         self.writer
             .run(move |group| {
                 let now = rows::valid_from(group.tx, &user)?;
-                let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
-                let set = seen.is_none_or(|seen| seen == now)
-                    && group.account(sql, params![user.as_str(), hash])?;
-                if !set {
+                if seen.is_some_and(|seen| seen != now) {
                     return Ok(None);
                 }
-                let sessions = group.end_user(&user, at, EndReason::PasswordChanged, None)?;
-                let valid_from = rows::valid_from(group.tx, &user)?;
-                Ok(Some(AllEnded {
-                    sessions,
-                    valid_from,
-                }))
+                group.set_password(&user, &hash, at)
             })
             .await
     }
@@ -487,6 +551,9 @@ impl AccountStore for SqliteStore {
                 if !group.account(sql, params![user.as_str(), disabled])? {
                     return Ok(None);
                 }
+                if disabled {
+                    group.void_reset(&user)?;
+                }
                 let end = disabled.then(|| group.end_user(&user, at, EndReason::Disabled, None));
                 Ok(Some(end.transpose()?.unwrap_or_default()))
             })
@@ -503,8 +570,57 @@ impl AccountStore for SqliteStore {
             .run(move |group| {
                 let sql = "DELETE FROM accounts WHERE id = ?1";
                 let found = group.account(sql, params![user.as_str()])?;
+                group.void_reset(&user)?;
                 let end = found.then(|| group.end_user(&user, at, EndReason::Disabled, None));
                 end.transpose()
+            })
+            .await
+    }
+
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        let user = user.clone();
+        self.writer
+            .run(move |group| {
+                let sql = "UPDATE accounts SET privileged = ?2 WHERE id = ?1";
+                let found = group.account(sql, params![user.as_str(), privileged])?;
+                let reason = EndReason::EndedByOperator;
+                let end = found.then(|| group.end_user(&user, at, reason, None));
+                end.transpose()
+            })
+            .await
+    }
+
+    async fn start_reset(&self, user: &UserId, reset: Reset) -> StoreResult<Write> {
+        let user = user.clone();
+        self.write(move |group| group.start_reset(&user, reset))
+            .await
+    }
+
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        self.read(|db| {
+            let sql = "JOIN resets ON user = id WHERE hash = ?1 AND ?2 < expires_at";
+            db.prepare_cached(&format!("{ACCOUNT}{sql}"))?
+                .query_row(params![hash.0, now.0], |row| rows::account(db, row))
+                .optional()
+        })
+    }
+
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+    ) -> StoreResult<Option<AllEnded>> {
+        let password_hash = password_hash.to_owned();
+        self.writer
+            .run(move |group| match rows::reset_of(group.tx, hash, at)? {
+                Some(user) => group.set_password(&user, &password_hash, at),
+                None => Ok(None),
             })
             .await
     }
