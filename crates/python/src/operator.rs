@@ -7,7 +7,9 @@ use doorward_core::keys::{KeyRing, Purpose, StoredKey};
 use doorward_core::password::{Password, Passwords};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account as Kept, Store};
-use doorward_core::{Accounts, EndReason, Env, Error, Policy, Service, SystemEnv, UserId};
+use doorward_core::{
+    Accounts, EndReason, EngineConfig, Env, Error, Policy, Service, SystemEnv, UserId,
+};
 use pollster::FutureExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -119,9 +121,12 @@ impl Operator {
         let open = Open::between_forks().map_err(failed)?;
         let store = home.store().map_err(failed)?;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
-        let passwords = Arc::new(Passwords::new(options.hashing.clone(), Arc::clone(&env)));
+        let passwords = Arc::new(Passwords::new(
+            options.engine.hashing.clone(),
+            Arc::clone(&env),
+        ));
         // Nobody verifies here; those who do hear of ended sessions from the store.
-        let bounds = Bounds::of(&options.policy);
+        let bounds = Bounds::of(&options.engine.policy);
         let revocations = Arc::new(Revocations::new(bounds, None));
         let accounts = Accounts::new(Arc::clone(&store), passwords, Arc::clone(&revocations), env);
         Ok(Operator {
@@ -134,7 +139,7 @@ impl Operator {
     }
 
     fn ring(&self) -> PyResult<KeyRing> {
-        let Options { key, policy, .. } = &self.options;
+        let EngineConfig { key, policy, .. } = &self.options.engine;
         let ring = KeyRing::look(&*self.store, key.clone(), policy, Arc::new(SystemEnv));
         ring.block_on().map_err(failed)
     }
@@ -145,7 +150,7 @@ impl Operator {
     }
 
     fn live(&self, rows: Vec<doorward_core::Session>) -> Vec<SessionRow> {
-        let (now, policy) = (SystemEnv.now(), &self.options.policy);
+        let (now, policy) = (SystemEnv.now(), &self.options.engine.policy);
         let live = rows.into_iter();
         live.filter(|row| row.over(now, policy).is_none())
             .map(|row| SessionRow::new(row, policy))
@@ -299,7 +304,7 @@ impl Operator {
 
 impl Operator {
     fn service(&self) -> PyResult<Service> {
-        let policy: Policy = self.options.policy.clone();
+        let policy: Policy = self.options.engine.policy.clone();
         Ok(Service::new(
             Arc::clone(&self.store),
             Arc::new(self.ring()?),

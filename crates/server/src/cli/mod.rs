@@ -150,11 +150,17 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
                 "{}: there is no database yet; `doorward serve` makes it",
                 path.display()
             ))?;
-            Arc::new(MemoryStore::new(config.policy.clone()))
+            Arc::new(MemoryStore::new(config.engine.policy.clone()))
         }
         _ => initialization::store(&config)?,
     };
-    KeyRing::look(&*store, config.key, &config.policy, Arc::new(SystemEnv)).await?;
+    KeyRing::look(
+        &*store,
+        config.engine.key,
+        &config.engine.policy,
+        Arc::new(SystemEnv),
+    )
+    .await?;
     say("the settings are in order")
 }
 

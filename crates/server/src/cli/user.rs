@@ -34,9 +34,9 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
 
 fn accounts(config: &Config, store: Arc<dyn Store>) -> Accounts {
     let env: Arc<dyn Env> = Arc::new(SystemEnv);
-    let passwords = Passwords::new(config.hashing.clone(), Arc::clone(&env));
+    let passwords = Passwords::new(config.engine.hashing.clone(), Arc::clone(&env));
     // Nobody verifies here; those who do hear of ended sessions from the store.
-    let revocations = Revocations::new(Bounds::of(&config.policy), None);
+    let revocations = Revocations::new(Bounds::of(&config.engine.policy), None);
     Accounts::new(store, Arc::new(passwords), Arc::new(revocations), env)
 }
 
