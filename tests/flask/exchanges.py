@@ -103,6 +103,11 @@ class Known:
     def __init__(self) -> None:
         self.values = {"password": PASSWORD}
 
+    def keep_printed(self, printed: str) -> None:
+        """The token of a reset, if a command printed one."""
+        if found := re.search(r"\bdwp_\S+", printed):
+            self.values["reset"] = found[0]
+
     def expand(self, text: str) -> bytes:
         out = b""
         for i, piece in enumerate(re.split(r"\{\{(.*?)\}\}", text)):

@@ -80,8 +80,8 @@ impl Door for App {
         Response::from_parts(parts, body)
     }
 
-    async fn operate(&mut self, words: &[&str]) {
-        testing::operate(self.door.service(), self.door.accounts(), words).await;
+    async fn operate(&mut self, words: &[&str]) -> String {
+        testing::operate(self.door.service(), self.door.accounts(), words).await
     }
 
     async fn wait(&mut self, span: Duration) {

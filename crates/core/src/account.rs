@@ -298,8 +298,7 @@ impl Accounts {
     /// # Errors
     /// [`Error::ResetTokenInvalid`], [`Error::PasswordTooWeak`], [`Error::Overloaded`],
     /// [`Error::StoreUnavailable`].
-    pub async fn reset_password(&self, token: &str, new: Password) -> Result<PasswordReset> {
-        let token = ResetHash::of(token).ok_or(Error::ResetTokenInvalid)?;
+    pub async fn reset_password(&self, token: ResetHash, new: Password) -> Result<PasswordReset> {
         // Before the password is hashed: a token that is none costs no hash.
         let account = self.store.reset_of(token, self.env.now()).await?;
         let account = account.ok_or(Error::ResetTokenInvalid)?;

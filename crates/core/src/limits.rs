@@ -4,11 +4,12 @@
 //! whether it is privileged. A session has the shortest limits of all that apply to it.
 
 use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::env::Timestamp;
 use crate::id::SessionId;
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyError};
 use crate::session::{EndReason, Session};
 use crate::store::ValidFrom;
 
@@ -48,6 +49,20 @@ pub enum OverCap {
     EndOldest,
     /// The login is refused.
     Refuse,
+}
+
+impl FromStr for OverCap {
+    type Err = PolicyError;
+
+    fn from_str(name: &str) -> Result<Self, PolicyError> {
+        match name {
+            "end_oldest" => Ok(OverCap::EndOldest),
+            "refuse" => Ok(OverCap::Refuse),
+            _ => Err(PolicyError(
+                "sessions_over_cap must be end_oldest or refuse",
+            )),
+        }
+    }
 }
 
 /// A session that is to be added, and what must hold.

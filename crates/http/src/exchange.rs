@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorward_core::account::PasswordChange;
+use doorward_core::account::{PasswordChange, PasswordReset};
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
@@ -25,7 +25,6 @@ pub(crate) type Step = Result<Reply, Problem>;
 #[derive(Debug)]
 pub struct Identified {
     pub(crate) terms: Terms,
-    pub(crate) replaces: Option<SessionId>,
     pub(crate) exchange: Exchange,
 }
 
@@ -45,18 +44,12 @@ impl Identified {
         let identity = identity?;
         let service = Arc::clone(self.exchange.api.service());
         let username = identity.username.clone();
-        let grant = self
-            .exchange
-            .took(service.login(identity, self.terms.clone()).await)?;
-        // Only now: a login that fails leaves the browser the session it has.
-        if let Some(old) = self.replaces {
-            self.exchange
-                .took(service.end(old, EndReason::Replaced).await)?;
-        }
+        let (grant, events) = service.login(identity, self.terms.clone()).await;
+        self.exchange.events.extend(events);
         Ok(self
             .exchange
             .clone()
-            .granted(&grant, username.as_deref(), Handed::Both))
+            .granted(&grant?, username.as_deref(), Handed::Both))
     }
 }
 
@@ -86,6 +79,8 @@ impl Confirmed {
 #[derive(Debug)]
 pub struct PasswordSet {
     pub(crate) terms: Terms,
+    /// Whether the session is privileged: the next one is too.
+    pub(crate) privileged: bool,
     pub(crate) exchange: Exchange,
 }
 
@@ -93,10 +88,11 @@ impl PasswordSet {
     /// The host has checked the current password and set the new one, or says why not. Whoever
     /// logged in by the old one is out; the one who changed it gets a new session.
     pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
-        let change = match set {
+        let mut change = match set {
             Ok(change) => change,
             Err(error) => return self.exchange.password_refused(error),
         };
+        change.identity.privileged |= self.privileged;
         let username = change.identity.username.clone();
         let service = Arc::clone(self.exchange.api.service());
         let (opened, events) = service.password_changed(change, self.terms).await;
@@ -109,6 +105,27 @@ impl PasswordSet {
             Err(Error::InvalidCredentials) => {
                 let ended = Error::SessionEnded(EndReason::PasswordChanged);
                 self.exchange.refuse(&ended.into())
+            }
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Continues a reset.
+#[derive(Debug)]
+pub struct PasswordWasReset {
+    pub(crate) exchange: Exchange,
+}
+
+impl PasswordWasReset {
+    /// The password is set and all sessions ended, or why not. Nobody is logged in by it.
+    #[must_use]
+    pub fn answer(mut self, reset: Decided<PasswordReset>) -> Reply {
+        match reset {
+            Ok(reset) => {
+                let events = self.exchange.api.service().password_reset(&reset);
+                self.exchange.events.extend(events);
+                self.exchange.ended(false)
             }
             Err(error) => self.exchange.refuse(&error.into()),
         }

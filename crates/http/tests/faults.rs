@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use doorward_core::error::StoreError;
 use doorward_core::keys::{KeyId, StoredKey};
+use doorward_core::limits::Opening;
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::{Hashing, PasswordHash, Passwords};
+use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, KeyStore, Opened, SessionStore, StoreResult, ValidFrom, Write,
 };
 use doorward_core::{
     Accounts, EndReason, Env, Event, Identity, Policy, Session, SessionId, Timestamp, UserId,
@@ -357,7 +359,7 @@ fn a_login_that_fails_leaves_the_session_that_it_was_to_replace() {
     let mut again = login("cookie");
     let cookie = shop.cookies.0.parse().unwrap();
     again.headers_mut().insert("cookie", cookie);
-    shop.store.fails_at("insert");
+    shop.store.fails_at("open");
     is_refused(&shop.ask(again), "store_unavailable", "login");
     shop.store.fails_at("nothing");
     let mut refresh = request("POST", "/refresh", &Value::Null);
@@ -404,7 +406,7 @@ fn a_change_of_password_tells_how_many_sessions_it_ended() {
 #[test]
 fn an_account_disabled_during_a_change_of_password_gets_no_session() {
     // Before the change took effect the current password is refused; after it only the session is.
-    for (operation, status) in [("set_password", 403), ("insert", 401)] {
+    for (operation, status) in [("set_password", 403), ("open", 401)] {
         let mut shop = Shop::open();
         let user = UserId::new(shop.bearer["user"]["id"].as_str().unwrap()).unwrap();
         shop.store.before(move |now, store| {
