@@ -280,6 +280,10 @@ impl Shop {
             Endpoint::Refresh | Endpoint::Logout => self.refresh_body(),
             Endpoint::Reauthenticate => json!({ "password": PASSWORD }),
             Endpoint::ChangePassword => json!({ "current": PASSWORD, "new": "a wholly new one" }),
+            Endpoint::ResetPassword => {
+                let token = format!("dwp_{}", "A".repeat(43));
+                json!({ "token": token, "new": "a wholly new one" })
+            }
             Endpoint::Register => json!({ "username": "eve", "password": PASSWORD }),
             _ => Value::Null,
         };
