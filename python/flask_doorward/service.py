@@ -1,6 +1,7 @@
 """SERVICE: access and refresh tokens, and sessions, for views written by hand."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 from flask import Response, has_request_context, request
@@ -32,13 +33,18 @@ class Service:
         remember: bool = False,
         delivery: str | None = None,
         device: str | None = None,
+        privileged: bool | None = None,
     ) -> Tokens:
         """Opens a session for somebody whom the app knows. Without `claims` those of the
-        `claims_loader`, which may refuse."""
+        `claims_loader`, which may refuse; without `privileged` as the `privilege_loader` says. A
+        built-in account that is marked is privileged anyway."""
         user = text_of(user_id)
+        if privileged is None:
+            privileged = self._mounted.callbacks.is_privileged(user)
         return self._told(
             self._mounted.door.login, user, username, self._claims(user, claims),
             remember, delivery, device, request.environ if has_request_context() else None,
+            privileged,
         )  # fmt: skip
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
@@ -97,6 +103,11 @@ class Service:
     def create_user(self, username: str, password: str) -> str:
         """Makes a built-in account, and returns its id."""
         return self._call(self._mounted.door.register, username, password)
+
+    def start_password_reset(self, username: str) -> tuple[str, datetime]:
+        """A token by which a built-in account's password can be set anew, once, by
+        POST /password/reset, and until when. It voids the one before."""
+        return self._call(self._mounted.door.start_password_reset, username)
 
     def identify(self, username: str, password: str) -> Identity:
         """Whose built-in account these are the credentials of."""

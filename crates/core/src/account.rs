@@ -259,6 +259,15 @@ impl Accounts {
         Ok(())
     }
 
+    /// Whether sessions of this user are privileged; not those of somebody who has no account.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn is_privileged(&self, user: &UserId) -> Result<bool> {
+        let account = self.store.account_of(user).await?;
+        Ok(account.is_some_and(|account| account.privileged))
+    }
+
     /// Says whether sessions of the account are privileged, which ends those that are open.
     ///
     /// # Errors

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use doorward_core::Event as Happened;
 use doorward_core::account::Identity as Who;
 use doorward_core::engine::News;
 use doorward_core::password::{Password, PasswordHash};
-use doorward_core::service::{Grant, Outcome, Terms};
+use doorward_core::service::{Grant, Terms};
 use doorward_core::{Device, EndReason, Error, SessionId};
 use doorward_http::{
     Answer as Finished, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
@@ -17,7 +18,7 @@ use pollster::FutureExt;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyAny, PyBool, PyDict, PyMapping};
+use pyo3::types::{PyAny, PyBool, PyDateTime, PyDict, PyMapping};
 
 use crate::answer::{Answer, Event};
 use crate::environ::{self, Reads};
@@ -25,10 +26,10 @@ use crate::operator::Operator;
 use crate::options::{Options, Place, delivery, endpoint};
 use crate::process::{Engine, Home, NotOpen};
 use crate::question::{Identity, Question, checked, user_id};
-use crate::session::{Refreshed, Session, SessionRow, Tokens};
+use crate::session::{Refreshed, Session, SessionRow, Tokens, date};
 
 /// The name of each endpoint, as in `url_for`.
-pub(crate) const NAMES: [(Endpoint, &str); 14] = [
+pub(crate) const NAMES: [(Endpoint, &str); 15] = [
     (Endpoint::Login, "login"),
     (Endpoint::Refresh, "refresh"),
     (Endpoint::Logout, "logout"),
@@ -38,6 +39,7 @@ pub(crate) const NAMES: [(Endpoint, &str); 14] = [
     (Endpoint::EndSessions, "end_sessions"),
     (Endpoint::Reauthenticate, "reauthenticate"),
     (Endpoint::ChangePassword, "change_password"),
+    (Endpoint::ResetPassword, "reset_password"),
     (Endpoint::Register, "register"),
     (Endpoint::Jwks, "jwks"),
     (Endpoint::OpenApi, "openapi"),
@@ -203,7 +205,7 @@ impl Door {
 
     /// Opens a session for somebody whose credentials were checked.
     #[pyo3(signature = (user_id, username=None, claims=None, remember=false, delivery=None,
-        device=None, environ=None))]
+        device=None, environ=None, privileged=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn login(
         &self,
@@ -215,12 +217,14 @@ impl Door {
         delivery: Option<&str>,
         device: Option<String>,
         environ: Option<&Bound<'_, PyDict>>,
+        privileged: bool,
     ) -> PyResult<(Tokens, Vec<Event>)> {
-        let identity = Who {
+        let mut identity = Who {
             user: self::user_id(user_id)?,
             username: username.map(Into::into),
             valid_from: None,
             claims: checked(claims, &self.home.options.engine.policy)?,
+            privileged,
         };
         let engine = self.open(py)?;
         let allowed = &engine.api.settings().delivery;
@@ -235,6 +239,10 @@ impl Door {
             device: self.device(device, environ)?,
             replaces: None,
         };
+        // A built-in account's own mark counts, whoever opens the session.
+        let accounts = engine.core.accounts();
+        let marked = py.detach(|| accounts.is_privileged(&identity.user).block_on());
+        identity.privileged |= marked.map_err(|error| self.error(py, &engine, error))?;
         let outcome = py.detach(|| engine.api.service().login(identity, terms).block_on());
         let (grant, events) = self.outcome(py, &engine, outcome)?;
         Ok((tokens(&engine, grant, username), events))
@@ -352,6 +360,22 @@ impl Door {
         });
         let identity = identity.map_err(|error| self.error(py, &engine, error))?;
         Ok(Identity(identity))
+    }
+
+    /// Starts a reset of a built-in account's password: its token, and until when that is good.
+    fn start_password_reset<'py>(
+        &self,
+        py: Python<'py>,
+        username: &str,
+    ) -> PyResult<(String, Bound<'py, PyDateTime>)> {
+        let engine = self.open(py)?;
+        let (accounts, ttl) = (
+            engine.core.accounts(),
+            engine.api.service().policy().reset_ttl,
+        );
+        let started = py.detach(|| accounts.start_reset(username, ttl).block_on());
+        let (token, until) = started.map_err(|error| self.error(py, &engine, error))?;
+        Ok((token.as_str().to_owned(), date(py, until)?))
     }
 
     fn register(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<String> {
@@ -476,15 +500,14 @@ impl Door {
         &self,
         py: Python<'_>,
         engine: &Engine,
-        (result, event): Outcome<T>,
+        (result, events): (Result<T, Error>, impl IntoIterator<Item = Happened>),
     ) -> PyResult<(T, Vec<Event>)> {
-        let events = event.iter().map(Event::of).collect();
+        let events: Vec<_> = events.into_iter().collect();
         match result {
-            Ok(value) => Ok((value, events)),
+            Ok(value) => Ok((value, events.iter().map(Event::of).collect())),
             Err(error) => {
                 let problem = Problem::from(error);
                 let response = engine.api.refusal(&HeaderMap::new(), &problem);
-                let events = event.into_iter().collect();
                 Err(self.raised(py, Finished { response, events }))
             }
         }

@@ -1,12 +1,14 @@
 //! What `config.py` hands over, as the engine's own types. Each refusal begins with the option's
 //! name, so that Python can name the app's own key.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
+use doorward_core::limits::{Cap, OverCap};
 use doorward_core::password::Breached;
-use doorward_core::{Delivery, EngineConfig, jws};
+use doorward_core::{Assurance, Delivery, EngineConfig, Sensitive, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
 use http::Method;
 use ipnet::IpNet;
@@ -41,6 +43,17 @@ impl Options {
     /// Reads and checks all of them; one that is not known here is refused.
     pub(crate) fn read(options: &Bound<'_, PyMapping>) -> PyResult<Options> {
         let mut read = Reading::default();
+        // First: what is set beside it may only be stricter.
+        if let Some(level) = options
+            .get_item("assurance")
+            .ok()
+            .filter(|it| !it.is_none())
+        {
+            let level = level
+                .extract::<String>()
+                .and_then(|level| parsed::<Assurance>(&level));
+            read.options.engine.policy = level?.policy();
+        }
         for item in options.items()?.iter() {
             let (name, value): (Bound<'_, PyString>, Bound<'_, PyAny>) = item.extract()?;
             let name = name.to_str()?;
@@ -63,6 +76,8 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    sessions_per_user: Option<NonZeroU32>,
+    over_cap: Option<OverCap>,
 }
 
 impl Default for Reading {
@@ -78,6 +93,8 @@ impl Default for Reading {
             secret: None,
             private_key: None,
             algorithm: None,
+            sessions_per_user: None,
+            over_cap: None,
         }
     }
 }
@@ -97,6 +114,18 @@ impl Reading {
             "access_ttl" => policy.access_ttl = seconds(value)?,
             "refresh_ttl" => policy.refresh_ttl = seconds(value)?,
             "session_ttl" => policy.session_ttl = seconds(value)?,
+            "browser_refresh_ttl" => policy.browser_refresh_ttl = Some(seconds(value)?),
+            "browser_session_ttl" => policy.browser_session_ttl = Some(seconds(value)?),
+            "privileged_refresh_ttl" => policy.privileged_refresh_ttl = Some(seconds(value)?),
+            "privileged_session_ttl" => policy.privileged_session_ttl = Some(seconds(value)?),
+            "sessions_per_user" => {
+                let number = within(value, 1, u32::MAX)?;
+                self.sessions_per_user = NonZeroU32::new(number);
+            }
+            "sessions_over_cap" => self.over_cap = Some(parsed(&value.extract::<String>()?)?),
+            "fresh_needed_for" => policy.fresh_needed_for = each(value, parsed::<Sensitive>)?,
+            "assurance" => {}
+            "reset_ttl" => policy.reset_ttl = seconds(value)?,
             "refresh_window" => policy.refresh_window = Some(seconds(value)?),
             "fresh_ttl" => policy.fresh_ttl = seconds(value)?,
             "clock_skew" => policy.clock_skew = seconds(value)?,
@@ -155,8 +184,10 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let key = self.key()?;
+        let cap = self.cap()?;
         let mut options = self.options;
         options.engine.key = key;
+        options.engine.policy.cap = cap;
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());
@@ -167,6 +198,17 @@ impl Reading {
             .map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
         Ok(options)
+    }
+
+    fn cap(&self) -> PyResult<Option<Cap>> {
+        match (self.sessions_per_user, self.over_cap) {
+            (Some(sessions), over) => Ok(Some(Cap {
+                sessions,
+                over: over.unwrap_or(OverCap::EndOldest),
+            })),
+            (None, Some(_)) => Err(wrong("sessions_over_cap", "needs sessions_per_user")),
+            (None, None) => Ok(None),
+        }
     }
 
     fn key(&self) -> PyResult<KeyConfig> {
