@@ -98,6 +98,10 @@ fn session(env: &TestEnv, created_at: Timestamp) -> Session {
     }
 }
 
+fn hours(env: &TestEnv, fewer_than: u64) -> Duration {
+    Duration::from_secs(3600 * (env.random() % fewer_than))
+}
+
 fn refreshed(row: &Session, env: &TestEnv, at: Timestamp) -> Session {
     Session {
         previous: Some(row.confirmed),
@@ -134,15 +138,15 @@ fn rows_of_each_class_are_purged_once_they_are_over_and_not_before() {
         let env = TestEnv::new(NOW, 3);
         let mut rows = Vec::new();
         for _ in 0..200 {
-            let row = session(&env, NOW + HOUR * (env.random() % 40) as u32);
+            let row = session(&env, NOW + hours(&env, 40));
             let mut row = Session {
                 remember: env.random().is_multiple_of(2),
                 privileged: env.random().is_multiple_of(2),
-                absolute_end: row.created_at + HOUR * (1 + env.random() % 90) as u32,
+                absolute_end: row.created_at + HOUR + hours(&env, 90),
                 ..row
             };
             if env.random().is_multiple_of(2) {
-                let at = row.created_at + HOUR * (env.random() % 40) as u32;
+                let at = row.created_at + hours(&env, 40);
                 row = refreshed(&row, &env, at);
             }
             let inserted = store.insert(row.clone(), ValidFrom(0)).block_on();
