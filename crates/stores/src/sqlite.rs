@@ -238,12 +238,11 @@ impl Group<'_> {
         }
         let mut gone = Vec::new();
         for (id, reason) in ends {
-            self.end(Ended {
+            gone.extend(self.end_and_load(Ended {
                 session: id,
                 at: session.created_at,
                 reason,
-            })?;
-            gone.extend(rows::load(self.tx, id)?);
+            })?);
         }
         Ok(Opened::Done(gone))
     }
@@ -290,6 +289,17 @@ impl Group<'_> {
             "INSERT INTO resets SELECT ?1, id, ?3 FROM accounts WHERE id = ?2 AND NOT disabled";
         let values = params![reset.hash.0, user.as_str(), reset.expires_at.0];
         self.account(sql, values)
+    }
+
+    /// Ends a session if it has not ended; its row afterwards.
+    fn end_and_load(&mut self, end: Ended) -> rusqlite::Result<Option<Session>> {
+        let took = self.end(end)?;
+        let row = rows::load(self.tx, end.session)?;
+        if let (false, Some(End { at, reason })) = (took, row.as_ref().and_then(|row| row.ended)) {
+            // Who ended it may not have lived to tell the other processes.
+            self.ended.push(Ended { at, reason, ..end });
+        }
+        Ok(row)
     }
 
     /// Ends a user's sessions, and moves `valid_from`.
@@ -353,23 +363,7 @@ impl SessionStore for SqliteStore {
             at,
             reason,
         };
-        self.writer
-            .run(move |group| {
-                let took = group.end(end)?;
-                let row = rows::load(group.tx, id)?;
-                if let (false, Some(End { at, reason })) =
-                    (took, row.as_ref().and_then(|row| row.ended))
-                {
-                    // Who ended it may not have lived to tell the other processes.
-                    group.ended.push(Ended {
-                        session: id,
-                        at,
-                        reason,
-                    });
-                }
-                Ok(row)
-            })
-            .await
+        self.writer.run(move |group| group.end_and_load(end)).await
     }
 
     async fn end_user(
