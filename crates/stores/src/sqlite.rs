@@ -7,7 +7,9 @@
 //! Reads run on the caller's thread: with the page in memory they take microseconds, less than a
 //! change of threads would.
 
+mod events;
 mod open;
+mod outbox;
 mod rotations;
 mod rows;
 mod writer;
@@ -18,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::limits::Opening;
@@ -26,7 +29,8 @@ use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, Opened, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
+    SessionStore, StoreResult, ValidFrom, Write,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -221,7 +225,12 @@ impl Group<'_> {
     }
 
     /// Adds a session, and ends those that end for it.
-    fn open(&mut self, opening: &Opening, policy: &Policy) -> rusqlite::Result<Opened> {
+    fn open(
+        &mut self,
+        opening: &Opening,
+        policy: &Policy,
+        trail: &Trail,
+    ) -> rusqlite::Result<Opened> {
         let session = &opening.session;
         if rows::valid_from(self.tx, &session.user)? != opening.seen {
             return Ok(Opened::Lost);
@@ -236,13 +245,16 @@ impl Group<'_> {
         if !rows::insert(self.tx, session)? {
             return Ok(Opened::Lost);
         }
-        let mut gone = Vec::new();
-        for (id, reason) in ends {
-            gone.extend(self.end_and_load(Ended {
-                session: id,
-                at: session.created_at,
+        self.leave(&trail.records(&session.user, &[]))?;
+        let (mut gone, at) = (Vec::new(), session.created_at);
+        for (session, reason) in ends {
+            let end = Ended {
+                session,
+                at,
                 reason,
-            })?);
+            };
+            let told = |row: &Session| trail.ended(&row.user, session, End { at, reason });
+            gone.extend(self.end_and_load(end, |row| told(row).into_iter().collect())?);
         }
         Ok(Opened::Done(gone))
     }
@@ -263,13 +275,14 @@ impl Group<'_> {
         user: &UserId,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> rusqlite::Result<Option<AllEnded>> {
         let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
         if !self.account(sql, params![user.as_str(), hash])? {
             return Ok(None);
         }
         self.void_reset(user)?;
-        let sessions = self.end_user(user, at, EndReason::PasswordChanged, None)?;
+        let sessions = self.end_user(user, at, EndReason::PasswordChanged, None, trail)?;
         let valid_from = rows::valid_from(self.tx, user)?;
         Ok(Some(AllEnded {
             sessions,
@@ -283,18 +296,29 @@ impl Group<'_> {
     }
 
     /// Keeps a reset in place of the one before.
-    fn start_reset(&self, user: &UserId, reset: Reset) -> rusqlite::Result<bool> {
+    fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> rusqlite::Result<bool> {
         self.void_reset(user)?;
         let sql =
             "INSERT INTO resets SELECT ?1, id, ?3 FROM accounts WHERE id = ?2 AND NOT disabled";
         let values = params![reset.hash.0, user.as_str(), reset.expires_at.0];
-        self.account(sql, values)
+        let started = self.account(sql, values)?;
+        if started {
+            self.leave(&trail.records(user, &[]))?;
+        }
+        Ok(started)
     }
 
-    /// Ends a session if it has not ended; its row afterwards.
-    fn end_and_load(&mut self, end: Ended) -> rusqlite::Result<Option<Session>> {
+    /// Ends a session if it has not ended, which leaves these records; its row afterwards.
+    fn end_and_load(
+        &mut self,
+        end: Ended,
+        records: impl Fn(&Session) -> Vec<Record>,
+    ) -> rusqlite::Result<Option<Session>> {
         let took = self.end(end)?;
         let row = rows::load(self.tx, end.session)?;
+        if let (true, Some(row)) = (took, &row) {
+            self.leave(&records(row))?;
+        }
         if let (false, Some(End { at, reason })) = (took, row.as_ref().and_then(|row| row.ended)) {
             // Who ended it may not have lived to tell the other processes.
             self.ended.push(Ended { at, reason, ..end });
@@ -309,6 +333,7 @@ impl Group<'_> {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> rusqlite::Result<Vec<SessionId>> {
         self.tx
             .prepare_cached(
@@ -325,7 +350,52 @@ impl Group<'_> {
                 reason,
             })?;
         }
+        self.leave(&trail.records(user, &ids))?;
         Ok(ids)
+    }
+
+    /// Appends to the log of events.
+    fn leave(&self, records: &[Record]) -> rusqlite::Result<()> {
+        events::append(self.tx, records)
+    }
+
+    /// Removes all of a user's sessions, ended ones too, and the user's events; returns how many
+    /// sessions. What is removed is overwritten, in the file if not in its write-ahead log.
+    fn erase(
+        &mut self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> rusqlite::Result<u64> {
+        let ended = self.end_user(user, at, reason, None, &Trail::default())?;
+        self.tx.pragma_update(None, "secure_delete", "on")?;
+        let removed = rows::erase(self.tx, user).and_then(|removed| {
+            events::erase(self.tx, user)?;
+            Ok(removed)
+        });
+        self.tx.pragma_update(None, "secure_delete", "off")?;
+        self.leave(&trail.records(user, &ended))?;
+        removed
+    }
+
+    /// Removes a row that is over, and tells of one that ran out by itself.
+    fn purge(
+        &self,
+        id: SessionId,
+        over: &Over,
+        policy: &Policy,
+        trail: &Trail,
+    ) -> rusqlite::Result<()> {
+        let row = rows::load(self.tx, id)?;
+        let ran_out = row.filter(|row| row.ended.is_none()).and_then(|row| {
+            let end = row.ran_out(policy);
+            trail.ended(&row.user, id, end)
+        });
+        if rows::purge(self.tx, id, over)? {
+            self.leave(ran_out.as_slice())?;
+        }
+        Ok(())
     }
 
     /// Changes one account by a statement whose first parameter is its id.
@@ -336,10 +406,10 @@ impl Group<'_> {
 
 #[async_trait]
 impl SessionStore for SqliteStore {
-    async fn open(&self, opening: Opening) -> StoreResult<Opened> {
-        let policy = self.policy.clone();
+    async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened> {
+        let (policy, trail) = (self.policy.clone(), trail.clone());
         self.writer
-            .run(move |group| group.open(&opening, &policy))
+            .run(move |group| group.open(&opening, &policy, &trail))
             .await
     }
 
@@ -357,13 +427,17 @@ impl SessionStore for SqliteStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>> {
         let end = Ended {
             session: id,
             at,
             reason,
         };
-        self.writer.run(move |group| group.end_and_load(end)).await
+        let trail = trail.clone();
+        self.writer
+            .run(move |group| group.end_and_load(end, |row| trail.records(&row.user, &[id])))
+            .await
     }
 
     async fn end_user(
@@ -372,10 +446,11 @@ impl SessionStore for SqliteStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
-            .run(move |group| group.end_user(&user, at, reason, except))
+            .run(move |group| group.end_user(&user, at, reason, except, &trail))
             .await
     }
 
@@ -411,9 +486,38 @@ impl SessionStore for SqliteStore {
         })
     }
 
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.read_sessions(|db| {
+            db.prepare_cached(rows::KEPT_OF_USER)?
+                .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+                    Ok(self.log.onto(rows::session(db, row)?))
+                })?
+                .collect()
+        })
+    }
+
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.writer
+            .run(move |group| group.erase(&user, at, reason, &trail))
+            .await
+    }
+
     /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
     /// needed; `limit` is returned while there is more to look at in this round.
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32> {
         let from = *self.swept();
         let over = Over::at(now, &self.policy);
         let looked = self.read_sessions(|db| rows::look(db, from, limit, &over))?;
@@ -431,9 +535,10 @@ impl SessionStore for SqliteStore {
         }
         for some in gone.chunks(PURGED_AT_ONCE) {
             let (some, over) = (some.to_vec(), over.clone());
+            let (policy, trail) = (self.policy.clone(), trail.clone());
             let purge = move |group: &mut Group<'_>| {
                 some.iter()
-                    .try_for_each(|id| rows::purge(group.tx, *id, &over))
+                    .try_for_each(|id| group.purge(*id, &over, &policy, &trail))
             };
             self.writer.run(purge).await?;
         }
@@ -460,7 +565,8 @@ impl SessionStore for SqliteStore {
 
 #[async_trait]
 impl AccountStore for SqliteStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        let trail = trail.clone();
         self.write(move |group| {
             let values = params![
                 account.id.as_str(),
@@ -472,7 +578,11 @@ impl AccountStore for SqliteStore {
             ];
             let sql = "INSERT INTO accounts (id, username, password_hash, disabled, created_at, \
                 privileged) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
-            group.account(sql, values)
+            let added = group.account(sql, values)?;
+            if added {
+                group.leave(&trail.records(&account.id, &[]))?;
+            }
+            Ok(added)
         })
         .await
     }
@@ -519,15 +629,16 @@ impl AccountStore for SqliteStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        let (user, hash) = (user.clone(), hash.to_owned());
+        let (user, hash, trail) = (user.clone(), hash.to_owned(), trail.clone());
         self.writer
             .run(move |group| {
                 let now = rows::valid_from(group.tx, &user)?;
                 if seen.is_some_and(|seen| seen != now) {
                     return Ok(None);
                 }
-                group.set_password(&user, &hash, at)
+                group.set_password(&user, &hash, at, &trail)
             })
             .await
     }
@@ -537,8 +648,9 @@ impl AccountStore for SqliteStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "UPDATE accounts SET disabled = ?2 WHERE id = ?1";
@@ -547,9 +659,11 @@ impl AccountStore for SqliteStore {
                 }
                 if disabled {
                     group.void_reset(&user)?;
+                    let ended = group.end_user(&user, at, EndReason::Disabled, None, &trail);
+                    return ended.map(Some);
                 }
-                let end = disabled.then(|| group.end_user(&user, at, EndReason::Disabled, None));
-                Ok(Some(end.transpose()?.unwrap_or_default()))
+                group.leave(&trail.records(&user, &[]))?;
+                Ok(Some(Vec::new()))
             })
             .await
     }
@@ -558,15 +672,16 @@ impl AccountStore for SqliteStore {
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "DELETE FROM accounts WHERE id = ?1";
                 let found = group.account(sql, params![user.as_str()])?;
                 group.void_reset(&user)?;
-                let end = found.then(|| group.end_user(&user, at, EndReason::Disabled, None));
-                end.transpose()
+                let end = || group.end_user(&user, at, EndReason::Disabled, None, &trail);
+                found.then(end).transpose()
             })
             .await
     }
@@ -576,22 +691,23 @@ impl AccountStore for SqliteStore {
         user: &UserId,
         privileged: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "UPDATE accounts SET privileged = ?2 WHERE id = ?1";
                 let found = group.account(sql, params![user.as_str(), privileged])?;
                 let reason = EndReason::EndedByOperator;
-                let end = found.then(|| group.end_user(&user, at, reason, None));
+                let end = found.then(|| group.end_user(&user, at, reason, None, &trail));
                 end.transpose()
             })
             .await
     }
 
-    async fn start_reset(&self, user: &UserId, reset: Reset) -> StoreResult<Write> {
-        let user = user.clone();
-        self.write(move |group| group.start_reset(&user, reset))
+    async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.write(move |group| group.start_reset(&user, reset, &trail))
             .await
     }
 
@@ -609,11 +725,12 @@ impl AccountStore for SqliteStore {
         hash: ResetHash,
         password_hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        let password_hash = password_hash.to_owned();
+        let (password_hash, trail) = (password_hash.to_owned(), trail.clone());
         self.writer
             .run(move |group| match rows::reset_of(group.tx, hash, at)? {
-                Some(user) => group.set_password(&user, &password_hash, at),
+                Some(user) => group.set_password(&user, &password_hash, at, &trail),
                 None => Ok(None),
             })
             .await
@@ -695,5 +812,88 @@ impl KeyStore for SqliteStore {
                 == 1)
         })
         .await
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.writer.run(move |group| group.leave(&records)).await
+    }
+
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.read(|db| events::after(db, cursor, filter, limit))
+    }
+
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.read(|db| events::before(db, before, filter, limit))
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        // A second without anything to remove is one without a write.
+        if !self.read(|db| events::any_before(db, before))? {
+            return Ok(0);
+        }
+        self.writer
+            .run(move |group| events::purge(group.tx, before, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.read(|db| outbox::cursor(db, address))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let (address, places) = (address.to_owned(), places.to_vec());
+        self.write(move |group| outbox::enqueue(group.tx, &address, cursor, &places, due))
+            .await
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        // A second without anything to send is one without a write.
+        if !self.read(|db| outbox::is_any_due(db, address, now))? {
+            return Ok(Vec::new());
+        }
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::claim(group.tx, &address, now, until, limit))
+            .await
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::settle(group.tx, &address, place, again))
+            .await
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use doorward_core::event::Trail;
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::limits::{Cap, Opening, OverCap};
@@ -23,6 +24,10 @@ use pollster::FutureExt as _;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(7);
+const NO_TRAIL: Trail = Trail {
+    once: None,
+    each: None,
+};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Each class has limits of its own.
@@ -124,7 +129,7 @@ fn opening(session: Session, cap: u32, over: OverCap) -> Opening {
 }
 
 fn open(store: &dyn Store, opening: Opening) -> Opened {
-    store.open(opening).block_on().unwrap()
+    store.open(opening, &NO_TRAIL).block_on().unwrap()
 }
 
 fn live(store: &dyn Store) -> Vec<SessionId> {
@@ -160,7 +165,7 @@ fn rows_of_each_class_are_purged_once_they_are_over_and_not_before() {
             .flat_map(|end| [*end, *end + Duration::from_millis(1)]);
         for now in times {
             for _ in 0..2 {
-                let _ = store.purge(now, now, 1_000).block_on().unwrap();
+                let _ = store.purge(now, now, 1_000, &NO_TRAIL).block_on().unwrap();
             }
             for row in &rows {
                 let kept = store.load(row.id).block_on().unwrap().is_some();
@@ -310,7 +315,10 @@ fn account(store: &dyn Store) -> UserId {
         created_at: NOW,
         valid_from: ValidFrom(0),
     };
-    assert_eq!(store.add_account(account).block_on().unwrap(), Write::Done);
+    assert_eq!(
+        store.add_account(account, &NO_TRAIL).block_on().unwrap(),
+        Write::Done
+    );
     user()
 }
 
@@ -318,11 +326,14 @@ fn start(store: &dyn Store, hash: u8) -> Write {
     let hash = ResetHash([hash; 32]);
     let expires_at = NOW + HOUR;
     let (ada, reset) = (user(), Reset { hash, expires_at });
-    store.start_reset(&ada, reset).block_on().unwrap()
+    store
+        .start_reset(&ada, reset, &NO_TRAIL)
+        .block_on()
+        .unwrap()
 }
 
 fn finish(store: &dyn Store, hash: u8, at: Timestamp) -> bool {
-    let done = store.finish_reset(ResetHash([hash; 32]), "$new", at);
+    let done = store.finish_reset(ResetHash([hash; 32]), "$new", at, &NO_TRAIL);
     done.block_on().unwrap().is_some()
 }
 
@@ -348,7 +359,12 @@ fn a_reset_sets_a_password_once_and_ends_all_sessions() {
         let end = NOW + HOUR;
         assert!(known(store, 1, end - Duration::from_millis(1)));
         assert!(!known(store, 1, end) && !finish(store, 1, end));
-        let done = store.finish_reset(ResetHash([1; 32]), "$new", end - Duration::from_millis(1));
+        let done = store.finish_reset(
+            ResetHash([1; 32]),
+            "$new",
+            end - Duration::from_millis(1),
+            &NO_TRAIL,
+        );
         let done = done.block_on().unwrap().unwrap();
         assert_eq!(done.sessions, [row.id]);
         let seen = store.account("ada").block_on().unwrap().unwrap();
@@ -374,13 +390,21 @@ fn another_reset_a_change_of_password_disabling_and_removing_void_a_reset() {
             assert!(known(store, 2, NOW));
         });
         void(&|| {
-            let set = store.set_password(&ada, None, "$other", NOW).block_on();
+            let set = store
+                .set_password(&ada, None, "$other", NOW, &NO_TRAIL)
+                .block_on();
             assert!(set.unwrap().is_some());
         });
         void(&|| {
-            let _ = store.set_disabled(&ada, true, NOW).block_on().unwrap();
+            let _ = store
+                .set_disabled(&ada, true, NOW, &NO_TRAIL)
+                .block_on()
+                .unwrap();
             assert_eq!(start(store, 3), Write::Lost);
-            let _ = store.set_disabled(&ada, false, NOW).block_on().unwrap();
+            let _ = store
+                .set_disabled(&ada, false, NOW, &NO_TRAIL)
+                .block_on()
+                .unwrap();
         });
         // A hash that is renewed is the same password's.
         assert_eq!(start(store, 4), Write::Done);
@@ -388,7 +412,10 @@ fn another_reset_a_change_of_password_disabling_and_removing_void_a_reset() {
         assert_eq!(rehash.unwrap(), Write::Done);
         assert!(known(store, 4, NOW));
         void(&|| {
-            let _ = store.remove_account(&ada, NOW).block_on().unwrap();
+            let _ = store
+                .remove_account(&ada, NOW, &NO_TRAIL)
+                .block_on()
+                .unwrap();
         });
     });
 }
@@ -423,7 +450,12 @@ fn of_many_uses_of_a_reset_at_once_one_takes_effect() {
 fn an_account_is_privileged_or_not_and_its_open_sessions_end() {
     on_every_store(|store| {
         let env = TestEnv::new(NOW, 3);
-        let set = |on| store.set_privileged(&user(), on, NOW).block_on().unwrap();
+        let set = |on| {
+            store
+                .set_privileged(&user(), on, NOW, &NO_TRAIL)
+                .block_on()
+                .unwrap()
+        };
         assert_eq!(set(true), None);
         let ada = account(store);
         let row = session(&env, NOW);

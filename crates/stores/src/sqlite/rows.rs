@@ -32,6 +32,8 @@ const ONE: &str = sessions!("s.id = ?1");
 /// The live ones of a user, by hash and id.
 pub(super) const OF_USER: &str =
     sessions!("user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id");
+/// All that are kept of a user.
+pub(super) const KEPT_OF_USER: &str = sessions!("user_hash = ?1 AND user = ?2 ORDER BY s.id");
 /// The live ones after an id, so many.
 pub(super) const AFTER: &str = sessions!("s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2");
 
@@ -228,6 +230,16 @@ pub(super) fn look(db: &Connection, from: [u8; 16], limit: u32, over: &Over) -> 
     Ok(looked)
 }
 
+/// Removes all rows of a user, and their details; how many.
+pub(super) fn erase(db: &Connection, user: &UserId) -> Result<u64> {
+    let theirs = params![user_hash(user), user.as_str()];
+    let details = "DELETE FROM details WHERE session IN \
+        (SELECT id FROM sessions WHERE user_hash = ?1 AND user = ?2)";
+    db.execute(details, theirs)?;
+    let sessions = "DELETE FROM sessions WHERE user_hash = ?1 AND user = ?2";
+    db.execute(sessions, theirs).map(|gone| gone as u64)
+}
+
 fn bind(statement: &mut Statement<'_>, over: &Over) -> Result<()> {
     let numbered = over.values().into_iter().zip(1..);
     numbered
@@ -235,8 +247,8 @@ fn bind(statement: &mut Statement<'_>, over: &Over) -> Result<()> {
         .try_for_each(|(value, at)| statement.raw_bind_parameter(at, value))
 }
 
-/// Removes a row, if it is still over, and its details.
-pub(super) fn purge(db: &Connection, id: SessionId, over: &Over) -> Result<()> {
+/// Removes a row, if it is still over, and its details; whether it was.
+pub(super) fn purge(db: &Connection, id: SessionId, over: &Over) -> Result<bool> {
     let mut delete = db.prepare_cached(concat!(
         "DELETE FROM sessions WHERE ",
         over!(),
@@ -244,11 +256,12 @@ pub(super) fn purge(db: &Connection, id: SessionId, over: &Over) -> Result<()> {
     ))?;
     bind(&mut delete, over)?;
     delete.raw_bind_parameter(10, id.0)?;
-    if delete.raw_execute()? == 1 {
+    let gone = delete.raw_execute()?;
+    if gone == 1 {
         db.prepare_cached("DELETE FROM details WHERE session = ?1")?
             .execute([id.0])?;
     }
-    Ok(())
+    Ok(gone == 1)
 }
 
 /// Whether the log of ends begins with one from before.
