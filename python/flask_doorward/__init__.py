@@ -28,10 +28,11 @@ from .errors import DoorwardError
 from .guards import Guards, current_session, current_user, of, public, session_proxy, user_proxy
 from .mounted import ENDPOINTS, Mounted
 from .routes import blueprint
-from .service import Service
+from .service import Attempt, Service
 from .users import Callbacks, Refused, Users
 
 __all__ = [
+    "Attempt",
     "ConfigError",
     "Doorward",
     "DoorwardError",

@@ -8,6 +8,7 @@ from typing import Any, final
 __all__ = [
     "Account",
     "Answer",
+    "Attempt",
     "Door",
     "Event",
     "EventFilter",
@@ -145,6 +146,10 @@ class Refreshed:
     def session_id(self) -> str: ...
 
 @final
+class Attempt:
+    """A login by a view of the app's own, admitted before its password is looked at."""
+
+@final
 class Tokens:
     """What a login or a refresh hands out."""
 
@@ -152,6 +157,9 @@ class Tokens:
     def access_token(self) -> str: ...
     @property
     def refresh_token(self) -> str: ...
+    @property
+    def device_token(self) -> str | None:
+        """By which the device is known at its next login, where there was an attempt."""
     @property
     def access_expires_at(self) -> datetime: ...
     @property
@@ -272,6 +280,17 @@ class Door:
         """Refuses what another site may have sent."""
     def verify(self, token: str) -> Session:
         """The session of an access token."""
+    def attempt(
+        self,
+        username: str,
+        device_token: str | None = None,
+        environ: _Environ | None = None,
+    ) -> Attempt:
+        """Admits a login by a view of the app's own, before it looks at the password."""
+    def hashes(self) -> int:
+        """How many passwords this process has hashed."""
+    def settle(self, attempt: Attempt, succeeded: bool) -> str | None:
+        """How it ended; after a success the device's new token."""
     def login(
         self,
         user_id: str,
@@ -282,6 +301,7 @@ class Door:
         device: str | None = None,
         environ: _Environ | None = None,
         privileged: bool = False,
+        attempt: Attempt | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
     def refresh(

@@ -213,6 +213,13 @@ SETTINGS = (
     Setting("trusted_proxies", "DOORWARD_TRUSTED_PROXIES", None, texts),
     # Accounts
     Setting("register", "DOORWARD_REGISTER", None, switch),
+    Setting("throttle", "DOORWARD_THROTTLE", None, switch),
+    Setting("throttle_account", "DOORWARD_THROTTLE_ACCOUNT", None),
+    Setting("throttle_network", "DOORWARD_THROTTLE_NETWORK", None),
+    Setting("throttle_overall", "DOORWARD_THROTTLE_OVERALL", None),
+    Setting("throttle_device", "DOORWARD_THROTTLE_DEVICE", None),
+    Setting("device_ttl", "DOORWARD_DEVICE_TTL", None, seconds),
+    Setting("device_cookie_path", "DOORWARD_DEVICE_COOKIE_PATH", None),
     Setting("password_memory_kib", "DOORWARD_PASSWORD_MEMORY_KIB", None, number),
     Setting("password_iterations", "DOORWARD_PASSWORD_ITERATIONS", None, number),
     Setting("password_parallelism", "DOORWARD_PASSWORD_PARALLELISM", None, number),
@@ -315,6 +322,8 @@ class Settings:
         if not self.access_cookie_path:
             return []
         found = [self._cookie(self.options, token, f"{token}_token_cookie") for token in TOKENS]
+        secure = "__Secure-" if self.options.get("cookie_secure", True) else ""
+        found.append(self._cookie(self.options, "device", f"{secure}device_token_cookie"))
         submit = self.options.get("double_submit")
         if submit is not None and submit.get("in_cookies", True):
             found += [self._cookie(submit, token, f"csrf_{token}_token") for token in TOKENS]
@@ -333,7 +342,7 @@ class Settings:
         """A text of the engine's about options, about the app's keys."""
         for phrase, key in PHRASES.items():
             words = words.replace(phrase, key)
-        first = re.match(r"[a-z]*", words)
+        first = re.match(r"[a-z_]*", words)
         begin = first[0] if first and first[0] in KEYS else ""
         rest = re.sub(r"\b[a-z]+_[a-z_]+\b", lambda word: self.key(word[0]), words[len(begin) :])
         return (self.key(begin) if begin else "") + rest
@@ -436,6 +445,7 @@ def _defaults(settings: Settings, app: Flask, name: str) -> None:
     options.setdefault("delivery", _delivery(options.get("locations")))
     options.setdefault("access_cookie_path", under)
     options.setdefault("refresh_cookie_path", f"{under}/refresh")
+    options.setdefault("device_cookie_path", f"{under}/login")
     options.setdefault("access_cookie_name", "access_token_cookie")
     options.setdefault("refresh_cookie_name", "refresh_token_cookie")
     if name != "auth":

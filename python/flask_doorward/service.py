@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from flask import Response, has_request_context, request
 
+from ._native import Attempt as Admitted
 from ._native import Event, Identity, Session, SessionRow, Tokens
 from .errors import DoorwardError, response_of
 from .mounted import Mounted, mounted_as
@@ -35,17 +36,31 @@ class Service:
         delivery: str | None = None,
         device: str | None = None,
         privileged: bool | None = None,
+        attempt: "Attempt | None" = None,
     ) -> Tokens:
         """Opens a session for somebody whom the app knows. Without `claims` those of the
         `claims_loader`, which may refuse; without `privileged` as the `privilege_loader` says. A
-        built-in account that is marked is privileged anyway."""
+        built-in account that is marked is privileged anyway. `attempt`: the password was asked for,
+        and is right."""
         user = text_of(user_id)
         if privileged is None:
             privileged = self._mounted.callbacks.is_privileged(user)
         return self._told(
             self._mounted.door.login, user, username, self._claims(user, claims),
-            remember, delivery, device, _environ(), privileged,
+            remember, delivery, device, _environ(), privileged, attempt.taken() if attempt else None,
         )  # fmt: skip
+
+    def attempt(self, username: str, *, device_token: str | None = None) -> "Attempt":
+        """Admits a login by a view of the app's own, before it looks at the password:
+
+            with auth.service.attempt(username) as attempt:
+                ...  # check the password; return a 401 where it is wrong
+                tokens = auth.service.login(user.id, attempt=attempt)
+
+        What leaves the block without a login has failed. Too many failures are refused, with a 429.
+        A device that is known has a budget of its own: by its cookie, or by `device_token`."""
+        admitted = self._call(self._mounted.door.attempt, username, device_token, _environ())
+        return Attempt(self._settle, admitted)
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
         """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
@@ -151,6 +166,9 @@ class Service:
         """Clears them."""
         _copy_cookies(self._mounted.door.logged_out().headers, response)
 
+    def _settle(self, admitted: Admitted, succeeded: bool) -> str | None:
+        return self._call(self._mounted.door.settle, admitted, succeeded)
+
     @property
     def _mounted(self) -> Mounted:
         return mounted_as(self.name)
@@ -174,6 +192,34 @@ class Service:
             self._mounted.tell_cause(error)
             dispatch(self._mounted, error.events)
             raise
+
+
+class Attempt:
+    """A login that is under way: see `Service.attempt`."""
+
+    def __init__(self, settle: Callable[[Admitted, bool], str | None], admitted: Admitted) -> None:
+        self._settle, self._admitted, self._settled = settle, admitted, False
+
+    def __enter__(self) -> "Attempt":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._settled:
+            self.failed()
+
+    def failed(self) -> None:
+        """The password was wrong, or the login ends without it."""
+        self._settle(self.taken(), False)
+
+    def succeeded(self) -> str | None:
+        """The password was right, and `Service.login` is not called: the app makes tokens of its
+        own. The device's new token, for whoever is to send it as `device_token`."""
+        return self._settle(self.taken(), True)
+
+    def taken(self) -> Admitted:
+        """For what settles it."""
+        self._settled = True
+        return self._admitted
 
 
 def _environ() -> dict[str, Any] | None:

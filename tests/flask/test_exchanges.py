@@ -89,7 +89,7 @@ def door(request: pytest.FixtureRequest, tmp_path) -> Iterator[Door]:
     ("recording", "door"), [(r, r) for r in RECORDINGS], ids=[r.name for r in RECORDINGS], indirect=["door"]
 )
 def test_plays_as_recorded(recording: Recording, door: Door) -> None:
-    known = Known()
+    known = Known(recording.names_devices)
     for exchange in filter(is_for_wsgi, recording.exchanges):
         for step in exchange.before:
             word, rest = known.expand(step).decode().split(" ", 1)

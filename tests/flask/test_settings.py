@@ -47,9 +47,10 @@ def test_the_documented_settings_are_a_complete_set_up() -> None:
     add_ada(app, auth)
     client = app.test_client()
     answer = client.post("/api/v2/login", json={"username": "ada", "password": "correct horse battery"})
-    access, refresh = answer.headers.getlist("Set-Cookie")
+    access, refresh, device = answer.headers.getlist("Set-Cookie")
     assert access.startswith("access_token_cookie=") and "Path=/api/v2;" in access
     assert refresh.startswith("refresh_token_cookie=") and "Path=/api/v2/refresh;" in refresh
+    assert device.startswith("__Secure-device_token_cookie=") and "Path=/api/v2/login;" in device
     assert "SameSite=Lax" in access and "SameSite=Strict" in refresh
     assert "access_token" not in answer.json
     assert client.post("/api/v2/refresh").status_code == 200
@@ -177,8 +178,9 @@ def test_the_prefix_comes_from_the_argument_the_key_or_the_cookies_path(
 def test_the_application_root_is_before_the_cookies_paths() -> None:
     app, auth = protected(APPLICATION_ROOT="/shop")
     add_ada(app, auth)
-    access, refresh = login(app.test_client()).headers.getlist("Set-Cookie")
+    access, refresh, device = login(app.test_client()).headers.getlist("Set-Cookie")
     assert "Path=/shop/api/v1;" in access and "Path=/shop/api/v1/refresh;" in refresh
+    assert "Path=/shop/api/v1/login;" in device
 
 
 def test_the_store_is_a_file_in_the_instance_folder(tmp_path: pathlib.Path) -> None:

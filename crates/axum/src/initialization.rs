@@ -9,6 +9,7 @@ use doorward_core::event::{EventName, Outcome};
 use doorward_core::event_log::Listener;
 use doorward_core::password::Passwords;
 use doorward_core::store::Store;
+use doorward_core::throttle::OFF;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
 use doorward_http::{Api, Settings, SettingsError, check_proxies};
 use doorward_stores::SqliteStore;
@@ -173,6 +174,9 @@ impl Builder {
             reset_password: self.settings.reset_password && !own_users,
             ..self.settings
         };
+        if settings.throttle.is_none() {
+            tracing::warn!("{OFF}");
+        }
         let inner = Arc::new(Inner {
             api: Api::new(Arc::clone(engine.service()), settings)?,
             users,

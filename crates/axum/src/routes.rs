@@ -198,7 +198,7 @@ impl Doorward {
                     username,
                     password,
                     next,
-                }) => next.answer(users.register(&username, password).await),
+                }) => next.answer(users.register(&username, password).await).await,
                 Reply::Ask(Ask::Renew { user, next }) => {
                     next.answer(users.renew(&user).await).await
                 }

@@ -130,7 +130,7 @@ pub fn canonical(username: &str) -> Result<Box<str>> {
 
 /// Control characters, and those that only change how others are shown: two names that differ by
 /// them look the same.
-fn is_invisible(char: char) -> bool {
+pub(crate) fn is_invisible(char: char) -> bool {
     let shows_nothing = matches!(char,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');

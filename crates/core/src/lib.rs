@@ -10,11 +10,12 @@
 //! 5. [`password`] and [`account`]: built-in users; [`reset`]: how one gets a new password.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
+//! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
+//! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
 //!    commands do.
-//! 9. [`engine`]: all of it as a process runs it.
-//! 10. [`jws`]: foreign tokens, for apps that move over.
-//! 11. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`id`]: the words the
+//! 10. [`engine`]: all of it as a process runs it.
+//! 11. [`jws`]: foreign tokens, for apps that move over.
+//! 12. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`id`]: the words the
 //!     others use.
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod access_token;
 pub mod account;
 pub mod assurance;
 pub mod csrf;
+pub mod device_token;
 pub mod engine;
 pub mod env;
 pub mod error;
@@ -43,6 +45,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod testing;
+pub mod throttle;
 pub mod webhook;
 
 pub use access_token::Claims;

@@ -18,8 +18,9 @@ use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
     Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
-    SessionStore, StoreResult, ValidFrom, Write,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use crate::throttle::{Bucket, BucketKey, Change, Refused};
 
 /// A store that lives as long as the process.
 #[derive(Default)]
@@ -36,6 +37,7 @@ struct Tables {
     accounts: BTreeMap<Box<str>, Account>,
     resets: HashMap<UserId, Reset>,
     keys: Vec<StoredKey>,
+    buckets: HashMap<BucketKey, Bucket>,
     ended: BTreeMap<u64, Ended>,
     last_end: u64,
     events: BTreeMap<u64, Record>,
@@ -508,6 +510,33 @@ impl KeyStore for MemoryStore {
         let before = tables.keys.len();
         tables.keys.retain(|key| key.id != id);
         Ok(done(tables.keys.len() < before))
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for MemoryStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        let mut tables = self.tables();
+        let of = |(key, _): &(BucketKey, _)| tables.buckets.get(key).copied().unwrap_or_default();
+        let before: Vec<_> = change.buckets.iter().map(of).collect();
+        let after = change.apply(&before);
+        Ok(after.map(|after| {
+            let keys = change.buckets.iter().map(|(key, _)| *key);
+            tables.buckets.extend(keys.zip(after));
+        }))
+    }
+
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        let mut tables = self.tables();
+        let idle = tables
+            .buckets
+            .iter()
+            .filter(|(_, bucket)| bucket.idle_at() < now);
+        let idle: Vec<_> = idle.map(|(key, _)| *key).take(limit as usize).collect();
+        for key in &idle {
+            tables.buckets.remove(key);
+        }
+        Ok(u32::try_from(idle.len()).unwrap_or(limit))
     }
 }
 

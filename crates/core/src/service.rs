@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::access_token::{Claims, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
 use crate::csrf::{CsrfKind, CsrfValue};
+use crate::device_token::DeviceText;
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
 use crate::event::{Caller, Entry, Event, EventName, Failure, Trail};
@@ -77,6 +78,8 @@ pub struct Grant {
     pub refresh: RefreshText,
     /// What requests with these tokens repeat, where [`Policy::csrf`] is on.
     pub csrf: Option<Csrf>,
+    /// By which the device is known at its next login, where somebody put it here.
+    pub device: Option<DeviceText>,
     /// The time by which all this was decided.
     pub now: Timestamp,
 }
@@ -222,6 +225,9 @@ impl Service {
         let event = event.in_session(session.id);
         let each = Event::new(EventName::SessionEnded);
         let trail = self.events.trail(caller, Some(event.clone()), Some(each));
+        // Failures that wait for the tick happened before: they stand before it. Should the store
+        // fail, they go on waiting.
+        let _ = self.events.flush().await;
         let gone = match self.store.open(opening, &trail).await? {
             Opened::Done(gone) => self.gone(gone, session.created_at),
             Opened::Lost => return Err(Error::InvalidCredentials),
@@ -361,6 +367,7 @@ impl Service {
             access_expires_at,
             refresh,
             csrf,
+            device: None,
             now,
         })
     }
@@ -807,6 +814,7 @@ impl Service {
         }
         self.keys.prune(&*self.store).await?;
         let now = self.env.now();
+        self.store.purge_buckets(now, limit).await?;
         // Others on the store may have longer lifetimes than this one: the longest there is counts.
         // Twice the skew: a node that starts and whose clock is behind still needs what is old here.
         let longest = Duration::from_secs(MAX_LIFETIME) + MAX_EXP_LEEWAY + self.policy.leeway();
@@ -861,6 +869,10 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.env.now()
+    }
+
+    pub(crate) fn env(&self) -> &dyn Env {
+        &*self.env
     }
 
     /// Lifetimes and limits.

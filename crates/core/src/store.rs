@@ -26,6 +26,7 @@ use crate::limits::Opening;
 use crate::reset::{Reset, ResetHash};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
+use crate::throttle::{Change, Refused};
 
 /// Shorthand for results of stores.
 pub type StoreResult<T> = std::result::Result<T, StoreError>;
@@ -284,6 +285,18 @@ pub trait KeyStore: Send + Sync {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write>;
 }
 
+/// What failed logins have cost. See [`crate::throttle`].
+#[async_trait]
+pub trait ThrottleStore: Send + Sync {
+    /// Carries out [`Change::apply`] on its buckets, durably, as if nobody else did anything meanwhile;
+    /// nothing is changed where it refuses. A bucket that is not there is the default one.
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>>;
+
+    /// Removes at most `limit` buckets whose [`crate::throttle::Bucket::idle_at`] is before `now`.
+    /// Returns how many went.
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32>;
+}
+
 /// The log of events. See [`crate::event_log`].
 #[async_trait]
 pub trait EventStore: Send + Sync {
@@ -357,8 +370,11 @@ pub trait OutboxStore: Send + Sync {
 
 /// A whole store.
 pub trait Store:
-    SessionStore + AccountStore + KeyStore + EventStore + OutboxStore + 'static
+    SessionStore + AccountStore + KeyStore + ThrottleStore + EventStore + OutboxStore + 'static
 {
 }
 
-impl<T: SessionStore + AccountStore + KeyStore + EventStore + OutboxStore + 'static> Store for T {}
+impl<T> Store for T where
+    T: SessionStore + AccountStore + KeyStore + ThrottleStore + EventStore + OutboxStore + 'static
+{
+}

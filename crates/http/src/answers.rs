@@ -23,6 +23,8 @@ pub(crate) struct Tokens<'a> {
     pub(crate) access_token: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refresh_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device_token: Option<&'a str>,
     pub(crate) token_type: &'a str,
     pub(crate) expires_in: i64,
 }

@@ -23,6 +23,7 @@ pub(crate) struct Login {
     #[serde(default)]
     pub(crate) remember: bool,
     pub(crate) device: Option<String>,
+    pub(crate) device_token: Option<String>,
     #[serde(default, deserialize_with = "delivery")]
     pub(crate) delivery: Option<Delivery>,
 }

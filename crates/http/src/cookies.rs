@@ -19,6 +19,8 @@ const MOST: usize = 4;
 pub(crate) struct Cookies {
     pub(crate) access: Cookie,
     pub(crate) refresh: Cookie,
+    /// Not a session's: a logout leaves it.
+    pub(crate) device: Cookie,
     /// Beside those, where the double submit is by cookie.
     csrf: Option<[Cookie; 2]>,
 }
@@ -51,6 +53,12 @@ impl Cookies {
         Cookies {
             access: cookie(&access, &settings.access_path(), Read::ByUsOnly, lax),
             refresh: cookie(&refresh, &settings.refresh_path(), Read::ByUsOnly, strict),
+            device: cookie(
+                &settings.device_name(),
+                &settings.device_path(),
+                Read::ByUsOnly,
+                strict,
+            ),
             csrf,
         }
     }

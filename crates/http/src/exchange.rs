@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::account::{PasswordChange, PasswordReset, Refusal};
+use doorward_core::device_token::DeviceText;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
+use doorward_core::throttle::{Admitted, Outcome};
 use doorward_core::{Caller, Delivery, EndReason, Error, Event, EventName, Identity, Service};
 use doorward_core::{SessionId, UserId};
 use http::header::CONTENT_TYPE;
@@ -27,6 +29,7 @@ pub(crate) type Step = Result<Reply, Problem>;
 #[derive(Debug)]
 pub struct Identified {
     pub(crate) terms: Terms,
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
@@ -37,24 +40,34 @@ impl Identified {
     }
 
     /// As [`Identified::answer`], where it is known why not.
-    pub async fn settled(mut self, identity: Result<Identity, Refusal>) -> Reply {
-        match self.open(identity).await {
-            Ok(reply) => reply,
-            Err(problem) => self.exchange.refuse(&problem),
+    pub async fn settled(self, identity: Result<Identity, Refusal>) -> Reply {
+        let mut exchange = self.exchange;
+        let outcome = Outcome::from(&identity);
+        let identity = identity.map_err(|refusal| exchange.failed(refusal));
+        let settled = self.admitted.settle(outcome).await;
+        let opened = match settled.and_then(|device| Ok((identity?, device))) {
+            Ok((identity, device)) => opened(self.terms, identity, device, &mut exchange).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok((grant, username)) => exchange.granted(&grant, username.as_deref(), Handed::Both),
+            Err(error) => exchange.refuse(&error.into()),
         }
     }
+}
 
-    async fn open(&mut self, identity: Result<Identity, Refusal>) -> Step {
-        let identity = identity.map_err(|refusal| self.exchange.failed(refusal))?;
-        let service = self.exchange.service.clone();
-        let username = identity.username.clone();
-        let (grant, events) = service.login(identity, self.terms.clone()).await;
-        self.exchange.events.extend(events);
-        Ok(self
-            .exchange
-            .clone()
-            .granted(&grant?, username.as_deref(), Handed::Both))
-    }
+/// Opens the session of a login.
+async fn opened(
+    terms: Terms,
+    identity: Identity,
+    device: Option<DeviceText>,
+    exchange: &mut Exchange,
+) -> Decided<(Grant, Option<Box<str>>)> {
+    let service = exchange.service.clone();
+    let username = identity.username.clone();
+    let (grant, events) = service.login(identity, terms).await;
+    exchange.events.extend(events);
+    Ok((Grant { device, ..grant? }, username))
 }
 
 /// Continues a reauthentication.
@@ -62,6 +75,7 @@ impl Identified {
 pub struct Confirmed {
     pub(crate) user: UserId,
     pub(crate) session: SessionId,
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
@@ -73,7 +87,8 @@ impl Confirmed {
 
     /// As [`Confirmed::answer`], where it is known why not.
     pub async fn settled(mut self, confirmed: Result<(), Refusal>) -> Reply {
-        if let Err(refusal) = confirmed {
+        let settled = self.admitted.settle(Outcome::from(&confirmed)).await;
+        if let Err(refusal) = settled.map_err(Refusal::from).and(confirmed) {
             return self
                 .exchange
                 .password_refused(refusal, &self.user, self.session);
@@ -93,6 +108,7 @@ pub struct PasswordSet {
     pub(crate) terms: Terms,
     /// Whether the session is privileged: the next one is too.
     pub(crate) privileged: bool,
+    pub(crate) admitted: Admitted,
     pub(crate) user: UserId,
     pub(crate) session: SessionId,
     pub(crate) exchange: Exchange,
@@ -113,7 +129,10 @@ impl PasswordSet {
 
     /// As [`PasswordSet::answer`], where it is known why not.
     pub async fn settled(mut self, set: Result<PasswordChange, Refusal>) -> Reply {
-        let mut change = match set {
+        let settled = self.admitted.settle(Outcome::from(&set)).await;
+        // A password that was changed stays so, whatever became of the count.
+        let refused = settled.err().filter(|_| set.is_err());
+        let mut change = match refused.map_or(set, |error| Err(error.into())) {
             Ok(change) => change,
             Err(refusal) => {
                 return self
@@ -163,31 +182,40 @@ impl PasswordWasReset {
 /// Continues a registration.
 #[derive(Debug)]
 pub struct Registered {
+    pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
 
 impl Registered {
     /// The host has made the account, or says why not.
-    #[must_use]
-    pub fn answer(mut self, made: Decided<Identity>) -> Reply {
+    pub async fn answer(mut self, made: Decided<Identity>) -> Reply {
         if let Ok(Identity { user, .. }) = &made {
             let event = Event::new(EventName::Registered).of(user);
             self.exchange.note(event);
         }
-        self.told(made)
+        self.told(made).await
     }
 
     /// As [`Registered::answer`], by the built-in accounts, which leave the record themselves.
-    pub(crate) fn by_accounts(mut self, made: Decided<Identity>) -> Reply {
+    pub(crate) async fn by_accounts(mut self, made: Decided<Identity>) -> Reply {
         if let Ok(Identity { user, .. }) = &made {
             let event = Event::new(EventName::Registered).of(user);
             self.exchange.events.push(event);
         }
-        self.told(made)
+        self.told(made).await
     }
 
-    fn told(self, made: Decided<Identity>) -> Reply {
-        match made {
+    async fn told(self, made: Decided<Identity>) -> Reply {
+        // A name that is taken tells that it is; and accounts are not to be made without number.
+        let costs = matches!(made, Ok(_) | Err(Error::UsernameTaken));
+        let outcome = if costs {
+            Outcome::Failure
+        } else {
+            Outcome::Neither
+        };
+        let settled = self.admitted.settle(outcome).await;
+        let refused = settled.err().filter(|_| made.is_err());
+        match refused.map_or(made, Err) {
             Ok(Identity { user, username, .. }) => {
                 let user = UserView {
                     id: &user,
@@ -380,6 +408,7 @@ impl Exchange {
             tokens: in_body.then(|| Tokens {
                 access_token: grant.access.as_str(),
                 refresh_token: (handed == Handed::Both).then(|| grant.refresh.as_str()),
+                device_token: grant.device.as_ref().map(DeviceText::as_str),
                 token_type: api.settings().scheme(),
                 expires_in: grant.access_expires_at.since(grant.now) / 1000,
             }),
@@ -407,6 +436,10 @@ fn set_cookies(api: &Api, grant: &Grant, handed: Handed, response: &mut Response
     cookies.set_access(headers, grant.access.as_str(), csrf, max_age);
     if handed == Handed::Both {
         cookies.set_refresh(headers, grant.refresh.as_str(), csrf, max_age);
+    }
+    if let (Some(device), Some(budgets)) = (&grant.device, &api.settings().throttle) {
+        let max_age = i64::try_from(budgets.device_ttl.as_secs()).ok();
+        cookies.device.set(headers, device.as_str(), max_age);
     }
 }
 

@@ -9,13 +9,15 @@
 //! 4. [`exchange`]: how a request goes on after its question; `answers`: the JSON it ends with.
 //! 5. [`guard`]: how a host protects its own routes; [`asked`]: what it hands over for that.
 //! 6. `credentials`, `cookies`, `csrf`, `cors`: where tokens are found, set, and when they count.
-//! 7. [`problem`]: every error on the wire.
-//! 8. [`openapi`]: the description, and the page that shows it.
-//! 9. [`testing`]: recorded exchanges, replayed through any door.
+//! 7. `attempts`: what is asked before a password is looked at.
+//! 8. [`problem`]: every error on the wire.
+//! 9. [`openapi`]: the description, and the page that shows it.
+//! 10. [`testing`]: recorded exchanges, replayed through any door.
 #![forbid(unsafe_code)]
 
 mod answers;
 pub mod asked;
+mod attempts;
 mod body;
 mod client;
 mod cookies;

@@ -311,7 +311,7 @@ fn success_headers(endpoint: Endpoint, settings: &Settings) -> Option<Value> {
             }));
         }
         Endpoint::Login | Endpoint::Refresh | Endpoint::ChangePassword => {
-            "both cookies, in cookie delivery"
+            "both cookies, in cookie delivery; after a login that of the device too"
         }
         Endpoint::Reauthenticate => "the access cookie, in cookie delivery",
         Endpoint::Logout => {
@@ -508,6 +508,9 @@ fn granted(endpoint: Endpoint, settings: &Settings) -> Examples {
     if endpoint != Endpoint::Reauthenticate {
         body["refresh_token"] = "the next refresh token".into();
     }
+    if endpoint == Endpoint::Login && settings.throttle.is_some() {
+        body["device_token"] = "by which the device is known at its next login".into();
+    }
     body["token_type"] = settings.scheme().into();
     body["expires_in"] = 900.into();
     let both = [
@@ -540,7 +543,7 @@ fn granted_schema(settings: &Settings) -> Value {
         "user": { "$ref": "#/components/schemas/User" },
         "session": { "$ref": "#/components/schemas/Session" },
         "access_expires_at": time, "refresh_expires_at": time,
-        "server_time": time, "access_token": text, "refresh_token": text,
+        "server_time": time, "access_token": text, "refresh_token": text, "device_token": text,
         "token_type": { "const": settings.scheme() },
         "expires_in": { "type": "integer", "description": "seconds" }
     });
@@ -618,6 +621,7 @@ fn fixed_schemas(settings: &Settings) -> Value {
         "Login": object(&json!({
             "username": name, "password": password, "remember": { "type": "boolean" },
             "device": { "type": ["string", "null"], "minLength": 1, "maxLength": 100 },
+            "device_token": maybe,
             "delivery": { "type": ["string", "null"], "enum": ["cookie", "body", null] }
         }), &["username", "password"]),
         "Refresh": object(&refresh_token(settings), &[]),

@@ -149,7 +149,10 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
             username,
             password,
             next,
-        } => next.by_accounts(register(&username, password, &accounts).await),
+        } => {
+            next.by_accounts(register(&username, password, &accounts).await)
+                .await
+        }
         Ask::Renew { user: _, next } => next.answer(Ok(None)).await,
     }
 }

@@ -10,6 +10,7 @@ use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
 use doorward_core::reset::ResetHash;
 use doorward_core::service::{Grant, Terms};
+use doorward_core::throttle::Throttle;
 use doorward_core::{
     CsrfKind, Delivery, Device, EndReason, Error, Sensitive, Service, Session, SessionId,
 };
@@ -136,6 +137,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     service: Arc<Service>,
+    throttle: Arc<Throttle>,
     settings: Settings,
     cookies: Cookies,
     places: Places,
@@ -171,6 +173,10 @@ impl Api {
             cookies: Cookies::new(&settings),
             vary: vary(&settings, &places),
             places,
+            throttle: Arc::new(Throttle::new(
+                Arc::clone(&service),
+                settings.throttle.clone(),
+            )),
             service,
             settings,
         })))
@@ -196,7 +202,7 @@ impl Api {
         exchange: Exchange,
     ) -> Step {
         match endpoint {
-            Endpoint::Login => self.login(request, client, exchange),
+            Endpoint::Login => self.login(request, client, exchange).await,
             Endpoint::Refresh => self.refresh(request, exchange).await,
             Endpoint::Logout => self.logout(request, exchange).await,
             Endpoint::Session => self.session(request, exchange).await,
@@ -207,7 +213,7 @@ impl Api {
             Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
             Endpoint::ResetPassword => self.reset_password(request, exchange),
-            Endpoint::Register => self.register(request, exchange),
+            Endpoint::Register => self.register(request, client, exchange).await,
             Endpoint::Jwks => Ok(exchange.json(200, &self.service().keys().jwks())),
             Endpoint::OpenApi => Ok(exchange.json(200, &openapi::describe(self.settings()))),
             Endpoint::Docs => Ok(exchange.done(docs::page(&self.settings().url_prefix))),
@@ -284,6 +290,10 @@ impl Api {
         &self.0.cookies
     }
 
+    pub(crate) fn throttle(&self) -> &Arc<Throttle> {
+        &self.0.throttle
+    }
+
     pub(crate) fn places(&self) -> &Places {
         &self.0.places
     }
@@ -334,25 +344,28 @@ impl Api {
 
     // ---- login ----
 
-    fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
+    async fn login(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
         self.csrf(request)?;
         let asked: body::Login = body::json(request)?;
         let delivery = self.delivery(asked.delivery)?;
+        let terms = Terms {
+            started_at: self.service().now(),
+            remember: asked.remember,
+            delivery,
+            device: device(asked.device, request.headers(), client)?,
+            // Where it opens: a login that fails leaves the browser the session it has.
+            replaces: self.replaced_by_login(request, delivery),
+        };
+        let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
+        let token = asked.device_token.as_deref();
         let next = Identified {
-            terms: Terms {
-                started_at: self.service().now(),
-                remember: asked.remember,
-                delivery,
-                device: device(asked.device, request.headers(), client)?,
-                // Where it opens: a login that fails leaves the browser the session it has.
-                replaces: self.replaced_by_login(request, delivery),
-            },
+            terms,
+            admitted: self.admit_login(&username, token, request, client).await?,
             exchange,
         };
-        let username = typed(asked.username)?;
         Ok(Reply::Ask(Ask::Identify {
             username,
-            password: Password::new(&asked.password)?,
+            password,
             next,
         }))
     }
@@ -585,6 +598,7 @@ impl Api {
             next: Confirmed {
                 user: row.user,
                 session: row.id,
+                admitted: self.admit_check(row.id).await?,
                 exchange,
             },
         }))
@@ -632,6 +646,7 @@ impl Api {
             next: PasswordSet {
                 terms,
                 privileged: row.privileged,
+                admitted: self.admit_check(row.id).await?,
                 user: row.user,
                 session: row.id,
                 exchange,
@@ -649,7 +664,7 @@ impl Api {
         }))
     }
 
-    fn register(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+    async fn register(&self, request: &Request<Bytes>, client: Client, exchange: Exchange) -> Step {
         if !self.settings().register {
             return Err(Error::NotFound.into());
         }
@@ -659,7 +674,10 @@ impl Api {
         Ok(Reply::Ask(Ask::Register {
             username,
             password,
-            next: Registered { exchange },
+            next: Registered {
+                admitted: self.admit_registration(client).await?,
+                exchange,
+            },
         }))
     }
 

@@ -2,6 +2,7 @@
 
 mod check;
 
+use doorward_core::throttle::Budgets;
 use doorward_core::{CsrfKind, Delivery};
 use http::Method;
 
@@ -36,6 +37,9 @@ pub struct Settings {
     /// `Path` of the refresh cookie, at or above `/refresh` under `url_prefix`, which is what `None`
     /// says.
     pub refresh_cookie_path: Option<String>,
+    /// `Path` of the device cookie, at or above `/login` under `url_prefix`, which is what `None` says.
+    /// A view of the host's own that logs in must lie below it.
+    pub device_cookie_path: Option<String>,
     /// Whether cookies go with the browser (no `Max-Age`). `None`: as `remember` says at login.
     pub session_cookie: Option<bool>,
     /// Where an access token is looked for, in this order. `None`: as `delivery` says.
@@ -65,6 +69,8 @@ pub struct Settings {
     pub double_submit: Option<DoubleSubmit>,
     /// What is not mounted, whatever the others say.
     pub unmounted: Vec<Endpoint>,
+    /// What failed logins cost. `None`: nothing, and anybody may guess at any rate.
+    pub throttle: Option<Budgets>,
     /// Whether `POST /register` is mounted.
     pub register: bool,
     /// Whether `POST /password` is mounted: not where a host cannot set passwords.
@@ -89,6 +95,7 @@ impl Default for Settings {
             refresh_cookie_name: None,
             access_cookie_path: None,
             refresh_cookie_path: None,
+            device_cookie_path: None,
             session_cookie: None,
             locations: None,
             header_name: "Authorization".into(),
@@ -103,6 +110,7 @@ impl Default for Settings {
             csrf_strict: false,
             double_submit: None,
             unmounted: Vec::new(),
+            throttle: Some(Budgets::default()),
             register: false,
             change_password: true,
             reset_password: true,
@@ -259,6 +267,15 @@ impl Settings {
     pub(crate) fn refresh_path(&self) -> String {
         let path = self.refresh_cookie_path.clone();
         path.unwrap_or_else(|| format!("{}/refresh", self.url_prefix))
+    }
+
+    pub(crate) fn device_name(&self) -> String {
+        self.cookie_name(None, "device_token_cookie")
+    }
+
+    pub(crate) fn device_path(&self) -> String {
+        let path = self.device_cookie_path.clone();
+        path.unwrap_or_else(|| format!("{}/login", self.url_prefix))
     }
 
     /// The scheme that clients use, as challenges and answers name it.

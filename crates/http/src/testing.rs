@@ -30,7 +30,8 @@
 //!   `<token access>` keeps the value as `{{access}}`.
 //! - [`STATED`] headers are compared both ways: one that the file does not name must not be there.
 //!   [`ALWAYS`] holds for every answer that the file does not say otherwise of, `OPTIONS` apart.
-//!   `<none>` says that a header is not there. JSON is compared as values, other bodies as text.
+//!   `<none>` says that a header is not there. Device tokens come with every login: only a file that
+//!   names one compares them. JSON is compared as values, other bodies as text.
 
 use std::collections::HashMap;
 use std::fs;
@@ -70,6 +71,10 @@ pub const STATED: [&str; 12] = [
     "www-authenticate",
 ];
 
+/// The field of a device token, and the beginning of its cookie.
+const DEVICE_TOKEN: &str = "device_token";
+const DEVICE_COOKIE: &str = "device_token_cookie=";
+
 /// Headers of every answer.
 pub const ALWAYS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
@@ -104,6 +109,7 @@ pub struct Recording {
     /// In order: each goes on where the one before stopped.
     pub exchanges: Vec<Exchange>,
     doors: Vec<String>,
+    names_devices: bool,
 }
 
 /// One request and its answer, as written.
@@ -152,6 +158,7 @@ impl Recording {
             with: Vec::new(),
             exchanges: Vec::new(),
             doors: Vec::new(),
+            names_devices: text.contains(DEVICE_TOKEN),
         };
         for line in blocks.next().unwrap_or_default().lines() {
             recording.head(line);
@@ -216,6 +223,10 @@ impl Recording {
                     policy.fresh_needed_for = each.collect();
                 }
                 "reset_ttl" => policy.reset_ttl = seconds(value),
+                key if key.starts_with("throttle_") => {
+                    let budgets = settings.throttle.as_mut().expect("the throttle is on");
+                    budgets.set(key, value).expect("a budget");
+                }
                 "register" => settings.register = value == "on",
                 "csrf_strict" => settings.csrf_strict = value == "true",
                 "cookie_secure" => settings.cookie_secure = value == "true",
@@ -234,7 +245,7 @@ impl Recording {
     /// # Panics
     /// At the first answer that differs, in words that say where and how.
     pub async fn replay(&self, door: &mut impl Door) {
-        let mut known = Known::new();
+        let mut known = Known::new(self.names_devices);
         for exchange in &self.exchanges {
             if let Err(difference) = exchange.replay(door, &mut known).await {
                 panic!("{}: {}\n{difference}", self.name, exchange.title);
@@ -365,7 +376,11 @@ impl Exchange {
         let parse = |text: &str| {
             serde_json::from_str::<Value>(text).map_err(|error| format!("{error} in {text}"))
         };
-        known.json_matches(&parse(wanted)?, &parse(&body)?, "body")
+        let mut actual = parse(&body)?;
+        if let (false, Some(fields)) = (known.names_devices, actual.as_object_mut()) {
+            fields.remove(DEVICE_TOKEN);
+        }
+        known.json_matches(&parse(wanted)?, &actual, "body")
     }
 
     fn compare_headers(&self, actual: &HeaderMap, known: &mut Known) -> Result<(), String> {
@@ -377,8 +392,9 @@ impl Exchange {
         };
         let named = self.answer_headers.iter().map(|(name, _)| name.as_str());
         for name in named.chain(STATED) {
-            let (mut wanted, actual) = (wanted(name), values(actual, name));
+            let (mut wanted, mut actual) = (wanted(name), values(actual, name));
             wanted.retain(|value| *value != "<none>");
+            actual.retain(|value| known.names_devices || !value.contains(DEVICE_COOKIE));
             if wanted.len() != actual.len() {
                 return Err(format!("{name} must be {wanted:?}, is {actual:?}"));
             }
@@ -447,18 +463,24 @@ fn seconds(text: &str) -> Duration {
 }
 
 /// Values by name, as they become known.
-struct Known(HashMap<String, String>);
+struct Known {
+    values: HashMap<String, String>,
+    names_devices: bool,
+}
 
 impl Known {
-    fn new() -> Self {
-        Known(HashMap::from([("password".into(), PASSWORD.into())]))
+    fn new(names_devices: bool) -> Self {
+        Known {
+            values: HashMap::from([("password".into(), PASSWORD.into())]),
+            names_devices,
+        }
     }
 
     /// The token of a reset, if a command printed one.
     fn keep_printed(&mut self, printed: &str) {
         let mut words = printed.split_whitespace();
         if let Some(token) = words.find(|word| word.starts_with("dwp_")) {
-            self.0.insert("reset".into(), token.into());
+            self.values.insert("reset".into(), token.into());
         }
     }
 
@@ -481,7 +503,7 @@ impl Known {
         if let Some((text, times)) = name.split_once('*') {
             return text.repeat(times.parse().expect("a number")).into();
         }
-        let value = self.0.get(name);
+        let value = self.values.get(name);
         value
             .unwrap_or_else(|| panic!("nothing is known as {name}"))
             .clone()
@@ -531,7 +553,7 @@ impl Known {
                 return Err(format!("{at}: {value:?} is no {kind}"));
             }
             if !name.is_empty() {
-                self.0.insert(name.into(), value.into());
+                self.values.insert(name.into(), value.into());
             }
             (template, text) = (rest, after);
         }
@@ -600,7 +622,7 @@ mod tests {
     use super::*;
 
     fn differs(wanted: &str, actual: &str) -> bool {
-        Known::new().matches(wanted, actual, "it").is_err()
+        Known::new(true).matches(wanted, actual, "it").is_err()
     }
 
     #[test]
@@ -618,7 +640,7 @@ mod tests {
     fn json_has_all_fields_and_no_others() {
         let differs = |wanted: &str, actual: &str| {
             let value = |text| serde_json::from_str::<Value>(text).unwrap();
-            let outcome = Known::new().json_matches(&value(wanted), &value(actual), "body");
+            let outcome = Known::new(true).json_matches(&value(wanted), &value(actual), "body");
             outcome.is_err()
         };
         assert!(!differs(r#"{"a": "<number>"}"#, r#"{"a": 7}"#));
@@ -638,7 +660,7 @@ mod tests {
             for line in lines {
                 headers.append("set-cookie", line.parse().unwrap());
             }
-            exchange.compare_headers(&headers, &mut Known::new())
+            exchange.compare_headers(&headers, &mut Known::new(true))
         };
         assert_eq!(cookies(&["a=1"]), Ok(()));
         assert!(cookies(&[]).is_err());

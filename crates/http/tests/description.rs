@@ -18,9 +18,8 @@ use crate::engine::matching;
 /// Route, status, code; no code for a success.
 type Told = (String, String, String);
 
-/// Not in the exchanges: these come of load and of faults. tests/faults.rs shows the last two;
-/// the first is an answer of hosts that count failures.
-const OF_LOAD_AND_FAULTS: [&str; 3] = ["too_many_attempts", "overloaded", "store_unavailable"];
+/// Not in the exchanges: these come of load and of faults, as tests/faults.rs shows.
+const OF_LOAD_AND_FAULTS: [&str; 2] = ["overloaded", "store_unavailable"];
 
 fn everything() -> Settings {
     Settings {

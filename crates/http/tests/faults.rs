@@ -19,8 +19,9 @@ use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
     Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
-    SessionStore, StoreResult, ValidFrom, Write,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use doorward_core::{
     Accounts, EndReason, Env, Identity, Policy, Session, SessionId, Timestamp, UserId,
 };
@@ -248,6 +249,18 @@ impl KeyStore for Faulty {
 }
 
 #[async_trait]
+impl ThrottleStore for Faulty {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        self.enter("change_buckets")?;
+        self.inner.change_buckets(change).await
+    }
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.enter("purge_buckets")?;
+        self.inner.purge_buckets(now, limit).await
+    }
+}
+
+#[async_trait]
 impl EventStore for Faulty {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
         self.enter("append")?;
@@ -445,6 +458,29 @@ fn a_store_that_does_not_answer_is_a_503_on_every_route_that_needs_it() {
         } else {
             is_refused(&answer, "store_unavailable", route.path);
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_not_tried_and_what_was_not_counted_not_told() {
+    for (right, failing) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
+        let (mut shop, mut calls) = (Shop::open(), 0);
+        let before = shop.engine.passwords.hashes();
+        shop.store.before(move |operation, _| {
+            calls += usize::from(operation == "change_buckets");
+            if operation == "change_buckets" && calls == failing {
+                return Err(StoreError("down".into()));
+            }
+            Ok(())
+        });
+        let mut asked = login("body");
+        if !right {
+            let body = json!({ "username": "ada", "password": "wrong", "delivery": "body" });
+            *asked.body_mut() = body.to_string().into();
+        }
+        is_refused(&shop.ask(asked), "store_unavailable", "login");
+        let hashes = shop.engine.passwords.hashes() - before;
+        assert_eq!(hashes, failing as u64 - 1);
     }
 }
 

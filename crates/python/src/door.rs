@@ -8,13 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use doorward_core::Event as Happened;
 use doorward_core::account::Identity as Who;
+use doorward_core::device_token::DeviceText;
 use doorward_core::engine::News;
 use doorward_core::operator::Operator as Doings;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Terms};
+use doorward_core::throttle::Outcome as Tried;
 use doorward_core::{Caller, Device, EndReason, Error, Service, SessionId, SystemEnv};
 use doorward_http::{
-    Answer as Finished, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
+    Answer as Finished, Client, Endpoint, Headers, InBody, Need, Problem, ROUTES, Reply, settle,
 };
 use http::{HeaderMap, Response};
 use pollster::FutureExt;
@@ -24,6 +26,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAny, PyBool, PyDateTime, PyDict, PyMapping};
 
 use crate::answer::{Answer, Event};
+use crate::attempt::Attempt;
 use crate::environ::{self, Reads};
 use crate::operator::Operator;
 use crate::options::{Options, Place, delivery, endpoint};
@@ -217,9 +220,45 @@ impl Door {
         Ok(Session::new(claims, token))
     }
 
+    /// Admits a login by a view of the app's own, before it looks at the password.
+    #[pyo3(signature = (username, device_token=None, environ=None))]
+    fn attempt(
+        &self,
+        py: Python<'_>,
+        username: &str,
+        device_token: Option<&str>,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Attempt> {
+        let (client, headers) = self.client(environ)?;
+        let engine = self.open(py)?;
+        let headers = Headers::Map(&headers);
+        let admitted = py.detach(|| {
+            let admit = engine.api.admit(username, device_token, headers, client);
+            admit.block_on()
+        });
+        let admitted = admitted.map_err(|error| self.error(py, &engine, error))?;
+        Ok(Attempt::new(admitted, engine))
+    }
+
+    /// How an attempt ended; after a success the device's new token.
+    fn settle(
+        &self,
+        py: Python<'_>,
+        attempt: &Attempt,
+        succeeded: bool,
+    ) -> PyResult<Option<String>> {
+        let outcome = if succeeded {
+            Tried::Success
+        } else {
+            Tried::Failure
+        };
+        let device = self.settled(py, attempt, outcome)?;
+        Ok(device.map(|token| token.as_str().to_owned()))
+    }
+
     /// Opens a session for somebody whose credentials were checked.
     #[pyo3(signature = (user_id, username=None, claims=None, remember=false, delivery=None,
-        device=None, environ=None, privileged=false))]
+        device=None, environ=None, privileged=false, attempt=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn login(
         &self,
@@ -232,6 +271,7 @@ impl Door {
         device: Option<String>,
         environ: Option<&Bound<'_, PyDict>>,
         privileged: bool,
+        attempt: Option<&Attempt>,
     ) -> PyResult<(Tokens, Vec<Event>)> {
         let mut identity = Who {
             user: self::user_id(user_id)?,
@@ -257,9 +297,14 @@ impl Door {
         let accounts = engine.core.accounts();
         let marked = py.detach(|| accounts.is_privileged(&identity.user).block_on());
         identity.privileged |= marked.map_err(|error| self.error(py, &engine, error))?;
+        let device = match attempt {
+            Some(attempt) => self.settled(py, attempt, Tried::Success)?,
+            None => None,
+        };
         let service = self.service(&engine, environ)?;
         let outcome = py.detach(|| service.login(identity, terms).block_on());
         let (grant, events) = self.outcome(py, &engine, outcome)?;
+        let grant = Grant { device, ..grant };
         Ok((tokens(&engine, grant, username), events))
     }
 
@@ -500,6 +545,11 @@ impl Door {
         Ok((verified.matches, rehash))
     }
 
+    /// How many passwords this process has hashed.
+    fn hashes(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.open(py)?.core.passwords().hashes())
+    }
+
     /// The public keys.
     fn jwks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let jwks = self.open(py)?.api.service().keys().jwks().to_string();
@@ -549,22 +599,36 @@ impl Door {
         name: Option<String>,
         environ: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Device> {
-        let (mut client, mut headers) = (Client::default(), HeaderMap::new());
-        if let Some(environ) = environ {
-            headers = environ::headers(environ);
-            client = environ::client(environ, &headers, &self.home.options.trusted_proxies)?;
-        }
+        let (client, headers) = self.client(environ)?;
         let device = doorward_http::device(name, &headers, client);
         device.map_err(|problem| PyValueError::new_err(problem.detail()))
     }
 
-    /// Who sent a request, for the log of events.
-    fn caller(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<Caller> {
+    fn client(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<(Client, HeaderMap)> {
         let Some(environ) = environ else {
-            return Ok(Caller::default());
+            return Ok((Client::default(), HeaderMap::new()));
         };
         let headers = environ::headers(environ);
         let client = environ::client(environ, &headers, &self.home.options.trusted_proxies)?;
+        Ok((client, headers))
+    }
+
+    fn settled(
+        &self,
+        py: Python<'_>,
+        attempt: &Attempt,
+        outcome: Tried,
+    ) -> PyResult<Option<DeviceText>> {
+        let engine = self.open(py)?;
+        let settled = py.detach(|| attempt.settle(outcome));
+        let settled =
+            settled.ok_or_else(|| PyRuntimeError::new_err("the attempt was settled already"))?;
+        settled.map_err(|error| self.error(py, &engine, error))
+    }
+
+    /// Who sent a request, for the log of events.
+    fn caller(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<Caller> {
+        let (client, headers) = self.client(environ)?;
         Ok(client.caller(&headers))
     }
 

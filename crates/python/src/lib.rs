@@ -7,12 +7,13 @@
 //! 2. `process`: the engine as each process opens it, at the first use and after a fork; `forks`: how
 //!    the two keep out of each other's way.
 //! 3. `environ`: a WSGI environ as a request.
-//! 4. `door`: the calls; `question`: what only the host can answer; `answer`, `session`: what
+//! 4. `door`: the calls; `question`: what only the host can answer; `attempt`: logins by views of the app's own; `answer`, `session`: what
 //!    comes back.
 //! 5. `operator`: the commands of `flask auth`.
 //! 6. `jws`: tokens of other making, for `flask_doorward.jwt_extended`.
 
 mod answer;
+mod attempt;
 mod door;
 mod environ;
 mod forks;
@@ -31,6 +32,8 @@ mod _native {
 
     #[pymodule_export]
     use crate::answer::{Answer, Event};
+    #[pymodule_export]
+    use crate::attempt::Attempt;
     #[pymodule_export]
     use crate::door::{Door, knows_hash};
     #[pymodule_export]

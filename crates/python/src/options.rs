@@ -9,6 +9,7 @@ use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::limits::{Cap, OverCap};
 use doorward_core::password::Breached;
+use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Assurance, Delivery, EngineConfig, Sensitive, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
@@ -80,6 +81,8 @@ struct Reading {
     algorithm: Option<Algorithm>,
     sessions_per_user: Option<NonZeroU32>,
     over_cap: Option<OverCap>,
+    throttle: bool,
+    budgets: Budgets,
     event_network: Option<String>,
 }
 
@@ -98,6 +101,8 @@ impl Default for Reading {
             algorithm: None,
             sessions_per_user: None,
             over_cap: None,
+            throttle: true,
+            budgets: Budgets::default(),
             event_network: None,
         }
     }
@@ -145,6 +150,13 @@ impl Reading {
             "allowed_origins" => settings.allowed_origins = value.extract()?,
             "allow_same_site" => settings.allow_same_site = value.extract()?,
             "csrf_strict" => settings.csrf_strict = value.extract()?,
+            "throttle" => self.throttle = value.extract()?,
+            "throttle_account" | "throttle_network" | "throttle_overall" | "throttle_device" => {
+                let set = self.budgets.set(name, &value.extract::<String>()?);
+                set.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            }
+            "device_ttl" => self.budgets.device_ttl = seconds(value)?,
+            "device_cookie_path" => settings.device_cookie_path = Some(value.extract()?),
             "register" => settings.register = value.extract()?,
             "change_password" => settings.change_password = value.extract()?,
             "unmounted" => settings.unmounted = each(value, endpoint)?,
@@ -211,6 +223,7 @@ impl Reading {
             network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
         options.engine.policy.cap = cap;
+        options.settings.throttle = self.throttle.then_some(self.budgets);
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use doorward_core::SystemEnv;
-use doorward_core::engine::News;
+use doorward_core::engine::{Level, News};
 use doorward_core::memory::MemoryStore;
 use doorward_core::store::Store;
+use doorward_core::throttle::OFF;
 use doorward_http::Api;
 use doorward_stores::SqliteStore;
 use doorward_webhooks::Webhooks;
@@ -179,6 +180,10 @@ impl Engine {
             _open: open,
         });
         engine.tick();
+        if options.settings.throttle.is_none() {
+            let (level, line) = (Level::Warning, OFF.into());
+            engine.tell([News { level, line }]);
+        }
         let ticker = Ticker::start(Arc::downgrade(&engine)).map_err(not_open)?;
         *locked(&engine.ticker) = Some(ticker);
         Ok(engine)
@@ -193,7 +198,10 @@ impl Engine {
     }
 
     fn tick(&self) {
-        let since = self.core.tick().block_on();
+        self.tell(self.core.tick().block_on());
+    }
+
+    fn tell(&self, since: impl IntoIterator<Item = News>) {
         let mut news = locked(&self.news);
         news.extend(since);
         self.has_news.store(!news.is_empty(), Ordering::Relaxed);

@@ -143,7 +143,7 @@ impl Question {
             Ask::Confirm { next, .. } => next.settled(Err(why)).block_on(),
             Ask::SetPassword { next, .. } => next.settled(Err(why)).block_on(),
             Ask::ResetPassword { next, .. } => next.answer(Err(why.error)),
-            Ask::Register { next, .. } => next.answer(Err(why.error)),
+            Ask::Register { next, .. } => next.answer(Err(why.error)).block_on(),
             Ask::Renew { next, .. } => next.answer(Err(why.error)).block_on(),
         });
         finished(reply)
@@ -328,11 +328,17 @@ impl Question {
     }
 
     #[pyo3(signature = (user_id, username=None))]
-    fn registered(&self, user_id: &str, username: Option<&str>) -> PyResult<Answer> {
+    fn registered(
+        &self,
+        py: Python<'_>,
+        user_id: &str,
+        username: Option<&str>,
+    ) -> PyResult<Answer> {
         let user = self::user_id(user_id)?;
         match self.take()? {
             Ask::Register { next, .. } => {
-                finished(next.answer(Ok(host_identity(user, username, None))))
+                let identity = host_identity(user, username, None);
+                finished(py.detach(|| next.answer(Ok(identity)).block_on()))
             }
             _ => self.not_of_this_kind(),
         }

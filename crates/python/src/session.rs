@@ -1,5 +1,6 @@
 //! Sessions: as a token tells of them, and as the store has them.
 
+use doorward_core::device_token::DeviceText;
 use doorward_core::service::Grant;
 use doorward_core::{Claims, Delivery, Policy, Session as Row, Timestamp};
 use doorward_http::Answer as Finished;
@@ -220,6 +221,12 @@ impl Tokens {
     #[getter]
     fn refresh_token(&self) -> &str {
         self.grant.refresh.as_str()
+    }
+
+    /// By which the device is known at its next login, where there was an attempt.
+    #[getter]
+    fn device_token(&self) -> Option<&str> {
+        self.grant.device.as_ref().map(DeviceText::as_str)
     }
 
     #[getter]

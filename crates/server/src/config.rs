@@ -13,9 +13,11 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use doorward_core::env::duration;
 use doorward_core::event_log::{EventConfig, NetworkForm};
 use doorward_core::limits::Cap;
 use doorward_core::password::{Breached, Hashing, Rules};
+use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Assurance, Delivery, EngineConfig, Policy, Sensitive};
 use doorward_http::{Settings, check_proxies};
@@ -158,6 +160,32 @@ pub(crate) const KEYS: &[Key] = &[
         "networks whose X-Forwarded-For is believed, comma-separated",
     ),
     ("register", "off", "on: POST /register makes accounts"),
+    ("throttle", "on", "off: failed logins cost nothing"),
+    (
+        "throttle_account",
+        "10/15m",
+        "failures of an account by devices that are not known: at once, and in which time they come back",
+    ),
+    (
+        "throttle_network",
+        "100/15m",
+        "failures of an IPv4 address or an IPv6 /64, and its registrations; off for none",
+    ),
+    (
+        "throttle_overall",
+        "3000/10m",
+        "failures of all devices that are not known; off for none",
+    ),
+    (
+        "throttle_device",
+        "5/5m",
+        "failures of a device that has logged in to the account before",
+    ),
+    (
+        "device_ttl",
+        "180d",
+        "how long a device is known after its last login",
+    ),
     ("password_memory_kib", "19456", "Argon2id: memory"),
     ("password_iterations", "2", "Argon2id: passes"),
     ("password_parallelism", "1", "Argon2id: lanes"),
@@ -551,9 +579,23 @@ impl Values {
             allow_same_site: self.switch("allow_same_site")?,
             csrf_strict: self.switch("csrf_strict")?,
             register: self.switch("register")?,
+            throttle: self.throttle()?,
             verify: true,
             ..Settings::default()
         })
+    }
+
+    fn throttle(&self) -> Result<Option<Budgets>, ConfigError> {
+        let mut budgets = Budgets {
+            device_ttl: self.duration("device_ttl")?,
+            ..Budgets::default()
+        };
+        let names = KEYS.iter().map(|(key, _, _)| *key);
+        for key in names.filter(|key| key.starts_with("throttle_")) {
+            let set = budgets.set(key, self.text(key));
+            set.map_err(|error| wrong(key, error))?;
+        }
+        Ok(self.switch("throttle")?.then_some(budgets))
     }
 
     fn delivery(&self) -> Result<Vec<Delivery>, ConfigError> {
@@ -714,26 +756,6 @@ fn plain(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// `15m`, `30d`, or plain seconds.
-fn duration(text: &str) -> Option<Duration> {
-    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        _ => return None,
-    };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
     use doorward_core::limits::OverCap;
@@ -796,6 +818,12 @@ mod tests {
             ("secret", ""),
             ("seal_secret", "changeme-changeme-changeme-changeme"),
             ("delivery", "pigeon"),
+            ("throttle", "maybe"),
+            ("device_ttl", "1m"),
+            ("throttle_account", "off"),
+            ("throttle_device", "0/5m"),
+            ("throttle_network", "5"),
+            ("throttle_overall", "5/0"),
             ("store", "mysql://x"),
             ("trusted_proxies", "everyone"),
             ("tls_cert_file", "only.pem"),

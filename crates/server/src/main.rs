@@ -5,7 +5,7 @@
 //! - `initialization`: from settings to a door.
 //! - `serve`: listeners, and what every request passes; `connections`, `stall`, `tls`: what carries
 //!   them, its limits and its end; `operator`: health and metrics.
-//! - `cli`: users, sessions and keys from the command line.
+//! - `cli`: users, sessions and keys from the command line; the doctor, who looks at a deployment.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -30,7 +30,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let arguments = cli::command().get_matches();
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if cli::is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             cli::say_error(&error.to_string());
@@ -39,11 +39,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &clap::ArgMatches) -> Outcome {
-    let config = Config::read(arguments)?;
+fn run(arguments: &clap::ArgMatches) -> Outcome<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    // Looks at another's deployment, which settings of this machine have no part in.
+    if let Some(("doctor", arguments)) = arguments.subcommand() {
+        return runtime.block_on(cli::doctor::run(arguments));
+    }
+    let config = Config::read(arguments)?;
     let outcome = match arguments.subcommand() {
         Some(("serve", _)) => runtime.block_on(serve::serve(config)),
         Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),
@@ -54,5 +58,5 @@ fn run(arguments: &clap::ArgMatches) -> Outcome {
         _ => Ok(()),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    outcome
+    outcome.map(|()| ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@
 //! Reads run on the caller's thread: with the page in memory they take microseconds, less than a
 //! change of threads would.
 
+mod buckets;
 mod events;
 mod open;
 mod outbox;
@@ -30,8 +31,9 @@ use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
     Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
-    SessionStore, StoreResult, ValidFrom, Write,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub use self::open::OpenError;
@@ -812,6 +814,25 @@ impl KeyStore for SqliteStore {
                 == 1)
         })
         .await
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for SqliteStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        let changed = self
+            .writer
+            .run(move |group| buckets::change(group.tx, &change));
+        changed.await
+    }
+
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        if !self.read(|db| buckets::any_idle(db, now))? {
+            return Ok(0);
+        }
+        let purge = move |group: &mut Group<'_>| buckets::purge(group.tx, now, limit);
+        let gone = self.writer.run(purge).await?;
+        Ok(u32::try_from(gone).unwrap_or(limit))
     }
 }
 

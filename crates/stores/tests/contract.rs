@@ -12,6 +12,7 @@ use doorward_core::revocation::Ended;
 use doorward_core::session::{Delivery, Device, EndReason, Session};
 use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
+use doorward_core::throttle::{BucketKey, Change, Limit, Outcome, Refused, Run, Step};
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
@@ -517,4 +518,117 @@ fn a_claimed_delivery_is_one_callers_alone_until_the_claim_runs_out() {
         settle(9, Some((3, Timestamp(0))));
         assert_eq!(claim(300, 9), [(7, 1), (4, 0)]);
     });
+}
+
+const ONE: BucketKey = BucketKey([1; 16]);
+const OTHER: BucketKey = BucketKey([2; 16]);
+
+fn charge(buckets: &[(BucketKey, &str)]) -> Change {
+    let limited = |(key, budget): &(BucketKey, &str)| {
+        let limit = Limit {
+            budget: budget.parse().unwrap(),
+            run: Some(Run {
+                most: 100,
+                pause: 3_600_000,
+            }),
+        };
+        (*key, limit)
+    };
+    Change {
+        at: NOW,
+        buckets: buckets.iter().map(limited).collect(),
+        step: Step::Charge,
+    }
+}
+
+fn settled(charge: Change, outcome: Outcome) -> Change {
+    let charged_at = charge.at;
+    Change {
+        step: Step::Settle {
+            charged_at,
+            outcome,
+        },
+        ..charge
+    }
+}
+
+#[test]
+fn buckets_are_changed_together_or_not_at_all() {
+    on_every_store(|store, _| {
+        let ask = |change| store.change_buckets(change).block_on().unwrap();
+        let narrow = charge(&[(ONE, "1/1m")]);
+        let both = charge(&[(OTHER, "2/1m"), (ONE, "1/1m")]);
+        assert_eq!(ask(narrow.clone()), Ok(()));
+        for _ in 0..5 {
+            assert_eq!(ask(both.clone()), Err(Refused::Busy(ONE)));
+        }
+        assert_eq!(ask(settled(narrow.clone(), Outcome::Success)), Ok(()));
+        assert_eq!(ask(both.clone()), Ok(()));
+        assert_eq!(ask(settled(both.clone(), Outcome::Failure)), Ok(()));
+        assert_eq!(ask(both), Err(Refused::Wait(60_000)));
+        let wide = charge(&[(OTHER, "2/1m")]);
+        assert_eq!(ask(wide.clone()), Ok(()));
+        assert_eq!(ask(wide), Err(Refused::Busy(OTHER)));
+        let later = Change {
+            at: NOW + Duration::from_secs(60),
+            ..narrow
+        };
+        assert_eq!(ask(later), Ok(()));
+    });
+}
+
+#[test]
+fn a_bucket_goes_once_it_is_idle() {
+    on_every_store(|store, _| {
+        let purge = |after, limit| {
+            let now = NOW + Duration::from_secs(after);
+            store.purge_buckets(now, limit).block_on().unwrap()
+        };
+        for (key, outcome) in [(ONE, Outcome::Success), (OTHER, Outcome::Failure)] {
+            let charge = charge(&[(key, "1/1m")]);
+            assert_eq!(
+                store.change_buckets(charge.clone()).block_on().unwrap(),
+                Ok(())
+            );
+            let settle = settled(charge, outcome);
+            assert_eq!(store.change_buckets(settle).block_on().unwrap(), Ok(()));
+        }
+        assert_eq!((purge(1, 10), purge(61, 10), purge(3_600, 10)), (1, 0, 0));
+        assert_eq!(
+            (purge(3_601, 0), purge(3_601, 10), purge(3_601, 10)),
+            (0, 1, 0)
+        );
+    });
+}
+
+#[test]
+fn no_more_is_charged_than_the_budget_however_many_ask_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
+    let open = || SqliteStore::open(&path, Policy::default()).unwrap();
+    let memory = MemoryStore::new(Policy::default());
+    let (one, other, third) = (open(), open(), open().in_place());
+    let together: [[&dyn Store; 3]; 2] = [[&one, &other, &third], [&memory; 3]];
+    for stores in together {
+        let charged = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..64 {
+                let (store, charged) = (stores[number % 3], &charged);
+                scope.spawn(move || {
+                    let asked = charge(&[(ONE, "10/15m"), (OTHER, "1000/1h")]);
+                    if store.change_buckets(asked).block_on().unwrap().is_ok() {
+                        charged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(charged.into_inner(), 10);
+        // What was refused was not charged to the others either.
+        let left = charge(&[(OTHER, "11/1h")]);
+        let ask = |change| stores[0].change_buckets(change).block_on().unwrap();
+        assert_eq!(
+            (ask(left.clone()), ask(left)),
+            (Ok(()), Err(Refused::Busy(OTHER)))
+        );
+    }
 }

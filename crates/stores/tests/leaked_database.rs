@@ -134,7 +134,8 @@ fn attack(system: &System, file: &Path) -> Loot {
                 let real = real.csrf(session.id, CsrfKind::Access);
                 real.is(csrf.as_str().as_bytes())
             };
-            let is_device = |real: &RefreshKey| real.device(b"ada") == forger.device(b"ada");
+            let is_device =
+                |real: &RefreshKey| real.device_tag(b"", "ada") == forger.device_tag(b"", "ada");
             let taken = [
                 ("access", takes_access(system, key.id, session, &value)),
                 ("refresh", takes_refresh(system, session, &forger)),

@@ -29,10 +29,12 @@ pub(crate) enum Derived {
     Csrf,
     /// The MAC of what a device shows that has logged in before.
     Device,
+    /// Names what failed logins are counted by.
+    Bucket,
 }
 
 /// The table: from what, and by which label.
-const LABELS: [(Derived, &str, &str); 6] = [
+const LABELS: [(Derived, &str, &str); 7] = [
     (
         Derived::Network,
         SEAL_SECRET,
@@ -47,6 +49,7 @@ const LABELS: [(Derived, &str, &str); 6] = [
     (Derived::RefreshId, REFRESH_ROW, "refresh id, HMAC-SHA-256"),
     (Derived::Csrf, REFRESH_ROW, "csrf, HMAC-SHA-256"),
     (Derived::Device, REFRESH_ROW, "device, HMAC-SHA-256"),
+    (Derived::Bucket, REFRESH_ROW, "throttle, HMAC-SHA-256"),
 ];
 
 /// All derived keys are this long.

@@ -7,15 +7,17 @@ use super::KeyId;
 use super::derive::Derived;
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::id::{SessionId, TokenId};
+use crate::throttle::BucketKey;
 
-/// What a refresh key's row is the root of: the keys behind refresh tokens, the double submit, and
-/// what devices show.
+/// What a refresh key's row is the root of: the keys behind refresh tokens, the double submit, what
+/// devices show, and what failed logins are counted by.
 pub struct RefreshKey {
     id: KeyId,
     ids: Hmac<Sha256>,
     tokens: Hmac<Sha256>,
     csrf: Hmac<Sha256>,
     devices: Hmac<Sha256>,
+    buckets: Hmac<Sha256>,
 }
 
 impl RefreshKey {
@@ -28,6 +30,7 @@ impl RefreshKey {
             tokens: Derived::RefreshToken.mac_from(secret),
             csrf: Derived::Csrf.mac_from(secret),
             devices: Derived::Device.mac_from(secret),
+            buckets: Derived::Bucket.mac_from(secret),
         }
     }
 
@@ -64,18 +67,28 @@ impl RefreshKey {
     /// The MAC over a refresh token's fixed-length fields.
     #[must_use]
     pub fn tag(&self, fields: &[u8]) -> [u8; 32] {
-        of(&self.tokens, fields)
+        let mut mac = self.tokens.clone();
+        mac.update(fields);
+        mac.finalize().into_bytes().into()
     }
 
-    /// The MAC over what a device shows that has logged in before.
+    /// The MAC over a device token's fixed-length fields and the account that it is for.
     #[must_use]
-    pub fn device(&self, fields: &[u8]) -> [u8; 32] {
-        of(&self.devices, fields)
+    pub fn device_tag(&self, fields: &[u8], account: &str) -> [u8; 32] {
+        let mut mac = self.devices.clone();
+        mac.update(fields);
+        mac.update(account.as_bytes());
+        mac.finalize().into_bytes().into()
     }
-}
 
-fn of(key: &Hmac<Sha256>, message: &[u8]) -> [u8; 32] {
-    let mut mac = key.clone();
-    mac.update(message);
-    mac.finalize().into_bytes().into()
+    /// The bucket of something of a kind, whose name no other kind's begins with.
+    #[must_use]
+    pub fn bucket(&self, kind: &str, what: &[u8]) -> BucketKey {
+        let mut mac = self.buckets.clone();
+        mac.update(kind.as_bytes());
+        mac.update(what);
+        let mut key = [0; 16];
+        key.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        BucketKey(key)
+    }
 }

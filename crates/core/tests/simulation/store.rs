@@ -15,8 +15,9 @@ use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
     Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
-    SessionStore, StoreResult, ValidFrom, Write,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
+use doorward_core::throttle::{Change, Refused};
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
 
 use crate::world::World;
@@ -36,7 +37,7 @@ pub(crate) struct Faults {
 
 pub(crate) struct SimStore {
     pub(crate) world: Arc<World>,
-    /// Keys, and accounts, which the rules do not touch.
+    /// Keys, accounts and buckets, which the rules do not touch.
     others: MemoryStore,
     policy: Policy,
     pub(crate) rows: Mutex<Rows>,
@@ -357,6 +358,16 @@ impl KeyStore for SimStore {
     }
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.others.remove_key(id).await
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for SimStore {
+    async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
+        self.others.change_buckets(change).await
+    }
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.others.purge_buckets(now, limit).await
     }
 }
 

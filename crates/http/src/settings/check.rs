@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use doorward_core::throttle::Budgets;
 use doorward_core::{Delivery, Policy};
 use http::HeaderName;
 use ipnet::IpNet;
@@ -57,6 +58,11 @@ impl Settings {
         rule(
             !self.message_key.is_empty() && !problem::MEMBERS.contains(&&*self.message_key),
             "message_key must not be empty or one of type, title, status, detail, code and reason, which problem documents have already",
+        )?;
+
+        rule(
+            self.throttle.as_ref().is_none_or(Budgets::are_usable),
+            "device_ttl must lie between 1h and 3650d; and a pause between 1h and 30d, after 1 to 100 failures in a row",
         )?;
         self.check_places()?;
         self.check_paths()?;
@@ -157,6 +163,11 @@ impl Settings {
         rule(
             covers(&refresh, &format!("{}/refresh", self.url_prefix)),
             "refresh_cookie_path must be /refresh under url_prefix or a path above it: browsers would not send the cookie to refresh otherwise",
+        )?;
+        let device = self.device_path();
+        rule(
+            is_path(&device) && covers(&device, &format!("{}/login", self.url_prefix)),
+            "device_cookie_path must be /login under url_prefix or a path above it: browsers would not send the cookie to the login otherwise",
         )
     }
 
@@ -215,6 +226,7 @@ impl Settings {
         let mut named = vec![
             cookie(self.access_name(), self.access_path(), true),
             cookie(self.refresh_name(), self.refresh_path(), true),
+            cookie(self.device_name(), self.device_path(), true),
         ];
         let csrf = self.double_submit.as_ref().filter(|csrf| csrf.in_cookies);
         let csrf = csrf.into_iter().flat_map(DoubleSubmit::both);
@@ -245,8 +257,15 @@ struct Named {
 }
 
 /// The fields of the API's own bodies.
-const FIELDS: [&str; 7] = [
-    "username", "password", "remember", "device", "delivery", "current", "new",
+const FIELDS: [&str; 8] = [
+    "username",
+    "password",
+    "remember",
+    "device",
+    "device_token",
+    "delivery",
+    "current",
+    "new",
 ];
 
 /// Headers that say something else, or that something between client and host changes.

@@ -40,6 +40,7 @@ pub(crate) fn matching(method: &str, path: &str) -> Option<&'static Route> {
 pub(crate) struct Engine {
     pub(crate) api: Api,
     pub(crate) accounts: Accounts,
+    pub(crate) passwords: Arc<Passwords>,
     pub(crate) env: Arc<TestEnv>,
 }
 
@@ -72,10 +73,11 @@ impl Engine {
             ..Hashing::default()
         };
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
-        let accounts = Accounts::new(store, passwords, revocations, env);
+        let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
         Engine {
             api: Api::new(Arc::new(service), settings).unwrap(),
             accounts,
+            passwords,
             env: test_env,
         }
     }

@@ -1,5 +1,6 @@
 //! The command line: its grammar, and what all commands share.
 
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod keys;
 pub(crate) mod session;
@@ -112,6 +113,7 @@ pub(crate) fn command() -> Command {
             user,
             session,
             keys_command(),
+            doctor::command(),
             events::command(),
         ])
 }

@@ -185,11 +185,19 @@ fn new_password(arguments: &ArgMatches) -> Outcome<Password> {
             "say where the password comes from: --password-stdin or --generate-password".into(),
         );
     }
+    Ok(Password::new(&password_from_stdin()?)?)
+}
+
+/// Standard input, without one newline at its end.
+pub(super) fn password_from_stdin() -> Outcome<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     io::stdin().take(4096).read_to_string(&mut text)?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    Ok(Password::new(text)?)
+    for end in ['\n', '\r'] {
+        if text.ends_with(end) {
+            text.pop();
+        }
+    }
+    Ok(text)
 }
 
 fn show_password(text: &str) -> Outcome {

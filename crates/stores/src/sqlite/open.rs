@@ -10,13 +10,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 /// Each migration once, in order; `user_version` counts those that were run.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_sessions.sql"),
     include_str!("../../migrations/0002_rotations.sql"),
     include_str!("../../migrations/0003_keys.sql"),
+    include_str!("../../migrations/0004_throttle.sql"),
     include_str!("../../migrations/0005_events.sql"),
-    include_str!("../../migrations/0008_outbox.sql"),
     include_str!("../../migrations/0006_limits.sql"),
+    include_str!("../../migrations/0008_outbox.sql"),
 ];
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.
 const CACHE_KIB: i32 = 8 * 1024;

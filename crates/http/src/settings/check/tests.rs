@@ -111,6 +111,22 @@ fn names_of_cookies_are_tokens_and_keep_their_promises() {
 }
 
 #[test]
+fn budgets_keep_the_promise_of_a_pause() {
+    let odd = |change: fn(&mut Budgets)| {
+        refused(|settings| change(settings.throttle.as_mut().unwrap())).is_some()
+    };
+    assert!(!odd(|_| ()) && !odd(|budgets| budgets.in_a_row = 5));
+    assert!(odd(|budgets| budgets.in_a_row = 101) && odd(|budgets| budgets.in_a_row = 0));
+    assert!(odd(
+        |budgets| budgets.pause = std::time::Duration::from_secs(3599)
+    ));
+    assert!(odd(|budgets| budgets.device_ttl = std::time::Duration::ZERO));
+    let path = |path: &str| refused(|s| s.device_cookie_path = Some(path.into()));
+    assert!(path("/").is_none() && path("/api/v1").is_none() && path("/api/v1/login").is_none());
+    assert!(path("/api/v1/refresh").is_some() && path("login").is_some());
+}
+
+#[test]
 fn two_cookies_of_one_name_do_not_meet() {
     let twice = refused(|settings| {
         settings.access_cookie_name = Some("a".into());

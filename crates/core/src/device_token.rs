@@ -1,0 +1,115 @@
+//! Device tokens: who holds one has logged in to the account before, so that somebody else's failures
+//! do not stand in his way (OWASP, "device cookies"). It opens nothing: the password is asked for all
+//! the same.
+//!
+//! `dwd_` and the unpadded base64url of: version (1 byte, 1), key id (8), device (16), issued at (8, ms
+//! since the epoch), HMAC-SHA-256 over all before it and the account's name (32). The name is not in it,
+//! and a token says nothing of another account. Left out: a list of devices in the store; a token is
+//! good until its time is over or the key that made it is retired.
+
+use std::fmt;
+use std::time::Duration;
+
+use subtle::ConstantTimeEq;
+
+use crate::account::canonical;
+use crate::env::{Env, Timestamp, millis};
+use crate::keys::{KeyId, KeyRing, RefreshKey};
+
+const PREFIX: &str = "dwd_";
+const VERSION: u8 = 1;
+const FIELDS: usize = 33;
+const BYTES: usize = FIELDS + 32;
+/// The length of a device token, in characters.
+pub const LENGTH: usize = PREFIX.len() + (BYTES * 4).div_ceil(3);
+
+/// A device that logs in to an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceId([u8; 16]);
+
+impl DeviceId {
+    pub(crate) fn random(env: &dyn Env) -> Self {
+        let mut id = [0; 16];
+        env.fill(&mut id);
+        DeviceId(id)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The text of a token. It never appears in a `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeviceText(String);
+
+impl DeviceText {
+    /// For the client.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DeviceText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dwd_[redacted]")
+    }
+}
+
+/// The token of a device that has just logged in to the account of a name.
+pub(crate) fn sign(
+    device: DeviceId,
+    username: &str,
+    now: Timestamp,
+    key: &RefreshKey,
+) -> DeviceText {
+    let mut bytes = [0; BYTES];
+    bytes[0] = VERSION;
+    bytes[1..9].copy_from_slice(&key.id().0.to_be_bytes());
+    bytes[9..25].copy_from_slice(&device.0);
+    bytes[25..33].copy_from_slice(&now.0.to_be_bytes());
+    let tag = key.device_tag(&bytes[..FIELDS], &spelt(username));
+    bytes[FIELDS..].copy_from_slice(&tag);
+    let text = base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes);
+    DeviceText(format!("{PREFIX}{text}"))
+}
+
+/// The device whose token `text` is, if it is one for the account of this name, and not older than
+/// `ttl`.
+pub(crate) fn verify(
+    text: &str,
+    username: &str,
+    (now, ttl): (Timestamp, Duration),
+    keys: &KeyRing,
+) -> Option<DeviceId> {
+    let bytes = decoded(text)?;
+    let (fields, tag) = bytes.split_at(FIELDS);
+    let key = keys.refresh_key(KeyId(u64::from_be_bytes(field(fields, 1))))?;
+    let tag_is_ours = key.device_tag(fields, &spelt(username)).ct_eq(tag);
+    let issued_at = Timestamp(i64::from_be_bytes(field(fields, 25)));
+    let known = bool::from(tag_is_ours) && now.since(issued_at) <= millis(ttl);
+    known.then(|| DeviceId(field(fields, 9)))
+}
+
+/// As accounts are told apart: what cannot be an account's name stays as it is.
+fn spelt(username: &str) -> Box<str> {
+    canonical(username).unwrap_or_else(|_| username.into())
+}
+
+fn decoded(text: &str) -> Option<[u8; BYTES]> {
+    let body = text.strip_prefix(PREFIX).filter(|_| text.len() == LENGTH)?;
+    let mut bytes = [0; BYTES];
+    let out = base64_simd::Out::from_slice(&mut bytes);
+    let decoded = base64_simd::URL_SAFE_NO_PAD
+        .decode(body.as_bytes(), out)
+        .ok()?;
+    let fits = decoded.len() == BYTES && decoded[0] == VERSION;
+    fits.then_some(bytes)
+}
+
+fn field<const N: usize>(fields: &[u8], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&fields[at..at + N]);
+    field
+}
