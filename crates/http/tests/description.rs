@@ -133,7 +133,7 @@ fn no_request_sets_a_password_without_the_current_one_or_a_token() {
         )
     });
     // Whoever adds an endpoint looks here, and at what it may do to a password.
-    assert_eq!(asking.count(), 13);
+    assert_eq!(asking.count(), 14);
 }
 
 #[test]
