@@ -70,6 +70,7 @@ impl Engine {
             remember: true,
             delivery: Delivery::Body,
             device: Device::default(),
+            replaces: None,
         };
         let (granted, _) = self.service.login(identity, terms).await;
         granted.expect("a session")
@@ -136,5 +137,6 @@ fn somebody(number: usize) -> Identity {
         username: None,
         valid_from: None,
         claims: None,
+        privileged: false,
     }
 }

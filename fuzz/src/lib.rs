@@ -88,12 +88,14 @@ fn login(engine: &Engine, delivery: Delivery) -> Grant {
         username: Some("ada".into()),
         valid_from: None,
         claims: None,
+        privileged: false,
     };
     let terms = Terms {
         started_at: engine.service().now(),
         remember: false,
         delivery,
         device: Device::default(),
+        replaces: None,
     };
     let (grant, _) = engine.service().login(identity, terms).block_on();
     grant.expect("a session")

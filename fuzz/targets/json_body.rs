@@ -10,13 +10,14 @@ use doorward_fuzz::{World, request};
 use doorward_http::Endpoint;
 use libfuzzer_sys::fuzz_target;
 
-const ASKED: [Endpoint; 6] = [
+const ASKED: [Endpoint; 7] = [
     Endpoint::Login,
     Endpoint::Refresh,
     Endpoint::Logout,
     Endpoint::Reauthenticate,
     Endpoint::ChangePassword,
     Endpoint::Register,
+    Endpoint::ResetPassword,
 ];
 
 thread_local! {

@@ -130,6 +130,8 @@ class SessionRow:
     @property
     def remember(self) -> bool: ...
     @property
+    def privileged(self) -> bool: ...
+    @property
     def device(self) -> str | None: ...
     @property
     def address(self) -> str | None: ...
@@ -178,6 +180,8 @@ class Identity:
     def user_id(self) -> str: ...
     @property
     def username(self) -> str | None: ...
+    @property
+    def privileged(self) -> bool: ...
 
 @final
 class Question:
@@ -186,6 +190,7 @@ class Question:
     - `identify` (username, password): `identified` or `refuse`
     - `confirm` (user_id, password): `confirmed` or `refuse`
     - `set_password` (user_id, password, new_password): `password_set` or `refuse`
+    - `reset_password` (new_password): `settle`
     - `register` (username, password): `registered` or `taken`
     - `renew` (user_id): `renewed` or `refuse`, which ends the session
     """
@@ -204,8 +209,9 @@ class Question:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
     def check_claims(self, claims: str | None) -> None:
         """Raises what `password_set` would raise of these claims, for before the new hash is saved."""
-    def settle(self, claims: str | None = None) -> Answer:
-        """Any question, as the built-in accounts answer it. `claims`: of a session that opens."""
+    def settle(self, claims: str | None = None, privileged: bool = False) -> Answer:
+        """Any question, as the built-in accounts answer it. `claims`, `privileged`: of a session
+        that opens."""
     def verify(self, password_hash: str | None) -> tuple[bool, str | None] | Answer:
         """Whether `password` is the one behind a hash, and a new hash where that was of other making
         or cost. Without a hash it does the same work, and does not match. An `Answer` says that the
@@ -214,10 +220,16 @@ class Question:
         """A hash of `new_password`, or of `password` where a name registers. An `Answer` is the
         refusal of a weak one."""
     def identified(
-        self, identity: Identity | str, username: str | None = None, claims: str | None = None
+        self,
+        identity: Identity | str,
+        username: str | None = None,
+        claims: str | None = None,
+        privileged: bool = False,
     ) -> Answer: ...
     def confirmed(self) -> Answer: ...
-    def password_set(self, username: str | None = None, claims: str | None = None) -> Answer: ...
+    def password_set(
+        self, username: str | None = None, claims: str | None = None, privileged: bool = False
+    ) -> Answer: ...
     def registered(self, user_id: str, username: str | None = None) -> Answer: ...
     def taken(self) -> Answer: ...
     def renewed(self, claims: str | None = None) -> Answer: ...
@@ -292,6 +304,7 @@ class Door:
         delivery: str | None = None,
         device: str | None = None,
         environ: _Environ | None = None,
+        privileged: bool = False,
         attempt: Attempt | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
@@ -325,6 +338,10 @@ class Door:
     def identify(
         self, username: str, password: str, environ: _Environ | None = None
     ) -> Identity: ...
+    def start_password_reset(
+        self, username: str, environ: _Environ | None = None
+    ) -> tuple[str, datetime]:
+        """Starts a reset of a built-in account's password: its token, and until when that is good."""
     def register(self, username: str, password: str, environ: _Environ | None = None) -> str:
         """Without a request it is the app's own doing."""
     def hash_new_password(self, username: str, password: str) -> str: ...
@@ -342,6 +359,8 @@ class Account:
     def username(self) -> str: ...
     @property
     def disabled(self) -> bool: ...
+    @property
+    def privileged(self) -> bool: ...
     @property
     def created_at(self) -> datetime: ...
 
@@ -375,6 +394,8 @@ class Operator:
     def enable_user(self, username: str) -> None: ...
     def remove_user(self, username: str) -> None: ...
     def set_password(self, username: str, password: str) -> None: ...
+    def set_privileged(self, username: str, privileged: bool) -> None: ...
+    def start_reset(self, username: str) -> tuple[str, datetime]: ...
     def sessions(
         self, after: str | None = None, limit: int = 1000
     ) -> tuple[list[SessionRow], str | None]:

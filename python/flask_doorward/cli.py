@@ -59,6 +59,27 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
     change("enable", "Allow logins again.", Operator.enable_user)
     change("remove", "Remove an account and end all sessions.", Operator.remove_user)
 
+    @group.command("privilege", help="Say whether sessions are privileged, and end all of them.")
+    @click.argument("name")
+    @click.argument("switch", type=click.Choice(["on", "off"]))
+    @_in_words
+    def privilege(name: str, switch: str) -> None:
+        _accounts(mounted()).set_privileged(name, switch == "on")
+        click.echo(f"{shown(name)}: done")
+
+    @group.command("reset", help="Print a token by which a new password can be set, once.")
+    @click.argument("name")
+    @_in_words
+    def reset(name: str) -> None:
+        if _is_discarded():
+            raise click.ClickException(
+                "nobody would see the token: standard output is closed, or /dev/null"
+            )
+        where = mounted().settings.url_prefix
+        token, until = _accounts(mounted()).start_reset(name)
+        click.echo(f"token: {token}")
+        click.echo(f"good until {date(until)}, once, for POST {where}/password/reset")
+
     @group.command("set-password", help="Change a password and end all sessions.")
     @click.argument("name")
     @_password_options
@@ -319,6 +340,7 @@ def _show_generated(password: str, generated: bool) -> None:
 
 def _show_account(account: Account) -> None:
     state = "disabled" if account.disabled else "enabled"
+    state += ",privileged" if account.privileged else ""
     click.echo(f"{shown(account.username)}\t{account.id}\t{state}\t{date(account.created_at)}")
 
 

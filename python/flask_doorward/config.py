@@ -166,8 +166,17 @@ SETTINGS = (
     Setting("access_ttl", "DOORWARD_ACCESS_TTL", "JWT_ACCESS_TOKEN_EXPIRES", seconds),
     Setting("refresh_ttl", "DOORWARD_REFRESH_TTL", "JWT_REFRESH_TOKEN_EXPIRES", ten_years_if_false),
     Setting("session_ttl", "DOORWARD_SESSION_TTL", "JWT_REFRESH_TOKEN_EXPIRES", ten_years_if_false),
+    Setting("browser_refresh_ttl", "DOORWARD_BROWSER_REFRESH_TTL", None, seconds),
+    Setting("browser_session_ttl", "DOORWARD_BROWSER_SESSION_TTL", None, seconds),
+    Setting("privileged_refresh_ttl", "DOORWARD_PRIVILEGED_REFRESH_TTL", None, seconds),
+    Setting("privileged_session_ttl", "DOORWARD_PRIVILEGED_SESSION_TTL", None, seconds),
+    Setting("sessions_per_user", "DOORWARD_SESSIONS_PER_USER", None, number),
+    Setting("sessions_over_cap", "DOORWARD_SESSIONS_OVER_CAP", None),
     Setting("refresh_window", "DOORWARD_REFRESH_WINDOW", None, seconds),
     Setting("fresh_ttl", "DOORWARD_FRESH_TTL", None, seconds),
+    Setting("fresh_needed_for", "DOORWARD_FRESH_NEEDED_FOR", None, texts),
+    Setting("assurance", "DOORWARD_ASSURANCE", None),
+    Setting("reset_ttl", "DOORWARD_RESET_TTL", None, seconds),
     Setting("clock_skew", "DOORWARD_CLOCK_SKEW", None, seconds),
     # Access tokens
     Setting("algorithm", "DOORWARD_ALGORITHM", "JWT_ALGORITHM"),
@@ -445,7 +454,7 @@ def _defaults(settings: Settings, app: Flask, name: str) -> None:
         options.setdefault(f"{token}_cookie_name", f"__Host-{cookie}" if hosts else cookie)
     if name != "auth":
         options.setdefault("audience", name)
-    if "session_ttl" in options:
+    if "session_ttl" in options and "assurance" not in options:
         options.setdefault("fresh_ttl", min(600.0, options["session_ttl"]))
     _one_key(settings)
     options["store"] = _store(options.get("store"), app, name)

@@ -52,7 +52,7 @@ class NotFound(DoorwardError, exceptions.NotFound):
 
 
 class Conflict(DoorwardError, exceptions.Conflict):
-    """409: the name is taken."""
+    """409: the name is taken, or the user has as many sessions as one may have."""
 
 
 class PayloadTooLarge(DoorwardError, exceptions.RequestEntityTooLarge):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 from flask import Response, has_request_context, request
@@ -34,14 +35,19 @@ class Service:
         remember: bool = False,
         delivery: str | None = None,
         device: str | None = None,
+        privileged: bool | None = None,
         attempt: "Attempt | None" = None,
     ) -> Tokens:
         """Opens a session for somebody whom the app knows. Without `claims` those of the
-        `claims_loader`, which may refuse. `attempt`: the password was asked for, and is right."""
+        `claims_loader`, which may refuse; without `privileged` as the `privilege_loader` says. A
+        built-in account that is marked is privileged anyway. `attempt`: the password was asked for,
+        and is right."""
         user = text_of(user_id)
+        if privileged is None:
+            privileged = self._mounted.callbacks.is_privileged(user)
         return self._told(
             self._mounted.door.login, user, username, self._claims(user, claims),
-            remember, delivery, device, _environ(), attempt.taken() if attempt else None,
+            remember, delivery, device, _environ(), privileged, attempt.taken() if attempt else None,
         )  # fmt: skip
 
     def attempt(self, username: str, *, device_token: str | None = None) -> "Attempt":
@@ -125,6 +131,11 @@ class Service:
     def create_user(self, username: str, password: str) -> str:
         """Makes a built-in account, and returns its id."""
         return self._call(self._mounted.door.register, username, password, _environ())
+
+    def start_password_reset(self, username: str) -> tuple[str, datetime]:
+        """A token by which a built-in account's password can be set anew, once, by
+        POST /password/reset, and until when. It voids the one before."""
+        return self._call(self._mounted.door.start_password_reset, username, _environ())
 
     def identify(self, username: str, password: str) -> Identity:
         """Whose built-in account these are the credentials of."""

@@ -31,6 +31,7 @@ CheckPassword = Callable[[str, str], Soon[bool]]
 SavePasswordHash = Callable[[str, str], Soon[object]]
 RegisterUser = Callable[[str, str], Soon[UserId | None]]
 ClaimsLoader = Callable[[str], Soon[Claims | None]]
+PrivilegeLoader = Callable[[str], Soon[bool]]
 UserLoader = Callable[[str], Soon[Any]]
 
 FindUserF = TypeVar("FindUserF", bound=FindUser)
@@ -39,6 +40,7 @@ CheckPasswordF = TypeVar("CheckPasswordF", bound=CheckPassword)
 SavePasswordHashF = TypeVar("SavePasswordHashF", bound=SavePasswordHash)
 RegisterUserF = TypeVar("RegisterUserF", bound=RegisterUser)
 ClaimsLoaderF = TypeVar("ClaimsLoaderF", bound=ClaimsLoader)
+PrivilegeLoaderF = TypeVar("PrivilegeLoaderF", bound=PrivilegeLoader)
 UserLoaderF = TypeVar("UserLoaderF", bound=UserLoader)
 
 
@@ -54,6 +56,7 @@ class Flags(NamedTuple):
     renew: bool
     login: bool
     change_password: bool
+    reset_password: bool
     reauthenticate: bool
     register: bool
 
@@ -76,6 +79,7 @@ class Callbacks:
     save_password_hash: SavePasswordHash | None = None
     register_user: RegisterUser | None = None
     claims_loader: ClaimsLoader | None = None
+    privilege_loader: PrivilegeLoader | None = None
     user_loader: UserLoader | None = None
 
     def __init__(self) -> None:
@@ -98,10 +102,11 @@ class Callbacks:
         own = self.own_users
         confirms = bool(self.find_user_by_id or self.check_password)
         return Flags(
-            settles=not own and self.claims_loader is None,
+            settles=not own and self.claims_loader is None and self.privilege_loader is None,
             renew=self.claims_loader is not None,
             login=not own or bool(self.find_user or self.check_credentials),
             change_password=not own or bool(confirms and self.save_password_hash),
+            reset_password=not own,
             reauthenticate=not own or confirms,
             register=not own or self.register_user is not None,
         )
@@ -119,6 +124,12 @@ class Callbacks:
         if self.claims_loader is None:
             return None
         return claims_text(called(self.claims_loader, user_id) or {})
+
+    def is_privileged(self, user_id: str) -> bool:
+        """Whether the user's next session is privileged."""
+        if self.privilege_loader is None:
+            return False
+        return _truth("privilege_loader", called(self.privilege_loader, user_id))
 
 
 class Users:
@@ -155,6 +166,10 @@ class Users:
         """`(user_id) -> dict | None`: claims for the access token, at login and at each refresh.
         Raises `Refused` for users who may not go on."""
         return self.callbacks.add("claims_loader", callback)
+
+    def privilege_loader(self, callback: PrivilegeLoaderF) -> PrivilegeLoaderF:
+        """`(user_id) -> bool`: whether a session that opens is privileged, and so has shorter limits."""
+        return self.callbacks.add("privilege_loader", callback)
 
     def user_loader(self, callback: UserLoaderF) -> UserLoaderF:
         """`(user_id) -> user | None`: what `current_user` is."""
@@ -200,7 +215,8 @@ def _by_accounts(callbacks: Callbacks, question: Question) -> Answer:
     who = blocking(question.by_accounts)
     if not isinstance(who, Identity):
         return who
-    return blocking(question.identified, who, claims=callbacks.claims_of(who.user_id))
+    claims, privileged = callbacks.claims_of(who.user_id), callbacks.is_privileged(who.user_id)
+    return blocking(question.identified, who, claims=claims, privileged=privileged)
 
 
 def _by_credentials(callbacks: Callbacks, question: Question) -> Answer:
@@ -258,8 +274,8 @@ def _point_out_hash(logger: logging.Logger) -> None:
 
 
 def _identified(callbacks: Callbacks, question: Question, user_id: str) -> Answer:
-    claims = callbacks.claims_of(user_id)
-    return blocking(question.identified, user_id, question.username, claims)
+    claims, privileged = callbacks.claims_of(user_id), callbacks.is_privileged(user_id)
+    return blocking(question.identified, user_id, question.username, claims, privileged)
 
 
 def _confirm(callbacks: Callbacks, question: Question) -> Answer:
@@ -276,14 +292,15 @@ def _confirm(callbacks: Callbacks, question: Question) -> Answer:
 def _confirmed(callbacks: Callbacks, question: Question) -> bool | Answer:
     user_id = question.user_id or ""
     if callbacks.check_password:
-        return _truth(called(callbacks.check_password, user_id, question.password or ""))
+        answer = called(callbacks.check_password, user_id, question.password or "")
+        return _truth("check_password", answer)
     assert callbacks.find_user_by_id
     return _matches(callbacks, question, called(callbacks.find_user_by_id, user_id))
 
 
-def _truth(returned: object) -> bool:
+def _truth(callback: str, returned: object) -> bool:
     if not isinstance(returned, bool):
-        raise TypeError(f"check_password returns True or False, not {type(returned).__name__}")
+        raise TypeError(f"{callback} returns True or False, not {type(returned).__name__}")
     return returned
 
 
@@ -300,7 +317,13 @@ def _set_password(callbacks: Callbacks, question: Question) -> Answer:
 
 def _set_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
     # A user who is refused keeps the password.
-    return blocking(question.settle, callbacks.claims_of(question.user_id or ""))
+    user_id = question.user_id or ""
+    claims, privileged = callbacks.claims_of(user_id), callbacks.is_privileged(user_id)
+    return blocking(question.settle, claims, privileged)
+
+
+def _reset_password(callbacks: Callbacks, question: Question) -> Answer:
+    return blocking(question.settle)
 
 
 def _save_new(callbacks: Callbacks, question: Question) -> Answer:
@@ -308,11 +331,12 @@ def _save_new(callbacks: Callbacks, question: Question) -> Answer:
     user_id = question.user_id or ""
     claims = callbacks.claims_of(user_id)
     question.check_claims(claims)
+    privileged = callbacks.is_privileged(user_id)
     password_hash = blocking(question.hash)
     if isinstance(password_hash, Answer):
         return password_hash
     called(callbacks.save_password_hash, user_id, password_hash)
-    return blocking(question.password_set, claims=claims)
+    return blocking(question.password_set, claims=claims, privileged=privileged)
 
 
 def _register(callbacks: Callbacks, question: Question) -> Answer:
@@ -335,6 +359,7 @@ SETTLED: dict[str, Callable[[Callbacks, Question], Answer]] = {
     "identify": _identify,
     "confirm": _confirm,
     "set_password": _set_password,
+    "reset_password": _reset_password,
     "register": _register,
     "renew": _renew,
 }

@@ -111,6 +111,11 @@ class Known:
         #: Device tokens come with every login: only a file that names one compares them.
         self.names_devices = names_devices
 
+    def keep_printed(self, printed: str) -> None:
+        """The token of a reset, if a command printed one."""
+        if found := re.search(r"\bdwp_\S+", printed):
+            self.values["reset"] = found[0]
+
     def expand(self, text: str) -> bytes:
         out = b""
         for i, piece in enumerate(re.split(r"\{\{(.*?)\}\}", text)):

@@ -150,6 +150,7 @@ async fn fill(service: &Arc<Service>, rows: usize) -> Vec<String> {
                     username: None,
                     valid_from: None,
                     claims: None,
+                    privileged: false,
                 };
                 let (delivery, device) = (Delivery::Body, Device::default());
                 let terms = Terms {
@@ -157,6 +158,7 @@ async fn fill(service: &Arc<Service>, rows: usize) -> Vec<String> {
                     remember: true,
                     delivery,
                     device,
+                    replaces: None,
                 };
                 let grant = service.login(identity, terms).await.0.unwrap();
                 grant.refresh.as_str().to_owned()

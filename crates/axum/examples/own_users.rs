@@ -77,6 +77,7 @@ impl Person {
             username: Some(self.name.into()),
             valid_from: None,
             claims: Some(format!(r#"{{"role":"{}"}}"#, self.role).into()),
+            privileged: false,
         }
     }
 }

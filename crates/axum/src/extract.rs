@@ -4,6 +4,7 @@
 //! by cookie pass the CSRF rule first. Rejections are the API's problem documents.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,18 @@ pub struct Session(pub Claims);
 /// A session whose password was checked within `fresh_ttl`.
 #[derive(Clone, Debug)]
 pub struct FreshSession(pub Claims);
+
+/// A session whose password was checked less than so many seconds ago: never, where that is 0.
+///
+/// ```
+/// use doorward_axum::extract::FreshWithin;
+///
+/// async fn pay(session: FreshWithin<60>) -> String {
+///     format!("paid by {}", session.user())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FreshWithin<const SECONDS: u64>(pub Claims);
 
 /// The session, or `None` where no credential was sent. A bad credential is refused.
 #[derive(Clone, Debug)]
@@ -50,6 +63,13 @@ impl Deref for Session {
 }
 
 impl Deref for FreshSession {
+    type Target = Claims;
+    fn deref(&self) -> &Claims {
+        &self.0
+    }
+}
+
+impl<const SECONDS: u64> Deref for FreshWithin<SECONDS> {
     type Target = Claims;
     fn deref(&self) -> &Claims {
         &self.0
@@ -85,6 +105,18 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         guard(parts, state, Need::Fresh).map(FreshSession)
+    }
+}
+
+impl<const SECONDS: u64, S: Send + Sync> FromRequestParts<S> for FreshWithin<SECONDS>
+where
+    Doorward: FromRef<S>,
+{
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
+        let need = Need::FreshWithin(Duration::from_secs(SECONDS));
+        guard(parts, state, need).map(FreshWithin)
     }
 }
 

@@ -171,6 +171,7 @@ impl Builder {
             .unwrap_or_else(|| Arc::new(engine.accounts().clone()));
         let settings = Settings {
             change_password: self.settings.change_password && users.sets_passwords(),
+            reset_password: self.settings.reset_password && !own_users,
             ..self.settings
         };
         if settings.throttle.is_none() {

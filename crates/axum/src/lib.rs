@@ -25,7 +25,7 @@
 //!
 //! - [`initialization`]: what an app configures, and the work in the background.
 //! - [`routes`]: the router, and [`Users`], for apps with a user table of their own.
-//! - [`extract`]: [`Session`], [`FreshSession`], [`OptionalSession`], [`SessionClaims`].
+//! - [`extract`]: [`Session`], [`FreshSession`], [`FreshWithin`], [`OptionalSession`], [`SessionClaims`].
 #![forbid(unsafe_code)]
 
 pub mod extract;
@@ -34,6 +34,6 @@ pub mod routes;
 
 pub use doorward_core as core;
 pub use doorward_http as http_api;
-pub use extract::{FreshSession, OptionalSession, Rejection, Session, SessionClaims};
+pub use extract::{FreshSession, FreshWithin, OptionalSession, Rejection, Session, SessionClaims};
 pub use initialization::{Builder, Doorward, OpenError};
 pub use routes::Users;

@@ -190,6 +190,10 @@ impl Doorward {
                     let set = users.set_password(&user, current, new).await;
                     next.answer(set).await
                 }
+                // Not mounted for users of the app's own.
+                Reply::Ask(Ask::ResetPassword { next, .. }) => {
+                    next.answer(Err(Error::ResetTokenInvalid))
+                }
                 Reply::Ask(Ask::Register {
                     username,
                     password,

@@ -13,7 +13,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use doorward_axum::core::password::{Params, Password};
 use doorward_axum::http_api::testing::{self, Door, PASSWORD, Recording, USERS};
-use doorward_axum::{Doorward, FreshSession, Session};
+use doorward_axum::{Doorward, FreshSession, FreshWithin, Session};
 use http::{Request, Response};
 use tower::ServiceExt;
 
@@ -25,6 +25,41 @@ async fn the_axum_door_answers_as_recorded() {
             let mut app = App::open(&recording).await;
             recording.replay(&mut app).await;
         }
+    }
+}
+
+/// By `reauthenticate`, on the real clock.
+#[tokio::test]
+async fn a_session_that_was_checked_too_long_ago_is_fresh_again_after_another_check() {
+    let exchanges = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../http/exchanges"));
+    let recordings = testing::recordings(exchanges);
+    let login = recordings.iter().find(|file| file.name == "login").unwrap();
+    let mut app = App::open(login).await;
+    let mut tokens = Vec::new();
+    for (path, body) in [
+        (
+            "login",
+            format!(r#"{{"username":"ada","password":"{PASSWORD}","delivery":"body"}}"#),
+        ),
+        ("reauthenticate", format!(r#"{{"password":"{PASSWORD}"}}"#)),
+    ] {
+        let answer = app.post(path, &body, tokens.last()).await;
+        let answer: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+        tokens.push(answer["access_token"].as_str().unwrap().to_owned());
+        let at_once = app.get("/api/v1/payment/now", tokens.last().unwrap()).await;
+        assert_eq!(at_once.status(), 200);
+        let never = app
+            .get("/api/v1/payment/never", tokens.last().unwrap())
+            .await;
+        assert_eq!(never.status(), 401);
+        let challenge = &never.headers()["www-authenticate"];
+        assert_eq!(
+            challenge,
+            "Bearer error=\"insufficient_user_authentication\""
+        );
+        app.wait(Duration::from_millis(3_100)).await;
+        let late = app.get("/api/v1/payment/now", tokens.last().unwrap()).await;
+        assert_eq!(late.status(), 401);
     }
 }
 
@@ -50,9 +85,13 @@ impl App {
         }
         let hello = async |session: Session| format!("hello {}", session.user());
         let payment = async |session: FreshSession| format!("hello {}", session.user());
+        let now = async |session: FreshWithin<2>| format!("hello {}", session.user());
+        let never = async |session: FreshWithin<0>| format!("hello {}", session.user());
         let router = Router::new()
             .route("/api/v1/hello", get(hello).post(hello))
             .route("/api/v1/payment", get(payment))
+            .route("/api/v1/payment/now", get(now))
+            .route("/api/v1/payment/never", get(never))
             .merge(door.router())
             .with_state(door.clone());
         App {
@@ -60,6 +99,25 @@ impl App {
             router,
             directory,
         }
+    }
+}
+
+impl App {
+    async fn get(&mut self, path: &str, token: &str) -> Response<Bytes> {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        let request = request.header("host", "api.example");
+        self.send(request.body(Bytes::new()).unwrap()).await
+    }
+
+    async fn post(&mut self, path: &str, body: &str, token: Option<&String>) -> Response<Bytes> {
+        let mut request = Request::post(format!("/api/v1/{path}"))
+            .header("host", "api.example")
+            .header("content-type", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.send(request.body(body.to_owned().into()).unwrap())
+            .await
     }
 }
 
@@ -80,8 +138,8 @@ impl Door for App {
         Response::from_parts(parts, body)
     }
 
-    async fn operate(&mut self, words: &[&str]) {
-        testing::operate(self.door.service(), self.door.accounts(), words).await;
+    async fn operate(&mut self, words: &[&str]) -> String {
+        testing::operate(self.door.service(), self.door.accounts(), words).await
     }
 
     async fn wait(&mut self, span: Duration) {

@@ -3,6 +3,7 @@
 //! Unknown user, wrong password and disabled account do the same work and give the same answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -12,6 +13,7 @@ use crate::event::{Actor, Caller, Event, EventName, Failure, Trail};
 use crate::event_log::{EventConfig, EventLog};
 use crate::id::{SessionId, UserId};
 use crate::password::{Password, Passwords};
+use crate::reset::{self, Reset, ResetHash, ResetToken};
 use crate::revocation::{Ended, Revocations};
 use crate::session::EndReason;
 use crate::store::{Account, AllEnded, Store, ValidFrom, Write};
@@ -28,6 +30,8 @@ pub struct Identity {
     pub valid_from: Option<ValidFrom>,
     /// The host's own claims, a JSON object: see [`crate::access_token::check_custom`].
     pub claims: Option<Box<str>>,
+    /// Whether the session is privileged, and so has shorter limits.
+    pub privileged: bool,
 }
 
 /// A password that was changed, by somebody who knew the one before.
@@ -38,6 +42,25 @@ pub struct PasswordChange {
     /// The sessions that ended in the transaction that changed it. `None`: ending them is left to
     /// the service.
     pub ended: Option<Vec<SessionId>>,
+}
+
+/// A password that was set by the token of a reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordReset {
+    /// Whose.
+    pub user: UserId,
+    /// The sessions that ended in the transaction that set it.
+    pub ended: Vec<SessionId>,
+}
+
+impl PasswordReset {
+    /// What happened. The log has it already.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        let set = Event::new(EventName::PasswordReset).of(&self.user);
+        let ended = ended_together(&self.user, &self.ended, EndReason::PasswordChanged);
+        std::iter::once(set).chain(ended).collect()
+    }
 }
 
 impl From<Identity> for PasswordChange {
@@ -189,6 +212,7 @@ impl Accounts {
             username: Some(account.username),
             valid_from: Some(account.valid_from),
             claims: None,
+            privileged: account.privileged,
         })
     }
 
@@ -275,6 +299,7 @@ impl Accounts {
                 username: Some(account.username),
                 valid_from: Some(ended.valid_from),
                 claims: None,
+                privileged: account.privileged,
             },
             ended: Some(ended.sessions),
         })
@@ -314,17 +339,22 @@ impl Accounts {
     }
 
     fn trail(&self, name: EventName, user: &UserId, reason: EndReason) -> Trail {
+        self.trail_of(Event::new(name).of(user), reason)
+    }
+
+    fn trail_of(&self, once: Event, reason: EndReason) -> Trail {
         let each = Event::new(EventName::SessionEnded).because(reason.name());
-        let once = Event::new(name).of(user);
         self.events.trail(&self.caller, Some(once), Some(each))
     }
 
     /// Tells of what has its records in the store.
     fn tell(&self, name: EventName, user: &UserId, ended: &[SessionId], reason: EndReason) {
-        self.events.tell(&Event::new(name).of(user));
-        if !ended.is_empty() {
-            let event = Event::new(EventName::SessionsEnded).of(user);
-            let event = event.because(reason.name()).times(ended.len() as u64);
+        self.tell_of(&Event::new(name).of(user), user, ended, reason);
+    }
+
+    fn tell_of(&self, event: &Event, user: &UserId, ended: &[SessionId], reason: EndReason) {
+        self.events.tell(event);
+        if let Some(event) = ended_together(user, ended, reason) {
             self.events.tell(&event);
         }
     }
@@ -344,6 +374,7 @@ impl Accounts {
             username,
             password_hash,
             disabled: false,
+            privileged: false,
             created_at: now,
             valid_from: ValidFrom::default(),
         };
@@ -389,6 +420,87 @@ impl Accounts {
         Ok(())
     }
 
+    /// Whether sessions of this user are privileged; not those of somebody who has no account.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn is_privileged(&self, user: &UserId) -> Result<bool> {
+        let account = self.store.account_of(user).await?;
+        Ok(account.is_some_and(|account| account.privileged))
+    }
+
+    /// Says whether sessions of the account are privileged, which ends those that are open.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::StoreUnavailable`].
+    pub async fn set_privileged(&self, user: &UserId, privileged: bool) -> Result<()> {
+        let (at, reason) = (self.env.now(), EndReason::EndedByOperator);
+        let switch = if privileged { "on" } else { "off" };
+        let changed = Event::new(EventName::PrivilegeChanged).of(user);
+        let changed = changed.with(switch);
+        let trail = self.trail_of(changed.clone(), reason);
+        let ended = self
+            .store
+            .set_privileged(user, privileged, at, &trail)
+            .await?;
+        let ended = ended.ok_or(Error::NotFound)?;
+        self.ended(&ended, at, reason);
+        self.tell_of(&changed, user, &ended, reason);
+        Ok(())
+    }
+
+    /// Starts a reset of the password: whoever has the token may set a new one, once, for `ttl` from
+    /// now. It voids the one before; a change of the password and disabling void it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such account or it is disabled, [`Error::StoreUnavailable`].
+    pub async fn start_reset(
+        &self,
+        username: &str,
+        ttl: Duration,
+    ) -> Result<(ResetToken, Timestamp)> {
+        let account = self.find(username).await?;
+        let token = ResetToken::random(&*self.env);
+        let expires_at = self.env.now() + ttl.min(reset::MAX_TTL);
+        let hash = token.hash();
+        let reset = Reset { hash, expires_at };
+        let started = Event::new(EventName::ResetStarted).of(&account.id);
+        let trail = self.events.trail(&self.caller, Some(started.clone()), None);
+        match self.store.start_reset(&account.id, reset, &trail).await? {
+            Write::Done => {
+                self.events.tell(&started);
+                Ok((token, expires_at))
+            }
+            Write::Lost => Err(Error::NotFound),
+        }
+    }
+
+    /// Sets a new password by the token of a reset, which ends all sessions of the user. A password
+    /// that is refused does not use the token up; of two uses at once one takes effect.
+    ///
+    /// # Errors
+    /// [`Error::ResetTokenInvalid`], [`Error::PasswordTooWeak`], [`Error::Overloaded`],
+    /// [`Error::StoreUnavailable`].
+    pub async fn reset_password(&self, token: ResetHash, new: Password) -> Result<PasswordReset> {
+        // Before the password is hashed: a token that is none costs no hash.
+        let account = self.store.reset_of(token, self.env.now()).await?;
+        let account = account.ok_or(Error::ResetTokenInvalid)?;
+        let hash = self.passwords.hash_new(&account.username, new).await?;
+        let (at, reason) = (self.env.now(), EndReason::PasswordChanged);
+        let trail = self.trail(EventName::PasswordReset, &account.id, reason);
+        let set = self.store.finish_reset(token, hash.as_str(), at, &trail);
+        let AllEnded { sessions, .. } = set.await?.ok_or(Error::ResetTokenInvalid)?;
+        self.ended(&sessions, at, reason);
+        let reset = PasswordReset {
+            user: account.id,
+            ended: sessions,
+        };
+        for event in reset.events() {
+            self.events.tell(&event);
+        }
+        Ok(reset)
+    }
+
     /// Removes the account, which ends all sessions.
     ///
     /// # Errors
@@ -413,6 +525,12 @@ impl Accounts {
             });
         }
     }
+}
+
+fn ended_together(user: &UserId, ended: &[SessionId], reason: EndReason) -> Option<Event> {
+    let event = Event::new(EventName::SessionsEnded).of(user);
+    let event = event.because(reason.name()).times(ended.len() as u64);
+    (!ended.is_empty()).then_some(event)
 }
 
 fn accepted(account: Option<Account>, matches: bool) -> Result<Account, Refusal> {

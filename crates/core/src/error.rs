@@ -37,6 +37,12 @@ pub enum Error {
     /// Registration of a name that exists.
     #[error("username taken")]
     UsernameTaken,
+    /// The user has as many sessions as one may have.
+    #[error("session limit reached")]
+    SessionLimitReached,
+    /// Unknown, used or expired: deliberately one answer.
+    #[error("invalid reset token")]
+    ResetTokenInvalid,
     /// No such session of this user, no such account.
     #[error("not found")]
     NotFound,

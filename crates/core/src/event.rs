@@ -74,6 +74,12 @@ events! {
     PasswordChanged "password_changed" Success,
     /// An operator set a password.
     PasswordSet "password_set" Success,
+    /// An operator or the app started a reset of a password.
+    ResetStarted "reset_started" Success,
+    /// Whoever had the token of a reset set a password.
+    PasswordReset "password_reset" Success,
+    /// An operator said whether an account's sessions are privileged.
+    PrivilegeChanged "privilege_changed" Success,
     /// An operator made a new key.
     KeyRotated "key_rotated" Success,
     /// An operator dropped a key.
@@ -113,6 +119,8 @@ impl EventName {
             | EventName::AccountRemoved
             | EventName::AccountAdded
             | EventName::PasswordSet
+            | EventName::ResetStarted
+            | EventName::PrivilegeChanged
             | EventName::KeyRotated
             | EventName::KeyRetired
             | EventName::UserExported
@@ -188,7 +196,7 @@ pub struct Event {
     pub session: Option<SessionId>,
     /// Why: an [`EndReason`] or a [`Failure`] by its name, the purpose of a key.
     pub reason: Option<Cow<'static, str>>,
-    /// To what else: the id of a key.
+    /// To what else: the id of a key, `on` or `off`.
     pub detail: Option<Box<str>>,
     /// How often, or to how many.
     pub count: u64,
@@ -266,10 +274,15 @@ impl Event {
     pub(crate) fn actor(&self) -> Actor {
         let ends = self.ends().map_or("", |(_, reason)| reason);
         let operators = [EndReason::EndedByOperator, EndReason::Disabled];
-        let times = [EndReason::Idle, EndReason::Absolute, EndReason::Reuse];
+        let rules = [
+            EndReason::Idle,
+            EndReason::Absolute,
+            EndReason::Reuse,
+            EndReason::SessionLimit,
+        ];
         if operators.iter().any(|reason| reason.name() == ends) {
             Actor::Operator
-        } else if times.iter().any(|reason| reason.name() == ends) {
+        } else if rules.iter().any(|reason| reason.name() == ends) {
             Actor::System
         } else {
             self.name.actor().unwrap_or(Actor::User)
@@ -383,12 +396,16 @@ impl Trail {
         Some(record)
     }
 
-    /// What is to be appended of a session that was over by itself, before anybody asked for it.
+    /// What is to be appended of a session that ended for a reason of its own: it was over by itself
+    /// before anybody asked for it, or made room for another.
     #[must_use]
-    pub fn ran_out(&self, user: &UserId, session: SessionId, end: End) -> Option<Record> {
+    pub fn ended(&self, user: &UserId, session: SessionId, end: End) -> Option<Record> {
         let mut record = self.record(user, session)?;
         record.at = end.at;
         record.event.reason = Some(end.reason.name().into());
+        if record.actor == Actor::User {
+            record.actor = record.event.actor();
+        }
         Some(record)
     }
 }
@@ -453,6 +470,7 @@ pub fn why_ended(reason: &str) -> &'static str {
         "password_changed" => "the user's password changed, which ends all sessions before",
         "disabled" => "the account was disabled or removed, or the app refused its user",
         "replaced" => "a login in the same browser took its place",
+        "session_limit" => "the user opened more sessions than one may have",
         _ => "for a reason that this version does not know",
     }
 }

@@ -1,8 +1,8 @@
 //! The log of events: who is told of them, and how they get into the store.
 //!
 //! [`crate::service`] and [`crate::account`] say what happened; nobody above them can forget to. What
-//! ends a session or changes an account is written in the transaction that does it, by a [`Trail`].
-//! A login and the like are written before they are answered. Refreshes, and what anybody can make
+//! opens or ends a session or changes an account is written in the transaction that does it, by a
+//! [`Trail`]. A reauthentication and the like are written before they are answered. Refreshes, and what anybody can make
 //! happen as often as he likes, wait for the next tick: a crash loses a second of them at the most.
 //! Nothing is lost silently: of what does not fit a record says how much it was.
 //!

@@ -7,7 +7,7 @@
 //! 3. [`keys`]: the ring that signs and verifies them; `seal`: how a store may keep it.
 //!    [`csrf`]: what is sent along with them where cookies are not enough.
 //! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
-//! 5. [`password`] and [`account`]: built-in users.
+//! 5. [`password`] and [`account`]: built-in users; [`reset`]: how one gets a new password.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
@@ -15,11 +15,13 @@
 //!    commands do.
 //! 10. [`engine`]: all of it as a process runs it.
 //! 11. [`jws`]: foreign tokens, for apps that move over.
-//! 12. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
+//! 12. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`id`]: the words the
+//!     others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
+pub mod assurance;
 pub mod csrf;
 pub mod device_token;
 pub mod engine;
@@ -30,11 +32,13 @@ pub mod event_log;
 pub mod id;
 pub mod jws;
 pub mod keys;
+pub mod limits;
 pub mod memory;
 pub mod operator;
 pub mod password;
 pub mod policy;
 pub mod refresh_token;
+pub mod reset;
 pub mod revocation;
 mod seal;
 pub mod service;
@@ -46,6 +50,7 @@ pub mod webhook;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
+pub use assurance::Assurance;
 pub use csrf::{CsrfKind, CsrfValue};
 pub use engine::{Engine, EngineConfig};
 pub use env::{Env, SystemEnv, Timestamp};
@@ -53,6 +58,6 @@ pub use error::{Error, Result};
 pub use event::{Caller, Event, EventName};
 pub use event_log::{EventConfig, EventLog};
 pub use id::{SessionId, TokenId, UserId};
-pub use policy::Policy;
+pub use policy::{Policy, Sensitive};
 pub use service::Service;
 pub use session::{Delivery, Device, EndReason, Session};

@@ -10,13 +10,15 @@ use crate::env::Timestamp;
 use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
+use crate::limits::Opening;
 use crate::password::PasswordHash;
 use crate::policy::Policy;
+use crate::reset::{Reset, ResetHash};
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
-    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
-    StoreResult, ThrottleStore, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
 use crate::throttle::{Bucket, BucketKey, Change, Refused};
 
@@ -33,6 +35,7 @@ struct Tables {
     valid_from: HashMap<UserId, ValidFrom>,
     /// By canonical username.
     accounts: BTreeMap<Box<str>, Account>,
+    resets: HashMap<UserId, Reset>,
     keys: Vec<StoredKey>,
     buckets: HashMap<BucketKey, Bucket>,
     ended: BTreeMap<u64, Ended>,
@@ -104,6 +107,56 @@ impl Tables {
         ids
     }
 
+    /// The user's sessions that have not ended, oldest first.
+    fn live(&self, user: &UserId) -> Vec<Session> {
+        let theirs = self.sessions.values();
+        theirs
+            .filter(|row| row.user == *user && row.ended.is_none())
+            .cloned()
+            .collect()
+    }
+
+    /// Ends a session for another that opens; its row afterwards.
+    fn end_for(
+        &mut self,
+        id: SessionId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> Option<Session> {
+        let took = self.end(id, at, reason);
+        let row = self.sessions.get(&id).cloned()?;
+        if took {
+            let record = trail.ended(&row.user, id, End { at, reason });
+            self.append(record.into_iter().collect());
+        }
+        Some(row)
+    }
+
+    /// Sets a password, which voids a reset and ends all sessions.
+    fn set_password(
+        &mut self,
+        user: &UserId,
+        hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> Option<AllEnded> {
+        let account = self.account_mut(user)?;
+        account.password_hash = PasswordHash::from_phc(hash);
+        self.resets.remove(user);
+        let sessions = self.end_user(user, at, EndReason::PasswordChanged, None, trail);
+        Some(AllEnded {
+            sessions,
+            valid_from: self.seen(user),
+        })
+    }
+
+    fn reset_of(&self, hash: ResetHash, now: Timestamp) -> Option<UserId> {
+        let mut resets = self.resets.iter();
+        let found = resets.find(|(_, reset)| reset.hash == hash && now < reset.expires_at);
+        found.map(|(user, _)| user.clone())
+    }
+
     fn append(&mut self, records: Vec<Record>) {
         for record in records {
             self.last_event += 1;
@@ -116,7 +169,7 @@ impl Tables {
         let row = self.sessions.remove(&id)?;
         let end = row.ran_out(policy);
         let unseen = row.ended.is_none();
-        unseen.then(|| trail.ran_out(&row.user, id, end)).flatten()
+        unseen.then(|| trail.ended(&row.user, id, end)).flatten()
     }
 
     fn seen(&self, user: &UserId) -> ValidFrom {
@@ -143,13 +196,21 @@ fn done(holds: bool) -> Write {
 
 #[async_trait]
 impl SessionStore for MemoryStore {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+    async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened> {
         let mut tables = self.tables();
-        let fits = tables.seen(&session.user) == seen && !tables.sessions.contains_key(&session.id);
-        if fits {
-            tables.sessions.insert(session.id, session);
+        let Session { id, ref user, .. } = opening.session;
+        if tables.seen(user) != opening.seen || tables.sessions.contains_key(&id) {
+            return Ok(Opened::Lost);
         }
-        Ok(done(fits))
+        let Some(ends) = opening.ends(&tables.live(user), &self.policy) else {
+            return Ok(Opened::Full);
+        };
+        let at = opening.session.created_at;
+        tables.append(trail.records(user, &[]));
+        tables.sessions.insert(id, opening.session);
+        let ends = ends.into_iter();
+        let gone = ends.filter_map(|(id, reason)| tables.end_for(id, at, reason, trail));
+        Ok(Opened::Done(gone.collect()))
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -195,12 +256,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
-        let tables = self.tables();
-        let theirs = tables.sessions.values();
-        Ok(theirs
-            .filter(|row| row.user == *user && row.ended.is_none())
-            .cloned()
-            .collect())
+        Ok(self.tables().live(user))
     }
 
     async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
@@ -321,16 +377,10 @@ impl AccountStore for MemoryStore {
         trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
         let mut tables = self.tables();
-        let moved = seen.is_some_and(|seen| tables.seen(user) != seen);
-        let Some(account) = tables.account_mut(user).filter(|_| !moved) else {
+        if seen.is_some_and(|seen| tables.seen(user) != seen) {
             return Ok(None);
-        };
-        account.password_hash = PasswordHash::from_phc(hash);
-        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None, trail);
-        Ok(Some(AllEnded {
-            sessions,
-            valid_from: tables.seen(user),
-        }))
+        }
+        Ok(tables.set_password(user, hash, at, trail))
     }
 
     async fn set_disabled(
@@ -346,6 +396,7 @@ impl AccountStore for MemoryStore {
         };
         account.disabled = disabled;
         if disabled {
+            tables.resets.remove(user);
             return Ok(Some(tables.end_user(
                 user,
                 at,
@@ -368,7 +419,58 @@ impl AccountStore for MemoryStore {
         let before = tables.accounts.len();
         tables.accounts.retain(|_, account| account.id != *user);
         let removed = tables.accounts.len() < before;
+        tables.resets.remove(user);
         Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None, trail)))
+    }
+
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        let mut tables = self.tables();
+        let Some(account) = tables.account_mut(user) else {
+            return Ok(None);
+        };
+        account.privileged = privileged;
+        Ok(Some(tables.end_user(
+            user,
+            at,
+            EndReason::EndedByOperator,
+            None,
+            trail,
+        )))
+    }
+
+    async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        let enabled = tables.account_mut(user).is_some_and(|it| !it.disabled);
+        if enabled {
+            tables.resets.insert(user.clone(), reset);
+            tables.append(trail.records(user, &[]));
+        }
+        Ok(done(enabled))
+    }
+
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        let mut tables = self.tables();
+        let user = tables.reset_of(hash, now);
+        let account = user.and_then(|user| tables.account_mut(&user).cloned());
+        Ok(account.map(|account| tables.with_seen(&account)))
+    }
+
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<AllEnded>> {
+        let mut tables = self.tables();
+        let user = tables.reset_of(hash, at);
+        Ok(user.and_then(|user| tables.set_password(&user, password_hash, at, trail)))
     }
 }
 

@@ -194,6 +194,7 @@ impl Operator {
                 "id": account.id.as_str(),
                 "username": account.username,
                 "disabled": account.disabled,
+                "privileged": account.privileged,
                 "created_at": time(account.created_at),
             })
         });
@@ -317,6 +318,7 @@ fn session(row: &Session, policy: &Policy) -> Value {
         "last_password_at": time(row.auth_time),
         "expires_at": time(row.expires_at(policy)),
         "remember": row.remember,
+        "privileged": row.privileged,
         "delivery": match row.delivery {
             Delivery::Cookie => "cookie",
             Delivery::Body => "body",

@@ -18,11 +18,12 @@ use crate::event::{Caller, Entry, Event, EventName, Failure, Trail};
 use crate::event_log::{EventConfig, EventLog};
 use crate::id::{SessionId, TokenId, UserId};
 use crate::keys::{KeyId, KeyRing, RefreshKey, RingError};
+use crate::limits::{Cap, Opening};
 use crate::policy::{MAX_EXP_LEEWAY, Policy};
 use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
 use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
-use crate::store::{Store, ValidFrom, Write};
+use crate::store::{Opened, Store, ValidFrom, Write};
 
 /// How often a lost swap is decided again before the store counts as unavailable.
 const RETRIES: usize = 4;
@@ -64,6 +65,8 @@ pub struct Terms {
     pub delivery: Delivery,
     /// What is known of the client.
     pub device: Device,
+    /// The session whose place the new one takes: the same browser's. It ends where that opens.
+    pub replaces: Option<SessionId>,
 }
 
 /// What a login or a refresh hands out.
@@ -179,28 +182,81 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile,
+    /// [`Error::SessionLimitReached`] if the user has as many as one may have,
     /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims, or if they make a token that
     /// no cookie can carry.
-    pub async fn login(&self, identity: Identity, terms: Terms) -> Outcome<Grant> {
+    pub async fn login(&self, identity: Identity, terms: Terms) -> (Result<Grant>, Vec<Event>) {
+        self.open(identity, terms, self.policy.cap).await
+    }
+
+    async fn open(
+        &self,
+        identity: Identity,
+        terms: Terms,
+        cap: Option<Cap>,
+    ) -> (Result<Grant>, Vec<Event>) {
         let user = identity.user.clone();
         let caller = Caller {
             device: terms.device.name.as_deref().map(Into::into),
             ..self.caller.clone()
         };
-        let opened = self.open(identity, terms).await;
-        let event = match &opened {
-            Ok(grant) => Event::new(EventName::LoggedIn).in_session(grant.session.id),
+        match self.opened(&caller, identity, terms, cap).await {
+            Ok((grant, events)) => (Ok(grant), events),
             Err(Error::InvalidCredentials) => {
-                Event::new(EventName::LoginFailed).because(Failure::Overtaken.name())
+                let event = Event::new(EventName::LoginFailed).of(&user);
+                let event = event.because(Failure::Overtaken.name());
+                self.events.keep(&caller, &event).await;
+                (Err(Error::InvalidCredentials), vec![event])
             }
-            Err(_) => return (opened, None),
-        };
-        let event = event.of(&user);
-        self.events.keep(&caller, &event).await;
-        (opened, Some(event))
+            Err(error) => (Err(error), Vec::new()),
+        }
     }
 
-    async fn open(&self, identity: Identity, terms: Terms) -> Result<Grant> {
+    /// The session's tokens, and what happened: it opened, and others ended for it. The records are in the
+    /// transaction that did it.
+    async fn opened(
+        &self,
+        caller: &Caller,
+        identity: Identity,
+        terms: Terms,
+        cap: Option<Cap>,
+    ) -> Result<(Grant, Vec<Event>)> {
+        let opening = self.opening(identity, terms, cap).await?;
+        let session = opening.session.clone();
+        let now = session.created_at;
+        let event = Event::new(EventName::LoggedIn).of(&session.user);
+        let event = event.in_session(session.id);
+        let each = Event::new(EventName::SessionEnded);
+        let trail = self.events.trail(caller, Some(event.clone()), Some(each));
+        // Failures that wait for the tick happened before: they stand before it. Should the store
+        // fail, they go on waiting.
+        let _ = self.events.flush().await;
+        // Before the session is there: one whose tokens cannot be made must not be.
+        let grant = self.grant(Refreshed { session, now })?;
+        let gone = match self.store.open(opening, &trail).await? {
+            Opened::Done(gone) => self.gone(gone, now),
+            Opened::Lost => return Err(Error::InvalidCredentials),
+            Opened::Full => return Err(Error::SessionLimitReached),
+        };
+        let events: Vec<_> = std::iter::once(event).chain(gone).collect();
+        for event in &events {
+            self.events.tell(event);
+        }
+        Ok((grant, events))
+    }
+
+    /// The sessions that ended `at` the opening of another.
+    fn gone(&self, rows: Vec<Session>, at: Timestamp) -> Vec<Event> {
+        let ended = rows.into_iter().filter_map(|row| {
+            let end = row.ended?;
+            let reason = self.remember(row.id, end);
+            let event = Event::ended(&row.user, row.id, reason);
+            (end.at == at).then_some(event)
+        });
+        ended.collect()
+    }
+
+    async fn opening(&self, identity: Identity, terms: Terms, cap: Option<Cap>) -> Result<Opening> {
         if let Some(claims) = identity.claims.as_deref() {
             check_custom(claims, self.policy.identity_claim.as_deref())?;
         }
@@ -212,6 +268,7 @@ impl Service {
             }
         };
         let now = self.env.now();
+        let limits = self.policy.limits(terms.remember, identity.privileged);
         let session = Session {
             id: SessionId::new(now, &*self.env),
             user: identity.user,
@@ -225,23 +282,21 @@ impl Service {
             refresh_key: self.keys.current_refresh(now)?.id(),
             created_at: now,
             auth_time: now,
-            absolute_end: now + self.policy.session_ttl,
+            absolute_end: now + limits.absolute,
             remember: terms.remember,
+            privileged: identity.privileged,
             delivery: terms.delivery,
             device: terms.device,
             claims: identity.claims,
             ended: None,
             version: 0,
         };
-        // Before the session is there: one whose tokens cannot be made must not be.
-        let grant = self.grant(Refreshed {
-            session: session.clone(),
-            now,
-        })?;
-        match self.store.insert(session, seen).await? {
-            Write::Done => Ok(grant),
-            Write::Lost => Err(Error::InvalidCredentials),
-        }
+        Ok(Opening {
+            session,
+            seen,
+            replaces: terms.replaces,
+            cap,
+        })
     }
 
     /// The `valid_from` of a user whose credentials the host checked, if it has not moved since the
@@ -477,7 +532,8 @@ impl Service {
         Ok((AccessText(token), expires_at))
     }
 
-    /// `access_ttl` from now, up to 5 % earlier, and never past the session's own end.
+    /// `access_ttl` from now, up to 5 % earlier, and never past the end that the session has if it is
+    /// not refreshed.
     fn access_expiry(&self, session: &Session, now: Timestamp) -> Timestamp {
         let mut random = [0; 4];
         self.env.fill(&mut random);
@@ -489,7 +545,8 @@ impl Service {
         // In whole seconds, so that the shortest lifetime is not cut to nothing.
         let early = Duration::from_secs(most.mul_f64(share).as_secs());
         let expires_at = Timestamp::from_seconds(now.seconds()) + self.policy.access_ttl - early;
-        Timestamp::from_seconds(expires_at.min(session.absolute_end).seconds())
+        let end = session.expires_at(&self.policy);
+        Timestamp::from_seconds(expires_at.min(end).seconds())
     }
 
     /// Verifies an access token. Touches no store: signature, times, type, ended sessions.
@@ -601,14 +658,15 @@ impl Service {
             None => self.events.keep(&self.caller, &changed).await,
         }
         let mut events = vec![changed];
-        let (opened, event) = self.login(change.identity, terms).await;
+        // All others end: there is room for one.
+        let (opened, login) = self.open(change.identity, terms, None).await;
         let kept = opened.as_ref().ok().map(|grant| grant.session.id);
         let reason = EndReason::PasswordChanged;
         let (ended, others) = match change.ended {
             Some(sessions) => self.ended_together(&user, &sessions, reason),
             None => self.end_user(&user, reason, kept).await,
         };
-        events.extend(others.into_iter().chain(event));
+        events.extend(others.into_iter().chain(login));
         (ended.and(opened), events)
     }
 

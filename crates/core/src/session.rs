@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::env::{Timestamp, millis};
 use crate::id::{SessionId, TokenId, UserId};
 use crate::keys::{KeyId, RefreshKey};
+use crate::limits::Limits;
 use crate::policy::Policy;
 use crate::refresh_token::RefreshToken;
 
@@ -41,10 +42,13 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When a password was last checked.
     pub auth_time: Timestamp,
-    /// When the session is over, however often it is refreshed.
+    /// When the session is over, however often it is refreshed; sooner if the policy says so by now:
+    /// [`Session::last_end`].
     pub absolute_end: Timestamp,
-    /// Whether cookies outlive the browser.
+    /// Whether cookies outlive the browser. With `privileged` its class: see [`Policy::limits`].
     pub remember: bool,
+    /// Whether its user may do more than others, and has shorter limits for it.
+    pub privileged: bool,
     /// How tokens travel.
     pub delivery: Delivery,
     /// Where it was opened, for the list that users see.
@@ -108,11 +112,13 @@ pub enum EndReason {
     Disabled = 8,
     /// A login in the same browser took its place.
     Replaced = 9,
+    /// The user opened more sessions than one may have.
+    SessionLimit = 10,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [EndReason; 9] = [
+    pub const ALL: [EndReason; 10] = [
         EndReason::Logout,
         EndReason::EndedByUser,
         EndReason::EndedByOperator,
@@ -122,6 +128,7 @@ impl EndReason {
         EndReason::PasswordChanged,
         EndReason::Disabled,
         EndReason::Replaced,
+        EndReason::SessionLimit,
     ];
 
     /// The reason that is stored as `code`.
@@ -145,6 +152,7 @@ impl EndReason {
             EndReason::PasswordChanged => "password_changed",
             EndReason::Disabled => "disabled",
             EndReason::Replaced => "replaced",
+            EndReason::SessionLimit => "session_limit",
         }
     }
 }
@@ -248,7 +256,7 @@ impl Session {
     pub fn over(&self, now: Timestamp, policy: &Policy) -> Option<EndReason> {
         match self.ended {
             Some(end) => Some(end.reason),
-            None if now >= self.absolute_end => Some(EndReason::Absolute),
+            None if now >= self.last_end(policy) => Some(EndReason::Absolute),
             None if now >= self.idle_end(policy) => Some(EndReason::Idle),
             None => None,
         }
@@ -257,13 +265,26 @@ impl Session {
     /// When the session is over if it is not refreshed.
     #[must_use]
     pub fn idle_end(&self, policy: &Policy) -> Timestamp {
-        self.last_used() + policy.refresh_ttl
+        self.last_used() + self.limits(policy).idle
+    }
+
+    /// When the session is over, however often it is refreshed: what was said when it opened, or what
+    /// the policy says now, whichever is sooner. So a shorter limit holds for open sessions too, and a
+    /// longer one brings none back.
+    #[must_use]
+    pub fn last_end(&self, policy: &Policy) -> Timestamp {
+        self.absolute_end
+            .min(self.created_at + self.limits(policy).absolute)
+    }
+
+    fn limits(&self, policy: &Policy) -> Limits {
+        policy.limits(self.remember, self.privileged)
     }
 
     /// When the session is over at the latest if it is not refreshed: idle or absolute.
     #[must_use]
     pub fn expires_at(&self, policy: &Policy) -> Timestamp {
-        self.idle_end(policy).min(self.absolute_end)
+        self.idle_end(policy).min(self.last_end(policy))
     }
 
     /// The end that it comes to by itself.

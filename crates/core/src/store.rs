@@ -22,6 +22,8 @@ use crate::error::StoreError;
 use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
+use crate::limits::Opening;
+use crate::reset::{Reset, ResetHash};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
 use crate::throttle::{Change, Refused};
@@ -53,11 +55,40 @@ pub enum Write {
     Lost,
 }
 
+/// What became of a session that was to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Opened {
+    /// It was, and these ended for it in the same transaction: their rows afterwards.
+    Done(Vec<Session>),
+    /// The user's `valid_from` moved, or the id exists; nothing was changed.
+    Lost,
+    /// The user has as many sessions as one may have; nothing was changed.
+    Full,
+}
+
 /// Rows of sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
     /// Adds a session whose user's `valid_from` is still `seen`. Lost: it moved, or the id exists.
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write>;
+    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+        let opening = Opening {
+            session,
+            seen,
+            replaces: None,
+            cap: None,
+        };
+        Ok(match self.open(opening, &Trail::default()).await? {
+            Opened::Done(_) => Write::Done,
+            Opened::Lost | Opened::Full => Write::Lost,
+        })
+    }
+
+    /// Adds a session on its conditions, and ends those that [`Opening::ends`] names: in one
+    /// transaction, so that logins at the same moment never leave more than the cap. What ends is
+    /// durable and spread as by [`SessionStore::end`]. The log of events gets the trail's record of what
+    /// opened, and [`Trail::ended`] of each that ended.
+    async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened>;
 
     /// The row, ended or not.
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>>;
@@ -120,7 +151,7 @@ pub trait SessionStore: Send + Sync {
 
     /// Removes at most `limit` rows that expired before `now` and log entries of ends before
     /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done. Of rows
-    /// that had not ended the log of events gets [`Trail::ran_out`].
+    /// that had not ended the log of events gets [`Trail::ended`].
     async fn purge(
         &self,
         now: Timestamp,
@@ -152,6 +183,8 @@ pub struct Account {
     pub password_hash: crate::password::PasswordHash,
     /// Whether logins are refused.
     pub disabled: bool,
+    /// Whether its sessions are privileged.
+    pub privileged: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// See [`ValidFrom`].
@@ -206,6 +239,33 @@ pub trait AccountStore: Send + Sync {
         at: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>>;
+
+    /// Says whether the account's sessions are privileged, and ends all that are open, in one
+    /// transaction. Returns the sessions that ended; `None`: no account.
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<Vec<SessionId>>>;
+
+    /// Keeps a reset, in place of any that the user has. Every other change of the password, disabling
+    /// and removing drop it. Lost: no account, or a disabled one.
+    async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write>;
+
+    /// The account whose reset this is, if it is not over at `now`.
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>>;
+
+    /// Uses a reset up and sets a new password, as [`AccountStore::set_password`] does, in one
+    /// transaction. `None`: there is no such reset, or it is over at `at`; nothing was changed.
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<AllEnded>>;
 }
 
 /// The key ring's rows. See [`crate::keys`].

@@ -46,12 +46,14 @@ impl World {
             username: None,
             valid_from: None,
             claims: None,
+            privileged: false,
         };
         let terms = Terms {
             started_at: self.service.now(),
             remember: false,
             delivery: Delivery::Body,
             device: Device::default(),
+            replaces: None,
         };
         self.service.login(identity, terms).block_on().0.unwrap()
     }

@@ -45,12 +45,14 @@ impl World {
             username: None,
             valid_from: None,
             claims: None,
+            privileged: false,
         };
         let terms = Terms {
             started_at: NOW,
             remember: false,
             delivery: Delivery::Body,
             device: Device::default(),
+            replaces: None,
         };
         let session = service.login(identity, terms).block_on().0.unwrap().session;
         World { service, session }

@@ -45,8 +45,9 @@ fn row() -> Session {
         refresh_key: KeyId(1),
         created_at: Timestamp(T - 3600 * 1000),
         auth_time: Timestamp(T - 3600 * 1000),
-        absolute_end: Timestamp(T + 90 * DAY),
+        absolute_end: Timestamp(T + 90 * DAY - 3600 * 1000),
         remember: false,
+        privileged: false,
         delivery: Delivery::Cookie,
         device: Device::default(),
         claims: None,
@@ -129,7 +130,7 @@ fn rule_0_an_ended_row_keeps_its_reason() {
 #[test]
 fn rule_0_the_absolute_limit_is_exact() {
     let used = again(0, T + 80 * DAY);
-    let end = T + 90 * DAY;
+    let end = T + 90 * DAY - 3600 * 1000;
     assert_eq!(verdict(&used, &child(0), end - 1), ADVANCE);
     let over = Verdict::Ended(EndReason::Absolute);
     assert_eq!(verdict(&used, &child(0), end), over);

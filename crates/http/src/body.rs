@@ -48,6 +48,13 @@ pub(crate) struct ChangePassword {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct ResetPassword {
+    pub(crate) token: String,
+    pub(crate) new: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Register {
     pub(crate) username: String,
     pub(crate) password: String,

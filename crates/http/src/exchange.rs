@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorward_core::account::PasswordChange;
-use doorward_core::account::Refusal;
+use doorward_core::account::{PasswordChange, PasswordReset, Refusal};
 use doorward_core::device_token::DeviceText;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
@@ -30,7 +29,6 @@ pub(crate) type Step = Result<Reply, Problem>;
 #[derive(Debug)]
 pub struct Identified {
     pub(crate) terms: Terms,
-    pub(crate) replaces: Option<SessionId>,
     pub(crate) admitted: Admitted,
     pub(crate) exchange: Exchange,
 }
@@ -47,12 +45,8 @@ impl Identified {
         let outcome = Outcome::from(&identity);
         let identity = identity.map_err(|refusal| exchange.failed(refusal));
         let settled = self.admitted.settle(outcome).await;
-        let opens = Opens {
-            terms: self.terms,
-            replaces: self.replaces,
-        };
         let opened = match settled.and_then(|device| Ok((identity?, device))) {
-            Ok((identity, device)) => opens.open(identity, device, &mut exchange).await,
+            Ok((identity, device)) => opened(self.terms, identity, device, &mut exchange).await,
             Err(error) => Err(error),
         };
         match opened {
@@ -62,28 +56,18 @@ impl Identified {
     }
 }
 
-/// A login that is about to open a session.
-struct Opens {
+/// Opens the session of a login.
+async fn opened(
     terms: Terms,
-    replaces: Option<SessionId>,
-}
-
-impl Opens {
-    async fn open(
-        self,
-        identity: Identity,
-        device: Option<DeviceText>,
-        exchange: &mut Exchange,
-    ) -> Decided<(Grant, Option<Box<str>>)> {
-        let service = exchange.service.clone();
-        let username = identity.username.clone();
-        let grant = exchange.took(service.login(identity, self.terms).await)?;
-        // Only now: a login that fails leaves the browser the session it has.
-        if let Some(old) = self.replaces {
-            exchange.took(service.end(old, EndReason::Replaced).await)?;
-        }
-        Ok((Grant { device, ..grant }, username))
-    }
+    identity: Identity,
+    device: Option<DeviceText>,
+    exchange: &mut Exchange,
+) -> Decided<(Grant, Option<Box<str>>)> {
+    let service = exchange.service.clone();
+    let username = identity.username.clone();
+    let (grant, events) = service.login(identity, terms).await;
+    exchange.events.extend(events);
+    Ok((Grant { device, ..grant? }, username))
 }
 
 /// Continues a reauthentication.
@@ -122,6 +106,8 @@ impl Confirmed {
 #[derive(Debug)]
 pub struct PasswordSet {
     pub(crate) terms: Terms,
+    /// Whether the session is privileged: the next one is too.
+    pub(crate) privileged: bool,
     pub(crate) admitted: Admitted,
     pub(crate) user: UserId,
     pub(crate) session: SessionId,
@@ -146,7 +132,7 @@ impl PasswordSet {
         let settled = self.admitted.settle(Outcome::from(&set)).await;
         // A password that was changed stays so, whatever became of the count.
         let refused = settled.err().filter(|_| set.is_err());
-        let change = match refused.map_or(set, |error| Err(error.into())) {
+        let mut change = match refused.map_or(set, |error| Err(error.into())) {
             Ok(change) => change,
             Err(refusal) => {
                 return self
@@ -154,6 +140,7 @@ impl PasswordSet {
                     .password_refused(refusal, &self.user, self.session);
             }
         };
+        change.identity.privileged |= self.privileged;
         let username = change.identity.username.clone();
         let service = self.exchange.service.clone();
         let (opened, events) = service.password_changed(change, self.terms).await;
@@ -166,6 +153,26 @@ impl PasswordSet {
             Err(Error::InvalidCredentials) => {
                 let ended = Error::SessionEnded(EndReason::PasswordChanged);
                 self.exchange.refuse(&ended.into())
+            }
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+}
+
+/// Continues a reset.
+#[derive(Debug)]
+pub struct PasswordWasReset {
+    pub(crate) exchange: Exchange,
+}
+
+impl PasswordWasReset {
+    /// The password is set and all sessions ended, or why not. Nobody is logged in by it.
+    #[must_use]
+    pub fn answer(mut self, reset: Decided<PasswordReset>) -> Reply {
+        match reset {
+            Ok(reset) => {
+                self.exchange.events.extend(reset.events());
+                self.exchange.ended(false)
             }
             Err(error) => self.exchange.refuse(&error.into()),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::refresh_token::RefreshToken;
-use doorward_core::{CsrfKind, Error, Event, Session};
+use doorward_core::{CsrfKind, Error, Event, Sensitive, Session};
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
@@ -97,6 +97,15 @@ impl Api {
             location: found.at,
             token: found.tokens.swap_remove(at),
         })
+    }
+
+    /// Whether a session may do what is left to fresh ones, where the policy leaves it to them.
+    pub(crate) fn check_may(&self, what: Sensitive, claims: &Claims) -> Result<(), Error> {
+        if self.service().policy().needs_fresh(what) {
+            self.check_fresh(claims, Need::Fresh)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_fresh(&self, claims: &Claims, need: Need) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::problem::Problem;
-use crate::routes::{Endpoint, PAGES, QUERY, ROUTES, Route};
+use crate::routes::{Endpoint, MAX_AGE, PAGES, QUERY, ROUTES, Route};
 use crate::settings::{Location, Settings};
 
 use self::credentials::{asks, security, security_schemes, submitted};
@@ -156,6 +156,11 @@ fn told(endpoint: Endpoint) -> Told {
             let body: Body = ("ChangePassword", true, changes);
             asks("change_password", summary, body, granted)
         }
+        Endpoint::ResetPassword => {
+            let summary = "Sets a new password by the token of a reset; ends all sessions";
+            let body: Body = ("ResetPassword", true, resets);
+            asks("reset_password", summary, body, (204, None))
+        }
         Endpoint::Register => {
             let body: Body = ("Register", true, registrations);
             asks(
@@ -219,6 +224,11 @@ fn changes(_: &Settings) -> Examples {
     vec![("change", change)]
 }
 
+fn resets(_: &Settings) -> Examples {
+    let reset = json!({ "token": "dwp_ and what follows", "new": "a much better passphrase" });
+    vec![("reset", reset)]
+}
+
 fn registrations(_: &Settings) -> Examples {
     let account = json!({ "username": "eve", "password": PASSWORD });
     vec![("account", account)]
@@ -246,7 +256,14 @@ fn parameters(endpoint: Endpoint) -> Vec<Value> {
                 json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" },
                     "example": "GET" })
             };
-            vec![method("X-Original-Method"), method("X-Forwarded-Method")]
+            let max_age = json!({ "name": "max_age", "in": "query", "required": false,
+                "schema": { "type": "integer", "minimum": 0 },
+                "description": "the password was checked at most so many seconds ago" });
+            vec![
+                method("X-Original-Method"),
+                method("X-Forwarded-Method"),
+                max_age,
+            ]
         }
         _ => Vec::new(),
     }
@@ -335,7 +352,10 @@ pub fn problems(route: &Route, settings: &Settings) -> Vec<Problem> {
     }
     problems.extend(own_problems(endpoint));
     if hashes(endpoint) {
-        problems.push(Error::TooManyAttempts { retry_after }.into());
+        // A token cannot be guessed, and costs a hash only if it is one: resets have no budget.
+        if endpoint != Endpoint::ResetPassword {
+            problems.push(Error::TooManyAttempts { retry_after }.into());
+        }
         problems.push(Error::Overloaded { retry_after }.into());
     }
     if !endpoint.is_public() {
@@ -347,7 +367,11 @@ pub fn problems(route: &Route, settings: &Settings) -> Vec<Problem> {
 fn is_protected(endpoint: Endpoint) -> bool {
     let open = matches!(
         endpoint,
-        Endpoint::Login | Endpoint::Refresh | Endpoint::Logout | Endpoint::Register
+        Endpoint::Login
+            | Endpoint::Refresh
+            | Endpoint::Logout
+            | Endpoint::Register
+            | Endpoint::ResetPassword
     );
     !open && !endpoint.is_public()
 }
@@ -355,7 +379,11 @@ fn is_protected(endpoint: Endpoint) -> bool {
 fn hashes(endpoint: Endpoint) -> bool {
     matches!(
         endpoint,
-        Endpoint::Login | Endpoint::Reauthenticate | Endpoint::ChangePassword | Endpoint::Register
+        Endpoint::Login
+            | Endpoint::Reauthenticate
+            | Endpoint::ChangePassword
+            | Endpoint::ResetPassword
+            | Endpoint::Register
     )
 }
 
@@ -365,8 +393,12 @@ fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
             "mostly common words, repetitions or rows of keys, which are guessed first",
         ))
     };
+    let stale = || Problem::from(Error::FreshLoginRequired);
     match endpoint {
-        Endpoint::Login => vec![Error::InvalidCredentials.into()],
+        Endpoint::Login => {
+            let refused = [Error::InvalidCredentials, Error::SessionLimitReached];
+            refused.map(Problem::from).into()
+        }
         Endpoint::Refresh => {
             let ended = Error::SessionEnded(EndReason::Logout);
             let token = [
@@ -377,11 +409,13 @@ fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
             ];
             token.map(Problem::from).into()
         }
-        Endpoint::EndSession => vec![Error::NotFound.into()],
-        Endpoint::EndSessions => vec![Problem::BadRequest(QUERY)],
+        Endpoint::EndSession => vec![Error::NotFound.into(), stale()],
+        Endpoint::EndSessions => vec![Problem::BadRequest(QUERY), stale()],
         Endpoint::Events => vec![Problem::BadRequest(PAGES)],
+        Endpoint::Verify => vec![Problem::BadRequest(MAX_AGE), stale()],
+        Endpoint::ResetPassword => vec![Error::ResetTokenInvalid.into(), weak()],
         Endpoint::Reauthenticate => vec![Problem::PasswordRefused],
-        Endpoint::ChangePassword => vec![Problem::PasswordRefused, weak()],
+        Endpoint::ChangePassword => vec![Problem::PasswordRefused, weak(), stale()],
         Endpoint::Register => vec![Error::UsernameTaken.into(), weak()],
         _ => Vec::new(),
     }
@@ -599,6 +633,7 @@ fn fixed_schemas(settings: &Settings) -> Value {
         "Refresh": object(&refresh_token(settings), &[]),
         "Reauthenticate": object(&with_token(again, settings), &["password"]),
         "ChangePassword": object(&with_token(change, settings), &["current", "new"]),
+        "ResetPassword": object(&json!({ "token": text, "new": password }), &["token", "new"]),
         "Register": object(&json!({ "username": name, "password": password }), &["username", "password"]),
         "User": object(&json!({ "id": text, "username": text }), &["id"]),
         "Session": object(&json!({

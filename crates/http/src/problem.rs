@@ -37,8 +37,9 @@ type Words = (u16, &'static str, &'static str);
 
 impl Problem {
     /// Every code and the status it comes with.
-    pub const CODES: [(&'static str, u16); 17] = [
+    pub const CODES: [(&'static str, u16); 19] = [
         ("bad_request", 400),
+        ("reset_token_invalid", 400),
         ("invalid_credentials", 401),
         ("token_missing", 401),
         ("token_invalid", 401),
@@ -49,6 +50,7 @@ impl Problem {
         ("csrf_failed", 403),
         ("not_found", 404),
         ("username_taken", 409),
+        ("session_limit_reached", 409),
         ("payload_too_large", 413),
         ("unsupported_media_type", 415),
         ("password_too_weak", 422),
@@ -181,6 +183,16 @@ fn engine_words(error: &Error) -> Words {
             "the last password check is too long ago",
         ),
         Error::PasswordTooWeak(detail) => (422, "password_too_weak", detail),
+        Error::ResetTokenInvalid => (
+            400,
+            "reset_token_invalid",
+            "the token is unknown, used or expired; ask for another",
+        ),
+        Error::SessionLimitReached => (
+            409,
+            "session_limit_reached",
+            "there are as many sessions of this user as there may be; end one of them first",
+        ),
         Error::UsernameTaken => (409, "username_taken", "the username is taken"),
         Error::NotFound => (
             404,

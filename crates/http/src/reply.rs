@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use doorward_core::password::Password;
+use doorward_core::reset::ResetHash;
 use doorward_core::{Accounts, Caller, Error, Event, Identity, Result, UserId};
 use http::Response;
 
-use crate::exchange::{Confirmed, Identified, PasswordSet, Registered, Renewed};
+use crate::exchange::{Confirmed, Identified, PasswordSet, PasswordWasReset, Registered, Renewed};
 
 /// A step of an exchange.
 #[derive(Debug)]
@@ -60,6 +61,15 @@ pub enum Ask {
         /// Goes on.
         next: PasswordSet,
     },
+    /// Give whoever has this token a new password. The built-in accounts alone are asked.
+    ResetPassword {
+        /// The token, as it is kept.
+        token: ResetHash,
+        /// The new one.
+        new: Password,
+        /// Goes on.
+        next: PasswordWasReset,
+    },
     /// Make an account.
     Register {
         /// As it was typed.
@@ -86,6 +96,7 @@ impl Ask {
             Ask::Identify { next, .. } => &next.exchange,
             Ask::Confirm { next, .. } => &next.exchange,
             Ask::SetPassword { next, .. } => &next.exchange,
+            Ask::ResetPassword { next, .. } => &next.exchange,
             Ask::Register { next, .. } => &next.exchange,
             Ask::Renew { next, .. } => &next.exchange,
         };
@@ -131,6 +142,9 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
             next.settled(accounts.try_change_password(&user, current, new).await)
                 .await
         }
+        Ask::ResetPassword { token, new, next } => {
+            next.answer(accounts.reset_password(token, new).await)
+        }
         Ask::Register {
             username,
             password,
@@ -151,6 +165,7 @@ async fn register(username: &str, password: Password, accounts: &Accounts) -> Re
         username: Some(name),
         valid_from: None,
         claims: None,
+        privileged: false,
     })
 }
 

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
+use doorward_core::reset::ResetHash;
 use doorward_core::service::{Grant, Terms};
 use doorward_core::throttle::Throttle;
-use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
+use doorward_core::{
+    CsrfKind, Delivery, Device, EndReason, Error, Sensitive, Service, Session, SessionId,
+};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
@@ -24,7 +28,9 @@ use crate::client::Client;
 use crate::cookies::Cookies;
 use crate::credentials::{self, Found, Places, newest_refresh};
 use crate::exchange::Handed;
-use crate::exchange::{Confirmed, Exchange, Identified, PasswordSet, Registered, Renewed, Step};
+use crate::exchange::{
+    Confirmed, Exchange, Identified, PasswordSet, PasswordWasReset, Registered, Renewed, Step,
+};
 use crate::guard::Need;
 use crate::problem::Problem;
 use crate::reply::{Ask, Reply};
@@ -48,6 +54,7 @@ pub enum Endpoint {
     Events,
     Reauthenticate,
     ChangePassword,
+    ResetPassword,
     Register,
     Jwks,
     OpenApi,
@@ -69,6 +76,7 @@ impl Endpoint {
             Endpoint::DocsAsset => Endpoint::Docs.is_mounted(settings),
             Endpoint::Register => settings.register,
             Endpoint::ChangePassword => settings.change_password,
+            Endpoint::ResetPassword => settings.reset_password,
             Endpoint::Verify => settings.verify,
             _ => true,
         }
@@ -103,7 +111,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route 
 }
 
 /// The API: what [`Endpoint::is_mounted`] says of it is mounted.
-pub static ROUTES: [Route; 17] = [
+pub static ROUTES: [Route; 18] = [
     route(Method::POST, "/login", Endpoint::Login),
     route(Method::POST, "/refresh", Endpoint::Refresh),
     route(Method::POST, "/logout", Endpoint::Logout),
@@ -115,6 +123,7 @@ pub static ROUTES: [Route; 17] = [
     route(Method::GET, "/events", Endpoint::Events),
     route(Method::POST, "/reauthenticate", Endpoint::Reauthenticate),
     route(Method::POST, "/password", Endpoint::ChangePassword),
+    route(Method::POST, "/password/reset", Endpoint::ResetPassword),
     route(Method::POST, "/register", Endpoint::Register),
     route(Method::GET, "/jwks.json", Endpoint::Jwks),
     route(Method::GET, "/openapi.json", Endpoint::OpenApi),
@@ -204,6 +213,7 @@ impl Api {
             Endpoint::Events => self.events(request, exchange).await,
             Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
+            Endpoint::ResetPassword => self.reset_password(request, exchange),
             Endpoint::Register => self.register(request, client, exchange).await,
             Endpoint::Jwks => Ok(exchange.json(200, &self.service().keys().jwks())),
             Endpoint::OpenApi => Ok(exchange.json(200, &openapi::describe(self.settings()))),
@@ -344,12 +354,13 @@ impl Api {
             remember: asked.remember,
             delivery,
             device: device(asked.device, request.headers(), client)?,
+            // Where it opens: a login that fails leaves the browser the session it has.
+            replaces: self.replaced_by_login(request, delivery),
         };
         let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
         let token = asked.device_token.as_deref();
         let next = Identified {
             terms,
-            replaces: self.replaced_by_login(request, delivery),
             admitted: self.admit_login(&username, token, request, client).await?,
             exchange,
         };
@@ -520,6 +531,10 @@ impl Api {
         let (claims, at) = self.session_of(request)?;
         let body::Nothing {} = self.fields(request)?.rest()?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
+        // To end this one is to log out.
+        if id != claims.session() {
+            self.check_may(Sensitive::EndSessions, &claims)?;
+        }
         let ended = exchange.service.end_own(claims.user(), id).await;
         exchange.took(ended)?;
         Ok(exchange.ended(at == Location::Cookie && id == claims.session()))
@@ -527,6 +542,7 @@ impl Api {
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        self.check_may(Sensitive::EndSessions, &claims)?;
         let body::Nothing {} = self.fields(request)?.rest()?;
         let query = request.uri().query().unwrap_or_default();
         let except = match self.places().rest_of(query).as_str() {
@@ -610,6 +626,7 @@ impl Api {
         exchange: Exchange,
     ) -> Step {
         let (claims, _) = self.session_of(request)?;
+        self.check_may(Sensitive::ChangePassword, &claims)?;
         let asked: body::ChangePassword = self.fields(request)?.rest()?;
         let (current, new) = (Password::new(&asked.current)?, Password::new(&asked.new)?);
         let row = self.row_to_answer(claims.session(), request).await?;
@@ -621,6 +638,7 @@ impl Api {
                 name: row.device.name,
                 ..device(None, request.headers(), client)?
             },
+            replaces: None,
         };
         Ok(Reply::Ask(Ask::SetPassword {
             user: claims.user().clone(),
@@ -628,11 +646,22 @@ impl Api {
             new,
             next: PasswordSet {
                 terms,
+                privileged: row.privileged,
                 admitted: self.admit_check(row.id).await?,
                 user: row.user,
                 session: row.id,
                 exchange,
             },
+        }))
+    }
+
+    fn reset_password(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        self.csrf(request)?;
+        let asked: body::ResetPassword = body::json(request)?;
+        Ok(Reply::Ask(Ask::ResetPassword {
+            token: ResetHash::of(&asked.token).ok_or(Error::ResetTokenInvalid)?,
+            new: Password::new(&asked.new)?,
+            next: PasswordWasReset { exchange },
         }))
     }
 
@@ -667,7 +696,8 @@ impl Api {
         let unsafe_one = told.iter().find(|method| !csrf::is_safe(method));
         let method = unsafe_one.or(told.first()).copied().unwrap_or("POST");
         let asked = Asked { method, ..asked };
-        let claims = self.verify(&asked, Need::Session)?.claims;
+        let need = max_age(request.uri().query().unwrap_or_default())?;
+        let claims = self.verify(&asked, need)?.claims;
         let mut response = Response::new(Bytes::new());
         let session = claims.session().to_string();
         for (name, value) in [
@@ -726,6 +756,25 @@ pub fn unavailable(settings: &Settings) -> Response<Bytes> {
     always(response.headers_mut());
     response
 }
+
+/// What `max_age` in a query asks of a session: that its password was checked at most so many seconds
+/// ago. Of two that differ neither counts.
+fn max_age(query: &str) -> Result<Need, Problem> {
+    let mut ages = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "max_age");
+    let Some((_, age)) = ages.next() else {
+        return Ok(Need::Session);
+    };
+    let is_number = (1..=9).contains(&age.len()) && age.bytes().all(|b| b.is_ascii_digit());
+    match age.parse() {
+        Ok(seconds) if is_number && ages.next().is_none() => {
+            Ok(Need::FreshWithin(Duration::from_secs(seconds)))
+        }
+        _ => Err(Problem::BadRequest(MAX_AGE)),
+    }
+}
+
+/// What is said of a `max_age` that cannot be read.
+pub(crate) const MAX_AGE: &str = "max_age must be a number of seconds, once";
 
 /// A page of [`Endpoint::Events`].
 struct Page {

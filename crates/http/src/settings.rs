@@ -80,6 +80,8 @@ pub struct Settings {
     pub register: bool,
     /// Whether `POST /password` is mounted: not where a host cannot set passwords.
     pub change_password: bool,
+    /// Whether `POST /password/reset` is mounted: only where the accounts are the built-in ones.
+    pub reset_password: bool,
     /// Whether `GET /verify` is mounted, for proxies.
     pub verify: bool,
     /// Whether each refresh asks the host for the claims of its user.
@@ -118,6 +120,7 @@ impl Default for Settings {
             throttle: Some(Budgets::default()),
             register: false,
             change_password: true,
+            reset_password: true,
             verify: false,
             renew: false,
         }

@@ -24,6 +24,7 @@
 //!   `ada` and `bob`.
 //! - Before a request, `wait 2s` lets time pass and `operator user disable ada` is a command of the
 //!   server's command line.
+//! - After `operator user reset ada` the token that this prints is `{{reset}}`.
 //! - `{{name}}` is a value known from before. `{{a*17000}}` is a long text, `{{byte ff}}` one byte.
 //! - `<token>`, `<id>`, `<time>`, `<number>` and `<any>` stand for values of that form;
 //!   `<token access>` keeps the value as `{{access}}`.
@@ -35,10 +36,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use doorward_core::limits::{Cap, OverCap};
 use doorward_core::{Accounts, Delivery, EndReason, Policy, Service};
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response};
@@ -89,8 +92,8 @@ pub trait Door {
     /// Sends a request and reads the answer whole.
     fn send(&mut self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>>;
 
-    /// Runs a command of the operator's: `user disable ada`.
-    fn operate(&mut self, words: &[&str]) -> impl Future<Output = ()>;
+    /// Runs a command of the operator's, `user disable ada`, and returns what that prints.
+    fn operate(&mut self, words: &[&str]) -> impl Future<Output = String>;
 
     /// Lets time pass.
     fn wait(&mut self, span: Duration) -> impl Future<Output = ()>;
@@ -207,6 +210,19 @@ impl Recording {
                 "session_ttl" => policy.session_ttl = seconds(value),
                 "fresh_ttl" => policy.fresh_ttl = seconds(value),
                 "refresh_window" => policy.refresh_window = Some(seconds(value)),
+                "browser_refresh_ttl" => policy.browser_refresh_ttl = Some(seconds(value)),
+                "browser_session_ttl" => policy.browser_session_ttl = Some(seconds(value)),
+                "privileged_refresh_ttl" => policy.privileged_refresh_ttl = Some(seconds(value)),
+                "privileged_session_ttl" => policy.privileged_session_ttl = Some(seconds(value)),
+                "sessions_per_user" => cap(&mut policy).sessions = value.parse().expect("a number"),
+                "sessions_over_cap" => {
+                    cap(&mut policy).over = value.parse().expect("end_oldest or refuse");
+                }
+                "fresh_needed_for" => {
+                    let each = value.split(',').map(|name| name.parse().expect("a name"));
+                    policy.fresh_needed_for = each.collect();
+                }
+                "reset_ttl" => policy.reset_ttl = seconds(value),
                 key if key.starts_with("throttle_") => {
                     let budgets = settings.throttle.as_mut().expect("the throttle is on");
                     budgets.set(key, value).expect("a budget");
@@ -238,6 +254,13 @@ impl Recording {
             }
         }
     }
+}
+
+fn cap(policy: &mut Policy) -> &mut Cap {
+    policy.cap.get_or_insert(Cap {
+        sessions: NonZeroU32::MIN,
+        over: OverCap::EndOldest,
+    })
 }
 
 /// The settings of names and places: they have no key in docs/settings.md.
@@ -313,7 +336,8 @@ impl Exchange {
             match step.split_once(' ') {
                 Some(("wait", span)) => door.wait(seconds(span)).await,
                 Some((_, command)) => {
-                    door.operate(&command.split(' ').collect::<Vec<_>>()).await;
+                    let words: Vec<_> = command.split(' ').collect();
+                    known.keep_printed(&door.operate(&words).await);
                 }
                 None => {}
             }
@@ -454,6 +478,14 @@ impl Known {
         }
     }
 
+    /// The token of a reset, if a command printed one.
+    fn keep_printed(&mut self, printed: &str) {
+        let mut words = printed.split_whitespace();
+        if let Some(token) = words.find(|word| word.starts_with("dwp_")) {
+            self.values.insert("reset".into(), token.into());
+        }
+    }
+
     /// `text` with each `{{name}}` replaced. Bytes, as `{{byte ff}}` need not be UTF-8.
     fn expand(&self, text: &str) -> Vec<u8> {
         let mut pieces = text.split("{{");
@@ -558,8 +590,19 @@ fn is_of(kind: &str, value: &str) -> bool {
 ///
 /// # Panics
 /// If the command is unknown or fails.
-pub async fn operate(service: &Service, accounts: &Accounts, words: &[&str]) {
+pub async fn operate(service: &Service, accounts: &Accounts, words: &[&str]) -> String {
+    let mut printed = String::new();
     match words {
+        ["user", "privilege", name, switch] => {
+            let user = accounts.find(name).await.expect("the account").id;
+            let set = accounts.set_privileged(&user, *switch == "on");
+            set.await.expect("the store");
+        }
+        ["user", "reset", name] => {
+            let started = accounts.start_reset(name, service.policy().reset_ttl);
+            let (token, _) = started.await.expect("the account");
+            token.as_str().clone_into(&mut printed);
+        }
         ["user", command @ ("disable" | "enable"), name] => {
             let user = accounts.find(name).await.expect("the account").id;
             let set = accounts.set_disabled(&user, *command == "disable");
@@ -573,6 +616,7 @@ pub async fn operate(service: &Service, accounts: &Accounts, words: &[&str]) {
         _ => panic!("the operator knows no {words:?}"),
     }
     service.tick().await.expect("the store");
+    printed
 }
 
 #[cfg(test)]

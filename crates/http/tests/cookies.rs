@@ -102,12 +102,14 @@ fn login(engine: &Engine, remember: bool) -> Response<Bytes> {
         username: None,
         valid_from: None,
         claims: None,
+        privileged: false,
     };
     let terms = Terms {
         started_at: engine.api.service().now(),
         remember,
         delivery: Delivery::Cookie,
         device: Device::default(),
+        replaces: None,
     };
     let (grant, _) = block_on(engine.api.service().login(identity, terms));
     engine.api.granted(&grant.unwrap(), None)

@@ -580,12 +580,14 @@ fn opened(engine: &Engine, user: &UserId, delivery: Delivery) -> Response<Bytes>
         username: None,
         valid_from: None,
         claims: None,
+        privileged: false,
     };
     let terms = Terms {
         started_at: engine.api.service().now(),
         remember: false,
         delivery,
         device: Device::default(),
+        replaces: None,
     };
     let (grant, _) = block_on(engine.api.service().login(identity, terms));
     engine.api.granted(&grant.unwrap(), None)

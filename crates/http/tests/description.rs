@@ -99,6 +99,43 @@ fn what_is_described_is_recorded() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// Each way in which a request gives somebody a password, by the fields of its body.
+#[test]
+fn no_request_sets_a_password_without_the_current_one_or_a_token() {
+    let described = describe(&everything());
+    let mut setting = BTreeSet::new();
+    for (route, operation) in operations(&described) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        let Some(name) = schema.as_str().and_then(|path| path.rsplit('/').next()) else {
+            continue;
+        };
+        let schema = &described["components"]["schemas"][name];
+        let fields = schema["properties"].as_object().unwrap().keys();
+        let fields: BTreeSet<_> = fields.map(String::as_str).collect();
+        assert_eq!(schema["additionalProperties"], false, "{route}");
+        // `password` is one that is checked, but where a name gets its first one.
+        if fields.contains("new") || route == "POST /register" {
+            setting.insert((route, schema["required"].to_string()));
+        }
+    }
+    let known = [
+        ("POST /password", r#"["current","new"]"#),
+        ("POST /password/reset", r#"["token","new"]"#),
+        ("POST /register", r#"["username","password"]"#),
+    ];
+    let known = known.map(|(route, fields)| (route.to_owned(), fields.to_owned()));
+    assert_eq!(setting, BTreeSet::from(known));
+    let told = ROUTES.iter().map(|route| route.endpoint);
+    let asking = told.filter(|endpoint| {
+        !matches!(
+            endpoint,
+            Endpoint::Jwks | Endpoint::OpenApi | Endpoint::Docs | Endpoint::DocsAsset
+        )
+    });
+    // Whoever adds an endpoint looks here, and at what it may do to a password.
+    assert_eq!(asking.count(), 14);
+}
+
 #[test]
 fn the_description_equals_the_route_table_as_it_is_mounted() {
     let bare = Settings {

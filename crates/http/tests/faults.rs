@@ -11,13 +11,15 @@ use bytes::Bytes;
 use doorward_core::error::StoreError;
 use doorward_core::event::{Entry, EventName, Filter, Record, Trail};
 use doorward_core::keys::{KeyId, StoredKey};
+use doorward_core::limits::Opening;
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::{Hashing, PasswordHash, Passwords};
+use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
-    StoreResult, ThrottleStore, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
 use doorward_core::throttle::{Change, Refused};
 use doorward_core::{
@@ -68,9 +70,9 @@ impl Faulty {
 
 #[async_trait]
 impl SessionStore for Faulty {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
-        self.enter("insert")?;
-        self.inner.insert(session, seen).await
+    async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened> {
+        self.enter("open")?;
+        self.inner.open(opening, trail).await
     }
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.enter("load")?;
@@ -193,6 +195,36 @@ impl AccountStore for Faulty {
     ) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("remove_account")?;
         self.inner.remove_account(user, at, trail).await
+    }
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        self.enter("set_privileged")?;
+        self.inner.set_privileged(user, privileged, at, trail).await
+    }
+    async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
+        self.enter("start_reset")?;
+        self.inner.start_reset(user, reset, trail).await
+    }
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        self.enter("reset_of")?;
+        self.inner.reset_of(hash, now).await
+    }
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<AllEnded>> {
+        self.enter("finish_reset")?;
+        self.inner
+            .finish_reset(hash, password_hash, at, trail)
+            .await
     }
 }
 
@@ -352,6 +384,10 @@ impl Shop {
             Endpoint::Refresh | Endpoint::Logout => self.refresh_body(),
             Endpoint::Reauthenticate => json!({ "password": PASSWORD }),
             Endpoint::ChangePassword => json!({ "current": PASSWORD, "new": "a wholly new one" }),
+            Endpoint::ResetPassword => {
+                let token = format!("dwp_{}", "A".repeat(43));
+                json!({ "token": token, "new": "a wholly new one" })
+            }
             Endpoint::Register => json!({ "username": "eve", "password": PASSWORD }),
             _ => Value::Null,
         };
@@ -454,7 +490,7 @@ fn a_login_that_fails_leaves_the_session_that_it_was_to_replace() {
     let mut again = login("cookie");
     let cookie = shop.cookies.0.parse().unwrap();
     again.headers_mut().insert("cookie", cookie);
-    shop.store.fails_at("insert");
+    shop.store.fails_at("open");
     is_refused(&shop.ask(again), "store_unavailable", "login");
     shop.store.fails_at("nothing");
     let mut refresh = request("POST", "/refresh", &Value::Null);
@@ -503,7 +539,7 @@ fn a_change_of_password_tells_how_many_sessions_it_ended() {
 #[test]
 fn an_account_disabled_during_a_change_of_password_gets_no_session() {
     // Before the change took effect the current password is refused; after it only the session is.
-    for (operation, status) in [("set_password", 403), ("insert", 401)] {
+    for (operation, status) in [("set_password", 403), ("open", 401)] {
         let mut shop = Shop::open();
         let user = UserId::new(shop.bearer["user"]["id"].as_str().unwrap()).unwrap();
         shop.store.before(move |now, store| {
@@ -595,6 +631,7 @@ async fn by_host(shop: &mut Shop, request: Request<Bytes>, ends: Option<EndReaso
         username: Some("ada".into()),
         valid_from: None,
         claims: Some(r#"{"role":"teacher"}"#.into()),
+        privileged: false,
     };
     next.answer(Ok(identity.into())).await
 }
@@ -646,10 +683,11 @@ fn a_record_that_the_store_does_not_take_is_written_later() {
         names.collect::<Vec<_>>()
     };
     let before = names(&shop).len();
+    let again = shop.request("POST", "/reauthenticate", Endpoint::Reauthenticate);
     shop.store.fails_at("append");
-    assert_eq!(shop.ask(login("body")).status(), 200);
+    assert_eq!(shop.ask(again).status(), 200);
     assert_eq!(names(&shop).len(), before);
     shop.store.before(|_, _| Ok(()));
     block_on(shop.engine.api.service().tick()).unwrap();
-    assert_eq!(names(&shop)[before..], [EventName::LoggedIn]);
+    assert_eq!(names(&shop)[before..], [EventName::Reauthenticated]);
 }

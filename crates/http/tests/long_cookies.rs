@@ -52,6 +52,7 @@ fn longest() -> Identity {
         user: UserId::new(&"u".repeat(UserId::MAX_BYTES)).unwrap(),
         username: None,
         valid_from: None,
+        privileged: false,
         claims: Some(claims.into()),
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use doorward_core::Event as Happened;
 use doorward_core::account::Identity as Who;
 use doorward_core::device_token::DeviceText;
 use doorward_core::engine::News;
 use doorward_core::operator::Operator as Doings;
 use doorward_core::password::{Password, PasswordHash};
-use doorward_core::service::{Grant, Outcome, Terms};
+use doorward_core::service::{Grant, Terms};
 use doorward_core::throttle::Outcome as Tried;
 use doorward_core::{Caller, Device, EndReason, Error, Service, SessionId, SystemEnv};
 use doorward_http::{
@@ -22,7 +23,7 @@ use pollster::FutureExt;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyAny, PyBool, PyDict, PyMapping};
+use pyo3::types::{PyAny, PyBool, PyDateTime, PyDict, PyMapping};
 
 use crate::answer::{Answer, Event};
 use crate::attempt::Attempt;
@@ -31,10 +32,10 @@ use crate::operator::Operator;
 use crate::options::{Options, Place, delivery, endpoint};
 use crate::process::{Engine, Home, NotOpen};
 use crate::question::{Identity, Question, checked, user_id};
-use crate::session::{Refreshed, Session, SessionRow, Tokens};
+use crate::session::{Refreshed, Session, SessionRow, Tokens, date};
 
 /// The name of each endpoint, as in `url_for`.
-pub(crate) const NAMES: [(Endpoint, &str); 15] = [
+pub(crate) const NAMES: [(Endpoint, &str); 16] = [
     (Endpoint::Login, "login"),
     (Endpoint::Refresh, "refresh"),
     (Endpoint::Logout, "logout"),
@@ -45,6 +46,7 @@ pub(crate) const NAMES: [(Endpoint, &str); 15] = [
     (Endpoint::Events, "events"),
     (Endpoint::Reauthenticate, "reauthenticate"),
     (Endpoint::ChangePassword, "change_password"),
+    (Endpoint::ResetPassword, "reset_password"),
     (Endpoint::Register, "register"),
     (Endpoint::Jwks, "jwks"),
     (Endpoint::OpenApi, "openapi"),
@@ -256,7 +258,7 @@ impl Door {
 
     /// Opens a session for somebody whose credentials were checked.
     #[pyo3(signature = (user_id, username=None, claims=None, remember=false, delivery=None,
-        device=None, environ=None, attempt=None))]
+        device=None, environ=None, privileged=false, attempt=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn login(
         &self,
@@ -268,13 +270,15 @@ impl Door {
         delivery: Option<&str>,
         device: Option<String>,
         environ: Option<&Bound<'_, PyDict>>,
+        privileged: bool,
         attempt: Option<&Attempt>,
     ) -> PyResult<(Tokens, Vec<Event>)> {
-        let identity = Who {
+        let mut identity = Who {
             user: self::user_id(user_id)?,
             username: username.map(Into::into),
             valid_from: None,
             claims: checked(claims, &self.home.options.engine.policy)?,
+            privileged,
         };
         let engine = self.open(py)?;
         let allowed = &engine.api.settings().delivery;
@@ -287,7 +291,12 @@ impl Door {
             delivery: delivery
                 .ok_or_else(|| PyValueError::new_err("this delivery is not allowed here"))?,
             device: self.device(device, environ)?,
+            replaces: None,
         };
+        // A built-in account's own mark counts, whoever opens the session.
+        let accounts = engine.core.accounts();
+        let marked = py.detach(|| accounts.is_privileged(&identity.user).block_on());
+        identity.privileged |= marked.map_err(|error| self.error(py, &engine, error))?;
         let device = match attempt {
             Some(attempt) => self.settled(py, attempt, Tried::Success)?,
             None => None,
@@ -424,6 +433,25 @@ impl Door {
             .and_then(|password| py.detach(|| accounts.identify(username, password).block_on()));
         let identity = identity.map_err(|error| self.error(py, &engine, error))?;
         Ok(Identity(identity))
+    }
+
+    /// Starts a reset of a built-in account's password: its token, and until when that is good.
+    #[pyo3(signature = (username, environ=None))]
+    fn start_password_reset<'py>(
+        &self,
+        py: Python<'py>,
+        username: &str,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<(String, Bound<'py, PyDateTime>)> {
+        let engine = self.open(py)?;
+        let accounts = engine.core.accounts().on_behalf_of(Caller {
+            actor: Caller::operator().actor,
+            ..self.caller(environ)?
+        });
+        let ttl = engine.api.service().policy().reset_ttl;
+        let started = py.detach(|| accounts.start_reset(username, ttl).block_on());
+        let (token, until) = started.map_err(|error| self.error(py, &engine, error))?;
+        Ok((token.as_str().to_owned(), date(py, until)?))
     }
 
     /// Without a request it is the app's own doing.
@@ -613,15 +641,14 @@ impl Door {
         &self,
         py: Python<'_>,
         engine: &Engine,
-        (result, event): Outcome<T>,
+        (result, events): (Result<T, Error>, impl IntoIterator<Item = Happened>),
     ) -> PyResult<(T, Vec<Event>)> {
-        let events = event.iter().map(Event::of).collect();
+        let events: Vec<_> = events.into_iter().collect();
         match result {
-            Ok(value) => Ok((value, events)),
+            Ok(value) => Ok((value, events.iter().map(Event::of).collect())),
             Err(error) => {
                 let problem = Problem::from(error);
                 let response = engine.api.refusal(&HeaderMap::new(), &problem);
-                let events = event.into_iter().collect();
                 Err(self.raised(py, Finished { response, events }))
             }
         }

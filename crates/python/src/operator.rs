@@ -69,6 +69,11 @@ impl Account {
     }
 
     #[getter]
+    fn privileged(&self) -> bool {
+        self.0.privileged
+    }
+
+    #[getter]
     fn created_at<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDateTime>> {
         date(py, self.0.created_at)
     }
@@ -256,6 +261,27 @@ impl Operator {
             let set = self.accounts.set_password(&user, password).block_on();
             set.map_err(|error| words(username, &error))
         })
+    }
+
+    /// Says whether sessions of an account are privileged, which ends those that are open.
+    fn set_privileged(&self, py: Python<'_>, username: &str, privileged: bool) -> PyResult<()> {
+        py.detach(|| {
+            let user = self.user(username)?;
+            let set = self.accounts.set_privileged(&user, privileged).block_on();
+            set.map_err(|error| words(username, &error))
+        })
+    }
+
+    /// Starts a reset of the password: its token, and until when that is good.
+    fn start_reset<'py>(
+        &self,
+        py: Python<'py>,
+        username: &str,
+    ) -> PyResult<(String, Bound<'py, PyDateTime>)> {
+        let ttl = self.options.engine.policy.reset_ttl;
+        let started = py.detach(|| self.accounts.start_reset(username, ttl).block_on());
+        let (token, until) = started.map_err(|error| words(username, &error))?;
+        Ok((token.as_str().to_owned(), date(py, until)?))
     }
 
     /// Of the next `limit` sessions after one the live ones, and where to go on.

@@ -1,15 +1,17 @@
 //! What `config.py` hands over, as the engine's own types. Each refusal begins with the option's
 //! name, so that Python can name the app's own key.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
+use doorward_core::limits::{Cap, OverCap};
 use doorward_core::password::Breached;
 use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
-use doorward_core::{Delivery, EngineConfig, jws};
+use doorward_core::{Assurance, Delivery, EngineConfig, Sensitive, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
 use http::Method;
 use ipnet::IpNet;
@@ -44,6 +46,17 @@ impl Options {
     /// Reads and checks all of them; one that is not known here is refused.
     pub(crate) fn read(options: &Bound<'_, PyMapping>) -> PyResult<Options> {
         let mut read = Reading::default();
+        // First: what is set beside it may only be stricter.
+        if let Some(level) = options
+            .get_item("assurance")
+            .ok()
+            .filter(|it| !it.is_none())
+        {
+            let level = level
+                .extract::<String>()
+                .and_then(|level| parsed::<Assurance>(&level));
+            read.options.engine.policy = level?.policy();
+        }
         for item in options.items()?.iter() {
             let (name, value): (Bound<'_, PyString>, Bound<'_, PyAny>) = item.extract()?;
             let name = name.to_str()?;
@@ -66,6 +79,8 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    sessions_per_user: Option<NonZeroU32>,
+    over_cap: Option<OverCap>,
     throttle: bool,
     budgets: Budgets,
     event_network: Option<String>,
@@ -84,6 +99,8 @@ impl Default for Reading {
             secret: None,
             private_key: None,
             algorithm: None,
+            sessions_per_user: None,
+            over_cap: None,
             throttle: true,
             budgets: Budgets::default(),
             event_network: None,
@@ -96,23 +113,8 @@ impl Reading {
         let Options {
             engine, settings, ..
         } = &mut self.options;
-        let EngineConfig {
-            policy,
-            key,
-            hashing,
-            events,
-            webhooks,
-        } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
-            "access_ttl" => policy.access_ttl = seconds(value)?,
-            "refresh_ttl" => policy.refresh_ttl = seconds(value)?,
-            "session_ttl" => policy.session_ttl = seconds(value)?,
-            "refresh_window" => policy.refresh_window = Some(seconds(value)?),
-            "fresh_ttl" => policy.fresh_ttl = seconds(value)?,
-            "clock_skew" => policy.clock_skew = seconds(value)?,
-            "issuer" => policy.issuer = Some(value.extract()?),
-            "audience" => policy.audience = Some(value.extract()?),
             "url_prefix" => settings.url_prefix = value.extract()?,
             "delivery" => settings.delivery = each(value, delivery)?,
             "cookie_secure" => settings.cookie_secure = value.extract()?,
@@ -123,12 +125,6 @@ impl Reading {
             "allow_same_site" => settings.allow_same_site = value.extract()?,
             "csrf_strict" => settings.csrf_strict = value.extract()?,
             "docs" => settings.docs = value.extract()?,
-            "throttle" => self.throttle = value.extract()?,
-            "throttle_account" | "throttle_network" | "throttle_overall" | "throttle_device" => {
-                let set = self.budgets.set(name, &value.extract::<String>()?);
-                set.map_err(|error| PyValueError::new_err(error.to_string()))?;
-            }
-            "device_ttl" => self.budgets.device_ttl = seconds(value)?,
             "device_cookie_path" => settings.device_cookie_path = Some(value.extract()?),
             "register" => settings.register = value.extract()?,
             "change_password" => settings.change_password = value.extract()?,
@@ -147,15 +143,55 @@ impl Reading {
             "refresh_json_key" => settings.refresh_json_key = value.extract()?,
             "message_key" => settings.message_key = value.extract()?,
             "double_submit" => {
-                policy.csrf = true;
+                engine.policy.csrf = true;
                 settings.double_submit = Some(double_submit(value.cast()?)?);
             }
-            "exp_leeway" => policy.exp_leeway = seconds(value)?,
-            "nbf" => policy.nbf = value.extract()?,
-            "identity_claim" => policy.identity_claim = Some(value.extract()?),
             "renew" => settings.renew = value.extract()?,
             "settles" => self.options.settles = value.extract()?,
             "trusted_proxies" => self.options.trusted_proxies = each(value, network)?,
+            _ => return self.take_of_engine(name, value),
+        }
+        Ok(())
+    }
+
+    fn take_of_engine(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let EngineConfig {
+            policy,
+            key,
+            hashing,
+            events,
+            webhooks,
+        } = &mut self.options.engine;
+        match name {
+            "access_ttl" => policy.access_ttl = seconds(value)?,
+            "refresh_ttl" => policy.refresh_ttl = seconds(value)?,
+            "session_ttl" => policy.session_ttl = seconds(value)?,
+            "browser_refresh_ttl" => policy.browser_refresh_ttl = Some(seconds(value)?),
+            "browser_session_ttl" => policy.browser_session_ttl = Some(seconds(value)?),
+            "privileged_refresh_ttl" => policy.privileged_refresh_ttl = Some(seconds(value)?),
+            "privileged_session_ttl" => policy.privileged_session_ttl = Some(seconds(value)?),
+            "sessions_per_user" => {
+                let number = within(value, 1, u32::MAX)?;
+                self.sessions_per_user = NonZeroU32::new(number);
+            }
+            "sessions_over_cap" => self.over_cap = Some(parsed(&value.extract::<String>()?)?),
+            "fresh_needed_for" => policy.fresh_needed_for = each(value, parsed::<Sensitive>)?,
+            "assurance" => {}
+            "reset_ttl" => policy.reset_ttl = seconds(value)?,
+            "refresh_window" => policy.refresh_window = Some(seconds(value)?),
+            "fresh_ttl" => policy.fresh_ttl = seconds(value)?,
+            "clock_skew" => policy.clock_skew = seconds(value)?,
+            "issuer" => policy.issuer = Some(value.extract()?),
+            "audience" => policy.audience = Some(value.extract()?),
+            "throttle" => self.throttle = value.extract()?,
+            "throttle_account" | "throttle_network" | "throttle_overall" | "throttle_device" => {
+                let set = self.budgets.set(name, &value.extract::<String>()?);
+                set.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            }
+            "device_ttl" => self.budgets.device_ttl = seconds(value)?,
+            "exp_leeway" => policy.exp_leeway = seconds(value)?,
+            "nbf" => policy.nbf = value.extract()?,
+            "identity_claim" => policy.identity_claim = Some(value.extract()?),
             "algorithm" => self.algorithm = Some(parsed(&value.extract::<String>()?)?),
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
@@ -187,6 +223,7 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let key = self.key()?;
+        let cap = self.cap()?;
         let network = self.event_network.as_deref().unwrap_or("truncated");
         let seal = key.seal_secret.as_ref().map(|secret| secret.as_slice());
         let network = NetworkForm::parse(network, seal);
@@ -194,6 +231,7 @@ impl Reading {
         options.engine.events.network =
             network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
+        options.engine.policy.cap = cap;
         options.settings.throttle = self.throttle.then_some(self.budgets);
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
@@ -213,6 +251,17 @@ impl Reading {
         options.settings.check().map_err(|error| wrong(&error))?;
         check_proxies(&options.trusted_proxies).map_err(|error| wrong(&error))?;
         Ok(options)
+    }
+
+    fn cap(&self) -> PyResult<Option<Cap>> {
+        match (self.sessions_per_user, self.over_cap) {
+            (Some(sessions), over) => Ok(Some(Cap {
+                sessions,
+                over: over.unwrap_or(OverCap::EndOldest),
+            })),
+            (None, Some(_)) => Err(wrong("sessions_over_cap", "needs sessions_per_user")),
+            (None, None) => Ok(None),
+        }
     }
 
     fn key(&self) -> PyResult<KeyConfig> {

@@ -33,6 +33,11 @@ impl Identity {
         self.0.username.as_deref()
     }
 
+    #[getter]
+    fn privileged(&self) -> bool {
+        self.0.privileged
+    }
+
     fn __repr__(&self) -> String {
         format!("<Identity of {:?}>", self.user_id())
     }
@@ -90,6 +95,7 @@ impl Question {
                 Some(password),
                 None,
             ),
+            Ask::ResetPassword { new, .. } => ("reset_password", None, None, None, Some(new)),
             Ask::Renew { user, .. } => ("renew", None, Some(user.clone()), None, None),
         };
         Question {
@@ -136,6 +142,7 @@ impl Question {
             Ask::Identify { next, .. } => next.settled(Err(why)).block_on(),
             Ask::Confirm { next, .. } => next.settled(Err(why)).block_on(),
             Ask::SetPassword { next, .. } => next.settled(Err(why)).block_on(),
+            Ask::ResetPassword { next, .. } => next.answer(Err(why.error)),
             Ask::Register { next, .. } => next.answer(Err(why.error)).block_on(),
             Ask::Renew { next, .. } => next.answer(Err(why.error)).block_on(),
         });
@@ -206,9 +213,10 @@ impl Question {
         checked(claims, self.policy()).map(drop)
     }
 
-    /// Any question, as the built-in accounts answer it. `claims`: of a session that opens.
-    #[pyo3(signature = (claims=None))]
-    fn settle(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
+    /// Any question, as the built-in accounts answer it. `claims`, `privileged`: of a session that
+    /// opens.
+    #[pyo3(signature = (claims=None, privileged=false))]
+    fn settle(&self, py: Python<'_>, claims: Option<&str>, privileged: bool) -> PyResult<Answer> {
         let claims = checked(claims, self.policy())?;
         let (ask, accounts) = (self.take()?, self.engine.core.accounts());
         let reply = py.detach(|| match ask {
@@ -223,6 +231,7 @@ impl Question {
                 let changed = changed.block_on();
                 let with_claims = changed.map(|mut change| {
                     change.identity.claims = claims;
+                    change.identity.privileged |= privileged;
                     change
                 });
                 next.settled(with_claims).block_on()
@@ -271,15 +280,17 @@ impl Question {
         }
     }
 
-    #[pyo3(signature = (identity, username=None, claims=None))]
+    #[pyo3(signature = (identity, username=None, claims=None, privileged=false))]
     fn identified(
         &self,
         py: Python<'_>,
         identity: &Bound<'_, PyAny>,
         username: Option<&str>,
         claims: Option<&str>,
+        privileged: bool,
     ) -> PyResult<Answer> {
-        let identity = who(identity, username, claims, self.policy())?;
+        let mut identity = who(identity, username, claims, self.policy())?;
+        identity.privileged |= privileged;
         match self.take()? {
             Ask::Identify { next, .. } => {
                 finished(py.detach(|| next.answer(Ok(identity)).block_on()))
@@ -296,17 +307,20 @@ impl Question {
     }
 
     /// The host has set the new password.
-    #[pyo3(signature = (username=None, claims=None))]
+    #[pyo3(signature = (username=None, claims=None, privileged=false))]
     fn password_set(
         &self,
         py: Python<'_>,
         username: Option<&str>,
         claims: Option<&str>,
+        privileged: bool,
     ) -> PyResult<Answer> {
         let claims = checked(claims, self.policy())?;
         match self.take()? {
             Ask::SetPassword { next, user, .. } => {
-                let change = PasswordChange::from(host_identity(user, username, claims.as_deref()));
+                let mut identity = host_identity(user, username, claims.as_deref());
+                identity.privileged = privileged;
+                let change = PasswordChange::from(identity);
                 finished(py.detach(|| next.answer(Ok(change)).block_on()))
             }
             _ => self.not_of_this_kind(),
@@ -389,6 +403,7 @@ fn host_identity(user: UserId, username: Option<&str>, claims: Option<&str>) -> 
         username: username.map(|name| canonical(name).unwrap_or_else(|_| name.into())),
         valid_from: None,
         claims: claims.map(Into::into),
+        privileged: false,
     }
 }
 

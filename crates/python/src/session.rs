@@ -143,6 +143,11 @@ impl SessionRow {
     }
 
     #[getter]
+    fn privileged(&self) -> bool {
+        self.row.privileged
+    }
+
+    #[getter]
     fn device(&self) -> Option<&str> {
         self.row.device.name.as_deref()
     }

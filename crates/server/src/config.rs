@@ -15,10 +15,11 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::env::duration;
 use doorward_core::event_log::{EventConfig, NetworkForm};
+use doorward_core::limits::Cap;
 use doorward_core::password::{Breached, Hashing, Rules};
 use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
-use doorward_core::{Delivery, EngineConfig, Policy};
+use doorward_core::{Assurance, Delivery, EngineConfig, Policy, Sensitive};
 use doorward_http::{Settings, check_proxies};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
@@ -49,6 +50,36 @@ pub(crate) const KEYS: &[Key] = &[
     ("refresh_ttl", "30d", "idle limit of a session"),
     ("session_ttl", "90d", "absolute limit of a session"),
     (
+        "browser_refresh_ttl",
+        "",
+        "idle limit of sessions that are not remembered [default: refresh_ttl]",
+    ),
+    (
+        "browser_session_ttl",
+        "",
+        "absolute limit of sessions that are not remembered [default: session_ttl]",
+    ),
+    (
+        "privileged_refresh_ttl",
+        "",
+        "idle limit of privileged sessions [default: refresh_ttl]",
+    ),
+    (
+        "privileged_session_ttl",
+        "",
+        "absolute limit of privileged sessions [default: session_ttl]",
+    ),
+    (
+        "sessions_per_user",
+        "",
+        "sessions that a user may have at once [default: any number]",
+    ),
+    (
+        "sessions_over_cap",
+        "end_oldest",
+        "at one more: end_oldest, or refuse the login",
+    ),
+    (
         "refresh_window",
         "",
         "requests of one client this close together count as one [default: 30s]",
@@ -57,6 +88,21 @@ pub(crate) const KEYS: &[Key] = &[
         "fresh_ttl",
         "10m",
         "how long a password check keeps a session fresh",
+    ),
+    (
+        "fresh_needed_for",
+        "",
+        "what only a fresh session may do: change_password, end_sessions, comma-separated",
+    ),
+    (
+        "assurance",
+        "",
+        "aal1, aal2 or aal3 of NIST SP 800-63B-4: its lifetimes are defaults and bounds",
+    ),
+    (
+        "reset_ttl",
+        "20m",
+        "how long the token of a password reset is good, 20m at most",
     ),
     (
         "clock_skew",
@@ -474,20 +520,62 @@ impl Values {
     }
 
     fn policy(&self) -> Result<Policy, ConfigError> {
-        let window = self
-            .maybe("refresh_window")
-            .map(|_| self.duration("refresh_window"));
+        let level = self.maybe("assurance").map(|level| level.parse());
+        let level: Option<Assurance> = level
+            .transpose()
+            .map_err(|error| wrong("assurance", error))?;
+        let unset = level.map_or_else(Policy::default, Assurance::policy);
+        let or = |key: &str, unset| match self.0.get(key) {
+            Some(_) => self.duration(key),
+            None => Ok(unset),
+        };
         Ok(Policy {
-            access_ttl: self.duration("access_ttl")?,
-            refresh_ttl: self.duration("refresh_ttl")?,
-            session_ttl: self.duration("session_ttl")?,
-            refresh_window: window.transpose()?,
-            fresh_ttl: self.duration("fresh_ttl")?,
+            access_ttl: or("access_ttl", unset.access_ttl)?,
+            refresh_ttl: or("refresh_ttl", unset.refresh_ttl)?,
+            session_ttl: or("session_ttl", unset.session_ttl)?,
+            browser_refresh_ttl: self.maybe_duration("browser_refresh_ttl")?,
+            browser_session_ttl: self.maybe_duration("browser_session_ttl")?,
+            privileged_refresh_ttl: self.maybe_duration("privileged_refresh_ttl")?,
+            privileged_session_ttl: self.maybe_duration("privileged_session_ttl")?,
+            cap: self.cap()?,
+            refresh_window: self.maybe_duration("refresh_window")?,
+            fresh_ttl: or("fresh_ttl", unset.fresh_ttl)?,
+            fresh_needed_for: match self.0.get("fresh_needed_for") {
+                Some(_) => self.fresh_needed_for()?,
+                None => unset.fresh_needed_for,
+            },
+            reset_ttl: self.duration("reset_ttl")?,
+            assurance: level,
             clock_skew: self.duration("clock_skew")?,
             issuer: self.maybe("issuer"),
             audience: self.maybe("audience"),
             ..Policy::default()
         })
+    }
+
+    fn maybe_duration(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
+        let set = self.maybe(key).map(|_| self.duration(key));
+        set.transpose()
+    }
+
+    fn cap(&self) -> Result<Option<Cap>, ConfigError> {
+        let over = self.parsed("sessions_over_cap")?;
+        match self.maybe("sessions_per_user") {
+            Some(_) => Ok(Some(Cap {
+                sessions: self.parsed("sessions_per_user")?,
+                over,
+            })),
+            None if self.0.contains_key("sessions_over_cap") => {
+                Err(wrong("sessions_over_cap", "needs sessions_per_user"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn fresh_needed_for(&self) -> Result<Vec<Sensitive>, ConfigError> {
+        let named = |error| wrong("fresh_needed_for", error);
+        let each = self.list("fresh_needed_for").into_iter();
+        each.map(|name| name.parse().map_err(named)).collect()
     }
 
     fn settings(&self) -> Result<Settings, ConfigError> {
@@ -682,6 +770,8 @@ fn plain(value: &toml::Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use doorward_core::limits::OverCap;
+
     use super::*;
 
     fn checked(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -721,6 +811,17 @@ mod tests {
             ("access_ttl", "0"),
             ("refresh_ttl", "1m"),
             ("refresh_window", "10m"),
+            ("browser_refresh_ttl", "31d"),
+            ("browser_session_ttl", "1m"),
+            ("privileged_refresh_ttl", "15m"),
+            ("privileged_session_ttl", "91d"),
+            ("sessions_per_user", "0"),
+            ("sessions_per_user", "many"),
+            ("sessions_over_cap", "refuse"),
+            ("fresh_needed_for", "logout"),
+            ("assurance", "aal4"),
+            ("reset_ttl", "21m"),
+            ("reset_ttl", "0"),
             ("secret", "short"),
             ("secret", "changeme-changeme-changeme-changeme"),
             ("algorithm", "none"),
@@ -758,6 +859,42 @@ mod tests {
                 "{key} = {value} was accepted"
             );
         }
+    }
+
+    #[test]
+    fn a_level_of_assurance_sets_what_is_unset_and_bounds_what_is_set() {
+        let with = |pairs: &[_]| checked(pairs).map(|config| config.engine.policy);
+        let level = ("assurance", "aal2");
+        assert_eq!(with(&[level]).unwrap(), Assurance::Aal2.policy());
+        let stricter = with(&[level, ("refresh_ttl", "30m")]).unwrap();
+        assert_eq!(stricter.refresh_ttl, Duration::from_secs(30 * 60));
+        assert_eq!(stricter.session_ttl, Duration::from_secs(24 * 3600));
+        for (key, looser) in [
+            ("refresh_ttl", "2h"),
+            ("session_ttl", "25h"),
+            ("access_ttl", "16m"),
+            ("fresh_ttl", "11m"),
+            ("fresh_needed_for", "end_sessions"),
+            ("fresh_needed_for", ""),
+        ] {
+            let error = with(&[level, (key, looser)]).err();
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains(key), "{key}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_cap_says_what_happens_at_one_more() {
+        let cap = |pairs: &[_]| {
+            checked(pairs)
+                .map(|config| config.engine.policy.cap)
+                .unwrap()
+        };
+        let per_user = ("sessions_per_user", "3");
+        assert_eq!(cap(&[]), None);
+        assert_eq!(cap(&[per_user]).unwrap().over, OverCap::EndOldest);
+        let refused = cap(&[per_user, ("sessions_over_cap", "refuse")]).unwrap();
+        assert_eq!((refused.sessions.get(), refused.over), (3, OverCap::Refuse));
     }
 
     #[test]

@@ -82,9 +82,11 @@ impl Door for Server {
         parsed(&answer)
     }
 
-    async fn operate(&mut self, words: &[&str]) {
+    async fn operate(&mut self, words: &[&str]) -> String {
         let mut command = doorward(&self.directory);
-        assert!(command.args(words).status().unwrap().success(), "{words:?}");
+        let done = command.args(words).stdout(Stdio::piped()).output().unwrap();
+        assert!(done.status.success(), "{words:?}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     async fn wait(&mut self, span: Duration) {

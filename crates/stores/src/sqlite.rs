@@ -25,12 +25,14 @@ use doorward_core::error::StoreError;
 use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
+use doorward_core::limits::Opening;
 use doorward_core::policy::Policy;
+use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
-    StoreResult, ThrottleStore, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
 use doorward_core::throttle::{Change, Refused};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -46,7 +48,8 @@ use crate::ring::Ring;
 /// Expired rows that go in one write: a few milliseconds at the most.
 const PURGED_AT_ONCE: usize = 50;
 
-const ACCOUNT: &str = "SELECT id, username, password_hash, disabled, created_at FROM accounts ";
+const ACCOUNT: &str =
+    "SELECT id, username, password_hash, disabled, created_at, privileged FROM accounts ";
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -194,6 +197,108 @@ impl Group<'_> {
         Ok(took)
     }
 
+    /// Adds a session, and ends those that end for it.
+    fn open(
+        &mut self,
+        opening: &Opening,
+        policy: &Policy,
+        trail: &Trail,
+    ) -> rusqlite::Result<Opened> {
+        let session = &opening.session;
+        if rows::valid_from(self.tx, &session.user)? != opening.seen {
+            return Ok(Opened::Lost);
+        }
+        let theirs = match opening.cap {
+            Some(_) => self.live(&session.user)?,
+            None => Vec::new(),
+        };
+        let Some(ends) = opening.ends(&theirs, policy) else {
+            return Ok(Opened::Full);
+        };
+        if !rows::insert(self.tx, session)? {
+            return Ok(Opened::Lost);
+        }
+        self.leave(&trail.records(&session.user, &[]))?;
+        let (mut gone, at) = (Vec::new(), session.created_at);
+        for (session, reason) in ends {
+            let end = Ended {
+                session,
+                at,
+                reason,
+            };
+            let told = |row: &Session| trail.ended(&row.user, session, End { at, reason });
+            gone.extend(self.end_and_load(end, |row| told(row).into_iter().collect())?);
+        }
+        Ok(Opened::Done(gone))
+    }
+
+    /// The user's sessions that have not ended, as they are in this transaction.
+    fn live(&self, user: &UserId) -> rusqlite::Result<Vec<Session>> {
+        self.tx
+            .prepare_cached(rows::OF_USER)?
+            .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+                Ok(self.rotations.onto(rows::session(self.tx, row)?))
+            })?
+            .collect()
+    }
+
+    /// Sets a password, which voids a reset and ends all sessions. `None`: no account.
+    fn set_password(
+        &mut self,
+        user: &UserId,
+        hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> rusqlite::Result<Option<AllEnded>> {
+        let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
+        if !self.account(sql, params![user.as_str(), hash])? {
+            return Ok(None);
+        }
+        self.void_reset(user)?;
+        let sessions = self.end_user(user, at, EndReason::PasswordChanged, None, trail)?;
+        let valid_from = rows::valid_from(self.tx, user)?;
+        Ok(Some(AllEnded {
+            sessions,
+            valid_from,
+        }))
+    }
+
+    fn void_reset(&self, user: &UserId) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM resets WHERE user = ?1";
+        self.account(sql, params![user.as_str()]).map(drop)
+    }
+
+    /// Keeps a reset in place of the one before.
+    fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> rusqlite::Result<bool> {
+        self.void_reset(user)?;
+        let sql =
+            "INSERT INTO resets SELECT ?1, id, ?3 FROM accounts WHERE id = ?2 AND NOT disabled";
+        let values = params![reset.hash.0, user.as_str(), reset.expires_at.0];
+        let started = self.account(sql, values)?;
+        if started {
+            self.leave(&trail.records(user, &[]))?;
+        }
+        Ok(started)
+    }
+
+    /// Ends a session if it has not ended, which leaves these records; its row afterwards.
+    fn end_and_load(
+        &mut self,
+        end: Ended,
+        records: impl Fn(&Session) -> Vec<Record>,
+    ) -> rusqlite::Result<Option<Session>> {
+        let took = self.end(end)?;
+        let row = rows::load(self.tx, end.session)?;
+        if let (true, Some(row)) = (took, &row) {
+            self.leave(&records(row))?;
+        }
+        if let (false, Some(End { at, reason })) = (took, row.as_ref().and_then(|row| row.ended)) {
+            // Who ended it may not have lived to tell the other processes.
+            self.ended.push(Ended { at, reason, ..end });
+        }
+        Ok(row)
+    }
+
     /// Ends a user's sessions, and moves `valid_from`.
     fn end_user(
         &mut self,
@@ -251,14 +356,14 @@ impl Group<'_> {
     fn purge(
         &self,
         id: SessionId,
-        over: Over,
+        over: &Over,
         policy: &Policy,
         trail: &Trail,
     ) -> rusqlite::Result<()> {
         let row = rows::load(self.tx, id)?;
         let ran_out = row.filter(|row| row.ended.is_none()).and_then(|row| {
             let end = row.ran_out(policy);
-            trail.ran_out(&row.user, id, end)
+            trail.ended(&row.user, id, end)
         });
         if rows::purge(self.tx, id, over)? {
             self.leave(ran_out.as_slice())?;
@@ -274,12 +379,11 @@ impl Group<'_> {
 
 #[async_trait]
 impl SessionStore for SqliteStore {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
-        self.write(move |group| {
-            Ok(rows::valid_from(group.tx, &session.user)? == seen
-                && rows::insert(group.tx, &session)?)
-        })
-        .await
+    async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened> {
+        let (policy, trail) = (self.policy.clone(), trail.clone());
+        self.writer
+            .run(move |group| group.open(&opening, &policy, &trail))
+            .await
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -305,24 +409,7 @@ impl SessionStore for SqliteStore {
         };
         let trail = trail.clone();
         self.writer
-            .run(move |group| {
-                let took = group.end(end)?;
-                let row = rows::load(group.tx, id)?;
-                if let (true, Some(row)) = (took, &row) {
-                    group.leave(&trail.records(&row.user, &[id]))?;
-                }
-                if let (false, Some(End { at, reason })) =
-                    (took, row.as_ref().and_then(|row| row.ended))
-                {
-                    // Who ended it may not have lived to tell the other processes.
-                    group.ended.push(Ended {
-                        session: id,
-                        at,
-                        reason,
-                    });
-                }
-                Ok(row)
-            })
+            .run(move |group| group.end_and_load(end, |row| trail.records(&row.user, &[id])))
             .await
     }
 
@@ -405,12 +492,8 @@ impl SessionStore for SqliteStore {
         trail: &Trail,
     ) -> StoreResult<u32> {
         let from = *self.swept();
-        let ttl = Timestamp(0) + self.policy.refresh_ttl;
-        let over = Over {
-            ttl: ttl.0,
-            now: now.0,
-        };
-        let looked = self.read_sessions(|db| rows::look(db, from, limit, over))?;
+        let over = Over::at(now, &self.policy);
+        let looked = self.read_sessions(|db| rows::look(db, from, limit, &over))?;
         let log_is_old = self.read(|db| rows::log_is_old(db, log_before))?;
         // What was refreshed since is not as old as its row says.
         let gone: Vec<_> = looked
@@ -424,10 +507,11 @@ impl SessionStore for SqliteStore {
             self.writer.run(old).await?;
         }
         for some in gone.chunks(PURGED_AT_ONCE) {
-            let (some, policy, trail) = (some.to_vec(), self.policy.clone(), trail.clone());
+            let (some, over) = (some.to_vec(), over.clone());
+            let (policy, trail) = (self.policy.clone(), trail.clone());
             let purge = move |group: &mut Group<'_>| {
                 some.iter()
-                    .try_for_each(|id| group.purge(*id, over, &policy, &trail))
+                    .try_for_each(|id| group.purge(*id, &over, &policy, &trail))
             };
             self.writer.run(purge).await?;
         }
@@ -462,9 +546,11 @@ impl AccountStore for SqliteStore {
                 account.username,
                 account.password_hash.as_str(),
                 account.disabled,
-                account.created_at.0
+                account.created_at.0,
+                account.privileged
             ];
-            let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let sql = "INSERT INTO accounts (id, username, password_hash, disabled, created_at, \
+                privileged) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
             let added = group.account(sql, values)?;
             if added {
                 group.leave(&trail.records(&account.id, &[]))?;
@@ -522,19 +608,10 @@ impl AccountStore for SqliteStore {
         self.writer
             .run(move |group| {
                 let now = rows::valid_from(group.tx, &user)?;
-                let sql = "UPDATE accounts SET password_hash = ?2 WHERE id = ?1";
-                let set = seen.is_none_or(|seen| seen == now)
-                    && group.account(sql, params![user.as_str(), hash])?;
-                if !set {
+                if seen.is_some_and(|seen| seen != now) {
                     return Ok(None);
                 }
-                let sessions =
-                    group.end_user(&user, at, EndReason::PasswordChanged, None, &trail)?;
-                let valid_from = rows::valid_from(group.tx, &user)?;
-                Ok(Some(AllEnded {
-                    sessions,
-                    valid_from,
-                }))
+                group.set_password(&user, &hash, at, &trail)
             })
             .await
     }
@@ -554,6 +631,7 @@ impl AccountStore for SqliteStore {
                     return Ok(None);
                 }
                 if disabled {
+                    group.void_reset(&user)?;
                     let ended = group.end_user(&user, at, EndReason::Disabled, None, &trail);
                     return ended.map(Some);
                 }
@@ -574,8 +652,59 @@ impl AccountStore for SqliteStore {
             .run(move |group| {
                 let sql = "DELETE FROM accounts WHERE id = ?1";
                 let found = group.account(sql, params![user.as_str()])?;
+                group.void_reset(&user)?;
                 let end = || group.end_user(&user, at, EndReason::Disabled, None, &trail);
                 found.then(end).transpose()
+            })
+            .await
+    }
+
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.writer
+            .run(move |group| {
+                let sql = "UPDATE accounts SET privileged = ?2 WHERE id = ?1";
+                let found = group.account(sql, params![user.as_str(), privileged])?;
+                let reason = EndReason::EndedByOperator;
+                let end = found.then(|| group.end_user(&user, at, reason, None, &trail));
+                end.transpose()
+            })
+            .await
+    }
+
+    async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.write(move |group| group.start_reset(&user, reset, &trail))
+            .await
+    }
+
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        self.read(|db| {
+            let sql = "JOIN resets ON user = id WHERE hash = ?1 AND ?2 < expires_at";
+            db.prepare_cached(&format!("{ACCOUNT}{sql}"))?
+                .query_row(params![hash.0, now.0], |row| rows::account(db, row))
+                .optional()
+        })
+    }
+
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<AllEnded>> {
+        let (password_hash, trail) = (password_hash.to_owned(), trail.clone());
+        self.writer
+            .run(move |group| match rows::reset_of(group.tx, hash, at)? {
+                Some(user) => group.set_password(&user, &password_hash, at, &trail),
+                None => Ok(None),
             })
             .await
     }

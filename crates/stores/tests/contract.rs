@@ -71,6 +71,7 @@ fn session(env: &TestEnv, user: &str) -> Session {
         auth_time: NOW,
         absolute_end: NOW + Duration::from_secs(90 * 24 * 3600),
         remember: true,
+        privileged: false,
         delivery: Delivery::Body,
         device: Device::default(),
         claims: None,
@@ -279,6 +280,7 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             username: "ada".into(),
             password_hash: PasswordHash::from_phc("$old"),
             disabled: false,
+            privileged: false,
             created_at: NOW,
             valid_from: ValidFrom(0),
         };

@@ -77,6 +77,7 @@ fn identity() -> Identity {
         username: None,
         valid_from: None,
         claims: None,
+        privileged: false,
     }
 }
 
@@ -86,6 +87,7 @@ fn terms(started_at: Timestamp) -> Terms {
         remember: true,
         delivery: Delivery::Body,
         device: Device::default(),
+        replaces: None,
     }
 }
 

@@ -59,6 +59,7 @@ impl World {
             username: None,
             valid_from: Some(seen),
             claims: None,
+            privileged: false,
         }
     }
 
@@ -68,6 +69,7 @@ impl World {
             remember: false,
             delivery: Delivery::Body,
             device: Device::default(),
+            replaces: None,
         };
         let (opened, _) = self.engine.service().login(identity, terms).block_on();
         opened.map(|grant| grant.access.as_str().to_owned())

@@ -314,12 +314,14 @@ fn rotating_the_refresh_key_keeps_sessions_alive() {
         username: None,
         valid_from: None,
         claims: None,
+        privileged: false,
     };
     let terms = Terms {
         started_at: world.now(),
         remember: false,
         delivery: Delivery::Body,
         device: Device::default(),
+        replaces: None,
     };
     let mut grant = service.login(identity, terms).block_on().0.unwrap();
     let first = grant.session.refresh_key;
@@ -349,12 +351,14 @@ fn a_session_on_a_retired_refresh_key_is_over() {
         username: None,
         valid_from: None,
         claims: None,
+        privileged: false,
     };
     let terms = Terms {
         started_at: world.now(),
         remember: false,
         delivery: Delivery::Body,
         device: Device::default(),
+        replaces: None,
     };
     let grant = service
         .login(identity.clone(), terms.clone())

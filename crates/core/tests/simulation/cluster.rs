@@ -144,12 +144,14 @@ impl Cluster {
             username: None,
             valid_from,
             claims: None,
+            privileged: false,
         };
         let terms = Terms {
             started_at: service.now(),
             remember: false,
             delivery: Delivery::Body,
             device: Device::default(),
+            replaces: None,
         };
         let grant = service.login(identity, terms).await.0?;
         Ok(self.handed(node, asked, grant))

@@ -8,12 +8,14 @@ use async_trait::async_trait;
 use doorward_core::error::StoreError;
 use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::keys::{KeyId, StoredKey};
+use doorward_core::limits::Opening;
 use doorward_core::memory::MemoryStore;
+use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
-    StoreResult, ThrottleStore, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, Opened, OutboxStore,
+    SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
 use doorward_core::throttle::{Change, Refused};
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
@@ -131,7 +133,9 @@ fn done(holds: bool) -> Write {
 
 #[async_trait]
 impl SessionStore for SimStore {
-    async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
+    /// Without a cap and without a session to replace, which no run here has.
+    async fn open(&self, opening: Opening, _: &Trail) -> StoreResult<Opened> {
+        let Opening { session, seen, .. } = opening;
         self.call(move |rows| {
             let now = rows
                 .valid_from
@@ -139,10 +143,11 @@ impl SessionStore for SimStore {
                 .copied()
                 .unwrap_or_default();
             let fits = now == seen && !rows.rows.contains_key(&session.id);
-            if fits {
-                rows.rows.insert(session.id, session);
+            if !fits {
+                return Opened::Lost;
             }
-            done(fits)
+            rows.rows.insert(session.id, session);
+            Opened::Done(Vec::new())
         })
         .await
     }
@@ -308,6 +313,34 @@ impl AccountStore for SimStore {
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         self.others.remove_account(user, at, trail).await
+    }
+    async fn set_privileged(
+        &self,
+        user: &UserId,
+        privileged: bool,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        self.others
+            .set_privileged(user, privileged, at, trail)
+            .await
+    }
+    async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
+        self.others.start_reset(user, reset, trail).await
+    }
+    async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
+        self.others.reset_of(hash, now).await
+    }
+    async fn finish_reset(
+        &self,
+        hash: ResetHash,
+        password_hash: &str,
+        at: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Option<AllEnded>> {
+        self.others
+            .finish_reset(hash, password_hash, at, trail)
+            .await
     }
 }
 

@@ -134,8 +134,8 @@ impl Door for Engine {
         settle(reply, &self.accounts).await.response
     }
 
-    async fn operate(&mut self, words: &[&str]) {
-        testing::operate(self.api.service(), &self.accounts, words).await;
+    async fn operate(&mut self, words: &[&str]) -> String {
+        testing::operate(self.api.service(), &self.accounts, words).await
     }
 
     async fn wait(&mut self, span: Duration) {

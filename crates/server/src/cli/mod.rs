@@ -54,6 +54,17 @@ pub(crate) fn command() -> Command {
             Command::new("set-password")
                 .about("Change a password and end all sessions")
                 .args([name(), stdin(), generate()]),
+            Command::new("reset")
+                .about("Print a token by which a new password can be set, once")
+                .arg(name()),
+            Command::new("privilege")
+                .about("Say whether sessions of an account are privileged, and end all sessions")
+                .args([
+                    name(),
+                    Arg::new("switch")
+                        .required(true)
+                        .value_parser(["on", "off"]),
+                ]),
             Command::new("remove")
                 .about("Remove an account and end all sessions")
                 .arg(name()),

@@ -25,6 +25,10 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             add(&accounts, named(arguments), arguments).await
         }
         Some(("list", _)) => list(&*existing(&config)?).await,
+        Some(("reset", arguments)) => {
+            let accounts = accounts(&config, existing(&config)?);
+            reset(&accounts, named(arguments), &config).await
+        }
         Some((command @ ("export" | "erase"), arguments)) => {
             let operator = operator(&config, existing(&config)?);
             let user = subject(&operator, arguments).await?;
@@ -110,10 +114,34 @@ async fn change(accounts: &Accounts, command: &str, name: &str, arguments: &ArgM
         "disable" => accounts.set_disabled(&user, true).await,
         "enable" => accounts.set_disabled(&user, false).await,
         "remove" => accounts.remove(&user).await,
+        "privilege" => {
+            let switch = arguments.get_one::<String>("switch");
+            let privileged = switch.is_some_and(|switch| switch == "on");
+            accounts.set_privileged(&user, privileged).await
+        }
         _ => accounts.set_password(&user, new_password(arguments)?).await,
     };
     changed.map_err(failed)?;
     report(&format!("{}: done", shown(name)))
+}
+
+/// The token is printed after it was stored: one that nobody sees is voided by the next.
+async fn reset(accounts: &Accounts, name: &str, config: &Config) -> Outcome {
+    if is_discarded().unwrap_or(false) {
+        return Err("nobody would see the token: standard output is closed, or /dev/null".into());
+    }
+    let failed = |error| words(name, &error);
+    if accounts.find(name).await.map_err(failed)?.disabled {
+        return Err(format!("{} is disabled; enable the account first", shown(name)).into());
+    }
+    let started = accounts.start_reset(name, config.engine.policy.reset_ttl);
+    let (token, until) = started.await.map_err(failed)?;
+    let path = format!("{}/password/reset", config.settings.url_prefix);
+    report(&format!("token: {}", token.as_str()))?;
+    report(&format!(
+        "good until {}, once, for POST {path}",
+        date(until)
+    ))
 }
 
 async fn list(store: &(impl AccountStore + ?Sized)) -> Outcome {
@@ -133,6 +161,11 @@ fn show(account: &Account) -> Outcome {
         "disabled"
     } else {
         "enabled"
+    };
+    let state = if account.privileged {
+        format!("{state},privileged")
+    } else {
+        state.into()
     };
     let (name, created) = (shown(&account.username), date(account.created_at));
     say(&format!("{name}\t{}\t{state}\t{created}", account.id))

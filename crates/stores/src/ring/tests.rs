@@ -37,7 +37,7 @@ impl Drop for Dir {
 fn end(number: u64) -> Ended {
     let mut id = [7; 16];
     id[8..].copy_from_slice(&number.to_be_bytes());
-    let reason = EndReason::ALL[usize::try_from(number % 9).unwrap()];
+    let reason = EndReason::ALL[usize::try_from(number % 10).unwrap()];
     Ended {
         session: SessionId(id),
         at: Timestamp(number.cast_signed()),

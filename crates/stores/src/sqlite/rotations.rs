@@ -271,6 +271,14 @@ impl Appending {
         entry.map(|entry| entry.rotation)
     }
 
+    /// A row that this transaction reads, with its newest rotation.
+    pub(super) fn onto(&self, row: Session) -> Session {
+        match self.newest(row.id) {
+            Some(rotation) => rotation.onto(row),
+            None => row,
+        }
+    }
+
     /// Appends the state of `session`, if its row has not ended and is one version older.
     pub(super) fn swap(&mut self, db: &Connection, session: &Session) -> Result<bool> {
         let rotation = Rotation::of(session);

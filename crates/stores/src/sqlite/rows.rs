@@ -2,17 +2,19 @@
 
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
+use doorward_core::reset::ResetHash;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{Delivery, Device, End, EndReason, Session};
 use doorward_core::store::{Account, ValidFrom};
-use doorward_core::{Timestamp, password::PasswordHash};
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use doorward_core::{Policy, Timestamp, env::millis, password::PasswordHash};
+use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, params};
 use sha2::{Digest, Sha256};
 
 pub(super) const SIBLINGS: i64 = 1;
 const REMEMBER: i64 = 2;
 const BODY: i64 = 4;
 const DETAILS: i64 = 8;
+const PRIVILEGED: i64 = 16;
 
 /// Whole sessions: the columns of [`session`], in its order.
 macro_rules! sessions {
@@ -67,6 +69,7 @@ pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
         auth_time: Timestamp(created_at + row.get::<_, i64>(10)?),
         absolute_end: Timestamp(created_at + row.get::<_, i64>(11)?),
         remember: flags & REMEMBER != 0,
+        privileged: flags & PRIVILEGED != 0,
         delivery: if flags & BODY == 0 {
             Delivery::Cookie
         } else {
@@ -140,16 +143,58 @@ pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
     Ok(took)
 }
 
-/// When a row is over and may go: `ttl` after its last use, at the latest at its absolute end.
-#[derive(Clone, Copy)]
+/// When a row is over and may go: `idle` after its last use, at the latest `absolute` after its
+/// beginning or at its own end, whichever is sooner. Both depend on its class.
+#[derive(Clone)]
 pub(super) struct Over {
-    pub(super) ttl: i64,
-    pub(super) now: i64,
+    now: i64,
+    /// By [`class`].
+    idle: [i64; 4],
+    absolute: [i64; 4],
 }
+
+impl Over {
+    pub(super) fn at(now: Timestamp, policy: &Policy) -> Over {
+        let (mut idle, mut absolute) = ([0; 4], [0; 4]);
+        for class in 0..4 {
+            let limits = policy.limits(class & 1 != 0, class & 2 != 0);
+            idle[class] = millis(limits.idle);
+            absolute[class] = millis(limits.absolute);
+        }
+        let now = now.0;
+        Over {
+            now,
+            idle,
+            absolute,
+        }
+    }
+
+    /// The values of ?1 to ?9 in `over!`.
+    fn values(&self) -> [i64; 9] {
+        let mut values = [self.now; 9];
+        values[1..5].copy_from_slice(&self.idle);
+        values[5..].copy_from_slice(&self.absolute);
+        values
+    }
+}
+
+/// Of the flags, which limits a row has: 1 remembered, 2 privileged.
+macro_rules! class {
+    () => {
+        "(((flags >> 1) & 1) | ((flags >> 3) & 2))"
+    };
+}
+const _: () = assert!(REMEMBER >> 1 == 1 && PRIVILEGED >> 3 == 2);
 
 macro_rules! over {
     () => {
-        "min(created_at + lasts, max(confirmed_at + child_after, created_at) + ?1) < ?2"
+        concat!(
+            "created_at + min(lasts, max(confirmed_at + child_after - created_at, 0) + CASE ",
+            class!(),
+            " WHEN 0 THEN ?2 WHEN 1 THEN ?3 WHEN 2 THEN ?4 ELSE ?5 END, CASE ",
+            class!(),
+            " WHEN 0 THEN ?6 WHEN 1 THEN ?7 WHEN 2 THEN ?8 ELSE ?9 END) < ?1"
+        )
     };
 }
 
@@ -160,7 +205,7 @@ pub(super) struct Looked {
     pub(super) over: Vec<SessionId>,
 }
 
-pub(super) fn look(db: &Connection, from: [u8; 16], limit: u32, over: Over) -> Result<Looked> {
+pub(super) fn look(db: &Connection, from: [u8; 16], limit: u32, over: &Over) -> Result<Looked> {
     let mut looked = Looked {
         count: 0,
         last: from,
@@ -169,9 +214,12 @@ pub(super) fn look(db: &Connection, from: [u8; 16], limit: u32, over: Over) -> R
     let mut rows = db.prepare_cached(concat!(
         "SELECT id, ",
         over!(),
-        " FROM sessions WHERE id > ?3 ORDER BY id LIMIT ?4"
+        " FROM sessions WHERE id > ?10 ORDER BY id LIMIT ?11"
     ))?;
-    let mut rows = rows.query(params![over.ttl, over.now, from, limit])?;
+    bind(&mut rows, over)?;
+    rows.raw_bind_parameter(10, from)?;
+    rows.raw_bind_parameter(11, limit)?;
+    let mut rows = rows.raw_query();
     while let Some(row) = rows.next()? {
         looked.count += 1;
         looked.last = row.get(0)?;
@@ -192,15 +240,23 @@ pub(super) fn erase(db: &Connection, user: &UserId) -> Result<u64> {
     db.execute(sessions, theirs).map(|gone| gone as u64)
 }
 
+fn bind(statement: &mut Statement<'_>, over: &Over) -> Result<()> {
+    let numbered = over.values().into_iter().zip(1..);
+    numbered
+        .into_iter()
+        .try_for_each(|(value, at)| statement.raw_bind_parameter(at, value))
+}
+
 /// Removes a row, if it is still over, and its details; whether it was.
-pub(super) fn purge(db: &Connection, id: SessionId, over: Over) -> Result<bool> {
-    let gone = db
-        .prepare_cached(concat!(
-            "DELETE FROM sessions WHERE ",
-            over!(),
-            " AND id = ?3"
-        ))?
-        .execute(params![over.ttl, over.now, id.0])?;
+pub(super) fn purge(db: &Connection, id: SessionId, over: &Over) -> Result<bool> {
+    let mut delete = db.prepare_cached(concat!(
+        "DELETE FROM sessions WHERE ",
+        over!(),
+        " AND id = ?10"
+    ))?;
+    bind(&mut delete, over)?;
+    delete.raw_bind_parameter(10, id.0)?;
+    let gone = delete.raw_execute()?;
     if gone == 1 {
         db.prepare_cached("DELETE FROM details WHERE session = ?1")?
             .execute([id.0])?;
@@ -243,7 +299,7 @@ pub(super) fn user_hash(user: &UserId) -> i32 {
     i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
-/// A row of `id, username, password_hash, disabled, created_at`, and the user's `valid_from`.
+/// A row of `id, username, password_hash, disabled, created_at, privileged`, and the user's `valid_from`.
 pub(super) fn account(db: &Connection, row: &Row<'_>) -> Result<Account> {
     let id = user(&row.get::<_, String>(0)?)?;
     Ok(Account {
@@ -253,7 +309,18 @@ pub(super) fn account(db: &Connection, row: &Row<'_>) -> Result<Account> {
         password_hash: PasswordHash::from_phc(&row.get::<_, String>(2)?),
         disabled: row.get(3)?,
         created_at: Timestamp(row.get(4)?),
+        privileged: row.get(5)?,
     })
+}
+
+/// Whose reset it is that is not over.
+pub(super) fn reset_of(db: &Connection, hash: ResetHash, now: Timestamp) -> Result<Option<UserId>> {
+    let sql = "SELECT user FROM resets WHERE hash = ?1 AND ?2 < expires_at";
+    db.prepare_cached(sql)?
+        .query_row(params![hash.0, now.0], |row| {
+            self::user(&row.get::<_, String>(0)?)
+        })
+        .optional()
 }
 
 pub(super) fn valid_from(db: &Connection, user: &UserId) -> Result<ValidFrom> {
@@ -330,6 +397,7 @@ pub(super) fn flags(session: &Session) -> i64 {
     let has_details = session.device != Device::default() || session.claims.is_some();
     flag(session.siblings, SIBLINGS)
         | flag(session.remember, REMEMBER)
+        | flag(session.privileged, PRIVILEGED)
         | flag(session.delivery == Delivery::Body, BODY)
         | flag(has_details, DETAILS)
 }

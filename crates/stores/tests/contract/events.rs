@@ -1,6 +1,9 @@
 //! The log of events.
 
 use doorward_core::event::{Actor, Entry, Event, EventName, Filter, Record};
+use doorward_core::limits::{Cap, Opening, OverCap};
+use doorward_core::reset::{Reset, ResetHash};
+use doorward_core::store::Opened;
 
 use super::*;
 
@@ -215,6 +218,7 @@ fn an_accounts_changes_leave_their_trail() {
             username: "ada".into(),
             password_hash: PasswordHash::from_phc("$old"),
             disabled: false,
+            privileged: false,
             created_at: NOW,
             valid_from: ValidFrom(0),
         };
@@ -244,9 +248,30 @@ fn an_accounts_changes_leave_their_trail() {
             let set = store.set_disabled(&id, disabled, NOW, &trail);
             assert!(set.block_on().unwrap().is_some());
         }
+        let row = session(env, "ada");
+        let seen = store.valid_from(&id).block_on().unwrap();
+        let _ = store.insert(row, seen).block_on().unwrap();
+        let marked = trail(EventName::PrivilegeChanged);
+        let set = store.set_privileged(&id, true, NOW, &marked);
+        assert!(set.block_on().unwrap().is_some());
+        let (hash, expires_at) = (ResetHash([1; 32]), NOW + Duration::from_secs(60));
+        let reset = Reset { hash, expires_at };
+        let started = trail(EventName::ResetStarted);
+        let start = store.start_reset(&id, reset, &started);
+        assert_eq!(start.block_on().unwrap(), Write::Done);
+        let used = trail(EventName::PasswordReset);
+        for _ in 0..2 {
+            let _ = store.finish_reset(hash, "$y", NOW, &used).block_on();
+        }
         let removed = trail(EventName::AccountRemoved);
         for _ in 0..2 {
             let _ = store.remove_account(&id, NOW, &removed).block_on().unwrap();
+        }
+        for trail in [&marked, &started] {
+            let set = store.set_privileged(&id, true, NOW, trail).block_on();
+            assert_eq!(set.unwrap(), None);
+            let start = store.start_reset(&id, reset, trail).block_on();
+            assert_eq!(start.unwrap(), Write::Lost);
         }
         let names: Vec<_> = all(store)
             .iter()
@@ -258,9 +283,61 @@ fn an_accounts_changes_leave_their_trail() {
             "session_ended",
             "account_disabled",
             "account_enabled",
+            "privilege_changed",
+            "session_ended",
+            "reset_started",
+            "password_reset",
             "account_removed",
         ];
         assert_eq!(names, wanted);
+    });
+}
+
+#[test]
+fn what_opens_leaves_its_record_and_what_ends_for_it_its_own() {
+    on_every_store(|store, env| {
+        let rows = [(); 4].map(|()| session(env, "ada"));
+        let [replaced, oldest, last, refused] = rows.clone();
+        let trail = |row: &Session| Trail {
+            once: Some(record(0, of(EventName::LoggedIn, "ada").in_session(row.id))),
+            each: Some(record(0, Event::new(EventName::SessionEnded))),
+        };
+        let open = |row: Session, replaces, cap: Option<(u32, OverCap)>| {
+            let trail = trail(&row);
+            let opening = Opening {
+                session: row,
+                seen: ValidFrom(0),
+                replaces,
+                cap: cap.map(|(sessions, over)| Cap {
+                    sessions: sessions.try_into().unwrap(),
+                    over,
+                }),
+            };
+            store.open(opening, &trail).block_on().unwrap()
+        };
+        let _ = open(oldest.clone(), None, None);
+        let _ = open(replaced.clone(), None, None);
+        let cap = |over| Some((1, over));
+        let _ = open(last.clone(), Some(replaced.id), cap(OverCap::EndOldest));
+        assert_eq!(open(refused, None, cap(OverCap::Refuse)), Opened::Full);
+        assert_eq!(open(last.clone(), None, None), Opened::Lost);
+        let left = all(store);
+        let left: Vec<_> = left
+            .iter()
+            .map(|record| {
+                let Event { name, session, .. } = record.event;
+                let reason = record.event.reason.as_deref().unwrap_or_default();
+                (name.as_str(), session.unwrap(), reason, record.actor)
+            })
+            .collect();
+        let wanted = [
+            ("logged_in", oldest.id, "", Actor::User),
+            ("logged_in", replaced.id, "", Actor::User),
+            ("logged_in", last.id, "", Actor::User),
+            ("session_ended", replaced.id, "replaced", Actor::User),
+            ("session_ended", oldest.id, "session_limit", Actor::System),
+        ];
+        assert_eq!(left, wanted);
     });
 }
 

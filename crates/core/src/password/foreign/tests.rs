@@ -574,6 +574,7 @@ fn an_account_with_a_hash_of_any_kind_logs_in_and_has_one_of_ours() {
             username: name.as_str().into(),
             password_hash: PasswordHash::from_phc(hash),
             disabled: false,
+            privileged: false,
             created_at: Timestamp(0),
             valid_from: ValidFrom::default(),
         };

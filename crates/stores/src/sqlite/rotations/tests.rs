@@ -97,6 +97,7 @@ pub(in super::super) fn session(env: &TestEnv) -> Session {
         auth_time: NOW,
         absolute_end: Timestamp(NOW.0 + 1_000_000),
         remember: true,
+        privileged: false,
         delivery: Delivery::Body,
         device: Device::default(),
         claims: None,
