@@ -64,6 +64,12 @@ pub fn canonical(username: &str) -> Result<Box<str>> {
     }
 }
 
+/// An id for a new account.
+pub(crate) fn new_id(now: Timestamp, env: &dyn Env) -> Result<UserId> {
+    let id = SessionId::new(now, env).to_string();
+    UserId::new(&id).map_err(|_| Error::StoreUnavailable)
+}
+
 /// Control characters, and those that only change how others are shown: two names that differ by
 /// them look the same.
 fn is_invisible(char: char) -> bool {
@@ -207,8 +213,7 @@ impl Accounts {
         let username = canonical(username)?;
         let password_hash = self.passwords.hash_new(&username, password).await?;
         let now = self.env.now();
-        let id = SessionId::new(now, &*self.env).to_string();
-        let id = UserId::new(&id).map_err(|_| Error::StoreUnavailable)?;
+        let id = new_id(now, &*self.env)?;
         let account = Account {
             id: id.clone(),
             username,

@@ -11,7 +11,8 @@
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`jws`]: foreign tokens, for apps that move over.
-//! 9. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 9. [`import`]: accounts of another program.
+//! 10. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
@@ -21,6 +22,7 @@ pub mod env;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod import;
 pub mod jws;
 pub mod keys;
 pub mod memory;

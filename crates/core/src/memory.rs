@@ -98,6 +98,15 @@ impl Tables {
         }
     }
 
+    fn add_account(&mut self, account: Account) -> Write {
+        let fits = !self.accounts.contains_key(&account.username)
+            && self.account_mut(&account.id).is_none();
+        if fits {
+            self.accounts.insert(account.username.clone(), account);
+        }
+        done(fits)
+    }
+
     fn account_mut(&mut self, user: &UserId) -> Option<&mut Account> {
         self.accounts
             .values_mut()
@@ -199,13 +208,13 @@ impl SessionStore for MemoryStore {
 #[async_trait]
 impl AccountStore for MemoryStore {
     async fn add_account(&self, account: Account) -> StoreResult<Write> {
+        Ok(self.tables().add_account(account))
+    }
+
+    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
         let mut tables = self.tables();
-        let fits = !tables.accounts.contains_key(&account.username)
-            && tables.account_mut(&account.id).is_none();
-        if fits {
-            tables.accounts.insert(account.username.clone(), account);
-        }
-        Ok(done(fits))
+        let added = accounts.into_iter();
+        Ok(added.map(|account| tables.add_account(account)).collect())
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {

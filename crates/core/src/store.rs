@@ -137,6 +137,9 @@ pub trait AccountStore: Send + Sync {
     /// Adds an account. Lost: the username or id exists.
     async fn add_account(&self, account: Account) -> StoreResult<Write>;
 
+    /// Adds accounts in one transaction, each as [`AccountStore::add_account`] does, in this order.
+    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>>;
+
     /// The account of a canonical username, with the user's `valid_from` of the same moment.
     async fn account(&self, username: &str) -> StoreResult<Option<Account>>;
 

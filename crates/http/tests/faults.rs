@@ -124,6 +124,10 @@ impl AccountStore for Faulty {
         self.enter("add_account")?;
         self.inner.add_account(account).await
     }
+    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+        self.enter("add_accounts")?;
+        self.inner.add_accounts(accounts).await
+    }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         self.enter("account")?;
         self.inner.account(username).await

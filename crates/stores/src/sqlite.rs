@@ -118,8 +118,7 @@ impl SqliteStore {
         &self,
         write: impl Fn(&mut Group<'_>) -> rusqlite::Result<bool> + Send + 'static,
     ) -> StoreResult<Write> {
-        let took = self.writer.run(write).await?;
-        Ok(if took { Write::Done } else { Write::Lost })
+        Ok(took(self.writer.run(write).await?))
     }
 }
 
@@ -148,6 +147,10 @@ impl Readers {
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn took(effect: bool) -> Write {
+    if effect { Write::Done } else { Write::Lost }
 }
 
 fn failed(error: &rusqlite::Error) -> StoreError {
@@ -241,6 +244,18 @@ impl Group<'_> {
             })?;
         }
         Ok(ids)
+    }
+
+    fn add_account(&self, account: &Account) -> rusqlite::Result<bool> {
+        let values = params![
+            account.id.as_str(),
+            account.username,
+            account.password_hash.as_str(),
+            account.disabled,
+            account.created_at.0
+        ];
+        let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+        self.account(sql, values)
     }
 
     /// Changes one account by a statement whose first parameter is its id.
@@ -397,18 +412,16 @@ impl SessionStore for SqliteStore {
 #[async_trait]
 impl AccountStore for SqliteStore {
     async fn add_account(&self, account: Account) -> StoreResult<Write> {
-        self.write(move |group| {
-            let values = params![
-                account.id.as_str(),
-                account.username,
-                account.password_hash.as_str(),
-                account.disabled,
-                account.created_at.0
-            ];
-            let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-            group.account(sql, values)
-        })
-        .await
+        self.write(move |group| group.add_account(&account)).await
+    }
+
+    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+        self.writer
+            .run(move |group| {
+                let added = accounts.iter().map(|account| group.add_account(account));
+                added.map(|added| added.map(took)).collect()
+            })
+            .await
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {

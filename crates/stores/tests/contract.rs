@@ -453,3 +453,32 @@ fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
     };
     assert_eq!(told, [end]);
 }
+
+#[test]
+fn accounts_are_added_together_each_where_name_and_id_are_free() {
+    on_every_store(|store, env| {
+        let account = |id: &str, name: &str| Account {
+            id: UserId::new(id).unwrap(),
+            username: name.into(),
+            password_hash: PasswordHash::from_phc(name),
+            disabled: id == "2",
+            created_at: env.now(),
+            valid_from: ValidFrom(0),
+        };
+        let add = |accounts| store.add_accounts(accounts).block_on().unwrap();
+        assert_eq!(add(Vec::new()), []);
+        let some = [account("1", "ada"), account("2", "bob")];
+        assert_eq!(add(some.to_vec()), [Write::Done, Write::Done]);
+        let more = vec![
+            account("3", "ada"),
+            account("4", "cy"),
+            account("4", "di"),
+            account("2", "bob"),
+        ];
+        let writes = [Write::Lost, Write::Done, Write::Lost, Write::Lost];
+        assert_eq!(add(more), writes);
+        let kept = store.accounts(None, 10).block_on().unwrap();
+        assert_eq!(kept[..2], some);
+        assert_eq!((kept.len(), &*kept[2].username), (3, "cy"));
+    });
+}

@@ -251,6 +251,9 @@ impl AccountStore for SimStore {
     async fn add_account(&self, account: Account) -> StoreResult<Write> {
         self.others.add_account(account).await
     }
+    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+        self.others.add_accounts(accounts).await
+    }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         self.others.account(username).await
     }
