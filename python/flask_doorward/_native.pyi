@@ -10,6 +10,7 @@ __all__ = [
     "Answer",
     "Door",
     "Event",
+    "FORMATS",
     "Identity",
     "Jws",
     "Key",
@@ -28,6 +29,7 @@ __all__ = [
     "before_fork",
     "cookie",
     "credential",
+    "format_of",
     "knows_hash",
     "unverified_claims",
     "unverified_header",
@@ -39,6 +41,8 @@ __all__ = [
 ROUTES: list[tuple[str, str, str]]
 #: The largest body that is read, in bytes.
 MAX_BODY: int
+#: How the file of an import may be written.
+FORMATS: list[str]
 #: How long a new key is known before it signs, in seconds.
 PUBLISH_DELAY: int
 
@@ -50,6 +54,9 @@ def before_fork(close: Callable[[], None], /) -> None:
 
 def after_fork() -> None:
     """It is over, in the parent."""
+
+def format_of(name: str, /) -> str | None:
+    """How an import's file is written, by its name."""
 
 def knows_hash(password_hash: str) -> bool:
     """Whether a hash is of a form that passwords are checked against, within the ceilings."""
@@ -321,6 +328,20 @@ class Operator:
     def check_free(self, username: str) -> None:
         """Refuses a name that has an account."""
     def users(self, after: str | None = None, limit: int = 1000) -> list[Account]: ...
+    def import_users(
+        self,
+        file: str,
+        format: str,
+        flags: list[str],
+        report: str | None,
+        refused: Callable[[str], None],
+        read: Callable[[int], None],
+    ) -> tuple[int, int, int, int]:
+        """Takes accounts of another program (`-`: standard input). Returns how many were added, were
+        there already, were skipped and were refused. Refusals go to the file `report`, or in words
+        to `refused`; `read` is told the bytes that were read.
+
+        Flags: passwords, ignore_others, dry_run, skip_conflicts."""
     def disable_user(self, username: str) -> None: ...
     def enable_user(self, username: str) -> None: ...
     def remove_user(self, username: str) -> None: ...

@@ -59,7 +59,7 @@ fn contests(algorithm: Algorithm) -> Vec<(Via, Option<usize>)> {
 
 async fn app(algorithm: &str, path: &str) -> Router {
     let mut door = Doorward::sqlite(path);
-    door.key.algorithm = algorithm.parse().expect("an algorithm");
+    door.engine.key.algorithm = algorithm.parse().expect("an algorithm");
     let door = door.open().await.expect("a store");
     Router::new()
         .route("/open", get(open))

@@ -65,7 +65,7 @@ async fn fill(path: &Path, rows: usize) -> Vec<String> {
 
 async fn door(path: &str) -> Router {
     let mut door = Doorward::sqlite(path);
-    door.policy = policy();
+    door.engine.policy = policy();
     door.open().await.expect("a store").router()
 }
 

@@ -40,9 +40,9 @@ impl App {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&directory).unwrap();
         let mut builder = Doorward::sqlite(directory.join("app.db"));
-        (builder.policy, builder.settings) = recording.settings();
+        (builder.engine.policy, builder.settings) = recording.settings();
         builder.settings.verify = true;
-        builder.hashing.params = Params::FAST_FOR_TESTS;
+        builder.engine.hashing.params = Params::FAST_FOR_TESTS;
         let door = builder.open().await.unwrap();
         for user in USERS {
             let password = Password::new(PASSWORD).unwrap();

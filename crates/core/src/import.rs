@@ -35,6 +35,16 @@ impl Format {
     /// The formats, by name.
     pub const NAMES: [&str; 2] = ["csv", "jsonl"];
 
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let [csv, json_lines] = Format::NAMES;
+        match self {
+            Format::Csv => csv,
+            Format::JsonLines => json_lines,
+        }
+    }
+
     /// The format of a name, or of a file's name by its extension.
     #[must_use]
     pub fn of(name: &str) -> Option<Format> {

@@ -10,14 +10,15 @@
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`jws`]: foreign tokens, for apps that move over.
-//! 9. [`import`]: accounts of another program.
+//! 8. [`engine`]: all of it as a process runs it.
+//! 9. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts.
 //! 10. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
 pub mod csrf;
+pub mod engine;
 pub mod env;
 pub mod error;
 pub mod event;
@@ -39,6 +40,7 @@ pub mod testing;
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
 pub use csrf::{CsrfKind, CsrfValue};
+pub use engine::{Engine, EngineConfig};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
 pub use event::Event;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_core::account::Identity as Who;
+use doorward_core::engine::News;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Outcome, Terms};
 use doorward_core::{Device, EndReason, Error, SessionId};
@@ -121,7 +122,7 @@ impl Door {
         let reply = py.detach(|| {
             let reply = engine.api.call(endpoint, request, client).block_on();
             if self.home.options.settles {
-                Reply::Done(settle(reply, &engine.accounts).block_on())
+                Reply::Done(settle(reply, engine.core.accounts()).block_on())
             } else {
                 reply
             }
@@ -219,7 +220,7 @@ impl Door {
             user: self::user_id(user_id)?,
             username: username.map(Into::into),
             valid_from: None,
-            claims: checked(claims, &self.home.options.policy)?,
+            claims: checked(claims, &self.home.options.engine.policy)?,
         };
         let engine = self.open(py)?;
         let allowed = &engine.api.settings().delivery;
@@ -262,7 +263,7 @@ impl Door {
         claims: Option<&str>,
     ) -> PyResult<Tokens> {
         let mut refreshed = refreshed.0.clone();
-        let claims = checked(claims, &self.home.options.policy)?;
+        let claims = checked(claims, &self.home.options.engine.policy)?;
         refreshed.session.claims = claims.or(refreshed.session.claims);
         let engine = self.open(py)?;
         let grant = engine.api.service().grant(refreshed);
@@ -340,7 +341,13 @@ impl Door {
     fn identify(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<Identity> {
         let engine = self.open(py)?;
         let identity = Password::new(password).and_then(|password| {
-            py.detach(|| engine.accounts.identify(username, password).block_on())
+            py.detach(|| {
+                engine
+                    .core
+                    .accounts()
+                    .identify(username, password)
+                    .block_on()
+            })
         });
         let identity = identity.map_err(|error| self.error(py, &engine, error))?;
         Ok(Identity(identity))
@@ -349,7 +356,13 @@ impl Door {
     fn register(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<String> {
         let engine = self.open(py)?;
         let user = Password::new(password).and_then(|password| {
-            py.detach(|| engine.accounts.register(username, password).block_on())
+            py.detach(|| {
+                engine
+                    .core
+                    .accounts()
+                    .register(username, password)
+                    .block_on()
+            })
         });
         let user = user.map_err(|error| self.error(py, &engine, error))?;
         Ok(user.to_string())
@@ -363,7 +376,13 @@ impl Door {
     ) -> PyResult<String> {
         let engine = self.open(py)?;
         let hash = Password::new(password).and_then(|password| {
-            py.detach(|| engine.passwords.hash_new(username, password).block_on())
+            py.detach(|| {
+                engine
+                    .core
+                    .passwords()
+                    .hash_new(username, password)
+                    .block_on()
+            })
         });
         let hash = hash.map_err(|error| self.error(py, &engine, error))?;
         Ok(hash.as_str().to_owned())
@@ -372,7 +391,7 @@ impl Door {
     fn hash_password(&self, py: Python<'_>, password: &str) -> PyResult<String> {
         let engine = self.open(py)?;
         let hash = Password::new(password)
-            .and_then(|password| py.detach(|| engine.passwords.hash(password).block_on()));
+            .and_then(|password| py.detach(|| engine.core.passwords().hash(password).block_on()));
         let hash = hash.map_err(|error| self.error(py, &engine, error))?;
         Ok(hash.as_str().to_owned())
     }
@@ -386,8 +405,9 @@ impl Door {
     ) -> PyResult<(bool, Option<String>)> {
         let engine = self.open(py)?;
         let hash = password_hash.map(PasswordHash::from_phc);
-        let verified = Password::new(password)
-            .and_then(|password| py.detach(|| engine.passwords.verify(password, hash).block_on()));
+        let verified = Password::new(password).and_then(|password| {
+            py.detach(|| engine.core.passwords().verify(password, hash).block_on())
+        });
         let verified = verified.map_err(|error| self.error(py, &engine, error))?;
         let rehash = verified.rehash.map(|hash| hash.as_str().to_owned());
         Ok((verified.matches, rehash))
@@ -420,8 +440,8 @@ impl Door {
             refused.set_cause(py, Some(PyRuntimeError::new_err(why.to_string())));
             refused
         })?;
-        for (level, text) in engine.news() {
-            self.tell.call1(py, (level, text))?;
+        for News { level, line } in engine.news() {
+            self.tell.call1(py, (level.name(), line))?;
         }
         Ok(engine)
     }

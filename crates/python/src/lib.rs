@@ -41,7 +41,7 @@ mod _native {
         uuid4, uuid4s,
     };
     #[pymodule_export]
-    use crate::operator::{Account, Key, Operator};
+    use crate::operator::{Account, Key, Operator, format_of};
     #[pymodule_export]
     use crate::question::{Identity, Question};
     #[pymodule_export]
@@ -51,6 +51,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("ROUTES", crate::door::routes())?;
         module.add("MAX_BODY", doorward_http::Api::MAX_BODY)?;
+        module.add("FORMATS", doorward_core::import::Format::NAMES)?;
         module.add(
             "PUBLISH_DELAY",
             doorward_core::keys::PUBLISH_DELAY.as_secs(),

@@ -1,13 +1,19 @@
 //! The commands of `flask auth`: a store of their own, no threads but its writer, and no key of
 //! theirs in the ring.
 
+use std::io;
 use std::sync::Arc;
 
+use doorward_core::import::{
+    self, Format, Import, Options as ImportFlags, Refusal, Report, Tally, Watch,
+};
 use doorward_core::keys::{KeyRing, Purpose, StoredKey};
 use doorward_core::password::{Password, Passwords};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account as Kept, Store};
-use doorward_core::{Accounts, EndReason, Env, Error, Policy, Service, SystemEnv, UserId};
+use doorward_core::{
+    Accounts, EndReason, EngineConfig, Env, Error, Policy, Service, SystemEnv, UserId,
+};
 use pollster::FutureExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -89,10 +95,58 @@ impl Key {
 pub(crate) struct Operator {
     store: Arc<dyn Store>,
     accounts: Accounts,
+    passwords: Arc<Passwords>,
     revocations: Arc<Revocations>,
     options: Options,
     /// The last to go.
     _open: Open,
+}
+
+/// The flags of an import, by name.
+fn import_options(flags: &[String]) -> PyResult<ImportFlags> {
+    let mut options = ImportFlags::default();
+    for flag in flags {
+        match flag.as_str() {
+            "passwords" => options.passwords = true,
+            "ignore_others" => options.ignore_others = true,
+            "dry_run" => options.dry_run = true,
+            "skip_conflicts" => options.skip_conflicts = true,
+            _ => return Err(failed(format!("{flag} is no flag of an import"))),
+        }
+    }
+    Ok(options)
+}
+
+/// How an import's file is written, by its name.
+#[pyfunction]
+#[pyo3(signature = (name, /))]
+pub(crate) fn format_of(name: &str) -> Option<&'static str> {
+    Format::of(name).map(Format::name)
+}
+
+/// Tells Python how an import goes on.
+struct Watching {
+    report: Option<Report>,
+    refused: Py<PyAny>,
+    read: Py<PyAny>,
+}
+
+impl Watch for Watching {
+    fn refused(&mut self, refusal: &Refusal) -> io::Result<()> {
+        match &mut self.report {
+            Some(report) => report.add(refusal),
+            None => told(&self.refused, refusal.to_string()),
+        }
+    }
+
+    fn read(&mut self, bytes: u64, _: &Tally) -> io::Result<()> {
+        told(&self.read, bytes)
+    }
+}
+
+/// Whatever it raises, an interruption too, ends the import.
+fn told(listener: &Py<PyAny>, news: impl for<'py> IntoPyObject<'py>) -> io::Result<()> {
+    Python::attach(|py| listener.call1(py, (news,)).map(drop)).map_err(io::Error::other)
 }
 
 fn failed(error: impl std::fmt::Display) -> PyErr {
@@ -119,14 +173,23 @@ impl Operator {
         let open = Open::between_forks().map_err(failed)?;
         let store = home.store().map_err(failed)?;
         let env: Arc<dyn Env> = Arc::new(SystemEnv);
-        let passwords = Arc::new(Passwords::new(options.hashing.clone(), Arc::clone(&env)));
+        let passwords = Arc::new(Passwords::new(
+            options.engine.hashing.clone(),
+            Arc::clone(&env),
+        ));
         // Nobody verifies here; those who do hear of ended sessions from the store.
-        let bounds = Bounds::of(&options.policy);
+        let bounds = Bounds::of(&options.engine.policy);
         let revocations = Arc::new(Revocations::new(bounds, None));
-        let accounts = Accounts::new(Arc::clone(&store), passwords, Arc::clone(&revocations), env);
+        let accounts = Accounts::new(
+            Arc::clone(&store),
+            Arc::clone(&passwords),
+            Arc::clone(&revocations),
+            env,
+        );
         Ok(Operator {
             store,
             accounts,
+            passwords,
             revocations,
             options,
             _open: open,
@@ -134,7 +197,7 @@ impl Operator {
     }
 
     fn ring(&self) -> PyResult<KeyRing> {
-        let Options { key, policy, .. } = &self.options;
+        let EngineConfig { key, policy, .. } = &self.options.engine;
         let ring = KeyRing::look(&*self.store, key.clone(), policy, Arc::new(SystemEnv));
         ring.block_on().map_err(failed)
     }
@@ -145,7 +208,7 @@ impl Operator {
     }
 
     fn live(&self, rows: Vec<doorward_core::Session>) -> Vec<SessionRow> {
-        let (now, policy) = (SystemEnv.now(), &self.options.policy);
+        let (now, policy) = (SystemEnv.now(), &self.options.engine.policy);
         let live = rows.into_iter();
         live.filter(|row| row.over(now, policy).is_none())
             .map(|row| SessionRow::new(row, policy))
@@ -185,6 +248,45 @@ impl Operator {
     fn users(&self, py: Python<'_>, after: Option<&str>, limit: u32) -> PyResult<Vec<Account>> {
         let page = py.detach(|| self.store.accounts(after, limit).block_on());
         Ok(page.map_err(failed)?.into_iter().map(Account).collect())
+    }
+
+    /// Takes accounts of another program; returns how many were added, were there already, were
+    /// skipped and were refused. `refused` is called with each refusal in words where there is no
+    /// `report`, `read` with the bytes that were read.
+    #[pyo3(signature = (file, format, flags, report, refused, read))]
+    fn import_users(
+        &self,
+        py: Python<'_>,
+        file: &str,
+        format: &str,
+        flags: Vec<String>,
+        report: Option<&str>,
+        refused: Py<PyAny>,
+        read: Py<PyAny>,
+    ) -> PyResult<(u64, u64, u64, u64)> {
+        let options = import_options(&flags)?;
+        py.detach(|| {
+            let how = Format::of(format);
+            let how = how.ok_or_else(|| failed("the format must be csv or jsonl"))?;
+            let (input, _) = import::open(file).map_err(failed)?;
+            let report = report.map(Report::create).transpose().map_err(failed)?;
+            let mut watch = Watching {
+                report,
+                refused,
+                read,
+            };
+            let import = Import::new(&*self.store, &self.passwords, &SystemEnv, options);
+            let tally = import
+                .run(input, how, &mut watch)
+                .block_on()
+                .map_err(failed)?;
+            Ok((
+                tally.added,
+                tally.there_already,
+                tally.skipped,
+                tally.refused,
+            ))
+        })
     }
 
     fn disable_user(&self, py: Python<'_>, username: &str) -> PyResult<()> {
@@ -299,7 +401,7 @@ impl Operator {
 
 impl Operator {
     fn service(&self) -> PyResult<Service> {
-        let policy: Policy = self.options.policy.clone();
+        let policy: Policy = self.options.engine.policy.clone();
         Ok(Service::new(
             Arc::clone(&self.store),
             Arc::new(self.ring()?),

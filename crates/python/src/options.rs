@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
-use doorward_core::password::{Breached, Hashing};
-use doorward_core::{Delivery, Policy, jws};
+use doorward_core::password::Breached;
+use doorward_core::{Delivery, EngineConfig, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
 use http::Method;
 use ipnet::IpNet;
@@ -26,10 +26,8 @@ pub(crate) enum Place {
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) place: Place,
-    pub(crate) policy: Policy,
+    pub(crate) engine: EngineConfig,
     pub(crate) settings: Settings,
-    pub(crate) key: KeyConfig,
-    pub(crate) hashing: Hashing,
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether the built-in accounts answer every question.
     pub(crate) settles: bool,
@@ -72,10 +70,8 @@ impl Default for Reading {
         Reading {
             options: Options {
                 place: Place::Memory,
-                policy: Policy::default(),
+                engine: EngineConfig::default(),
                 settings: Settings::default(),
-                key: KeyConfig::default(),
-                hashing: Hashing::default(),
                 trusted_proxies: Vec::new(),
                 settles: true,
             },
@@ -89,11 +85,13 @@ impl Default for Reading {
 impl Reading {
     fn take(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let Options {
-            policy,
-            settings,
-            hashing,
-            ..
+            engine, settings, ..
         } = &mut self.options;
+        let EngineConfig {
+            policy,
+            key,
+            hashing,
+        } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
             "access_ttl" => policy.access_ttl = seconds(value)?,
@@ -141,7 +139,7 @@ impl Reading {
             "algorithm" => self.algorithm = Some(parsed(&value.extract::<String>()?)?),
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
-            "seal_secret" => self.options.key.seal_secret = Some(bytes(value)?),
+            "seal_secret" => key.seal_secret = Some(bytes(value)?),
             "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
             "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
             "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
@@ -157,14 +155,16 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let key = self.key()?;
-        let mut options = Options {
-            key,
-            ..self.options
-        };
-        let issuer = options.policy.issuer.as_deref();
-        options.hashing.rules.name_after(issuer);
+        let mut options = self.options;
+        options.engine.key = key;
+        let issuer = options.engine.policy.issuer.as_deref();
+        options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());
-        options.policy.check().map_err(|error| wrong(&error))?;
+        options
+            .engine
+            .policy
+            .check()
+            .map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
         Ok(options)
     }
@@ -194,7 +194,7 @@ impl Reading {
         let config = KeyConfig {
             algorithm,
             key,
-            seal_secret: self.options.key.seal_secret.clone(),
+            seal_secret: self.options.engine.key.seal_secret.clone(),
         };
         if let Some(seal) = &config.seal_secret {
             check_secret(seal).map_err(|error| wrong("seal_secret", error))?;

@@ -12,12 +12,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use doorward_core::keys::{CHANGES_BETWEEN_STARTS, KeyError, KeyRing};
+use doorward_core::SystemEnv;
+use doorward_core::engine::News;
 use doorward_core::memory::MemoryStore;
-use doorward_core::password::Passwords;
-use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::Store;
-use doorward_core::{Accounts, Env, Service, SystemEnv};
 use doorward_http::Api;
 use doorward_stores::SqliteStore;
 use pollster::FutureExt;
@@ -25,13 +23,8 @@ use pollster::FutureExt;
 use crate::forks::Open;
 use crate::options::{Options, Place};
 
-/// How often the store's log and keys are looked at.
+/// How often the engine catches up with its store.
 const TICK: Duration = Duration::from_secs(1);
-/// Rows that one step of cleaning up looks at: a few milliseconds.
-const SWEEP: u32 = 1_000;
-/// Steps of cleaning up a second, at the most.
-const SWEEPS: usize = 10;
-
 /// Why the engine does not open, in words.
 #[derive(Clone, Debug)]
 pub(crate) struct NotOpen(String);
@@ -65,9 +58,8 @@ struct Process {
 /// Everything that serves.
 pub(crate) struct Engine {
     pub(crate) api: Api,
-    pub(crate) accounts: Accounts,
-    pub(crate) passwords: Arc<Passwords>,
-    news: Mutex<News>,
+    pub(crate) core: doorward_core::Engine,
+    news: Mutex<Vec<News>>,
     has_news: AtomicBool,
     ticker: Mutex<Option<Ticker>>,
     /// The last to go.
@@ -77,7 +69,7 @@ pub(crate) struct Engine {
 impl Home {
     pub(crate) fn new(options: Options) -> Self {
         let memory = match options.place {
-            Place::Memory => Some(Arc::new(MemoryStore::new(options.policy.clone()))),
+            Place::Memory => Some(Arc::new(MemoryStore::new(options.engine.policy.clone()))),
             Place::Sqlite(_) => None,
         };
         Home {
@@ -111,7 +103,7 @@ impl Home {
     pub(crate) fn store(&self) -> Result<Arc<dyn Store>, NotOpen> {
         match (&self.options.place, &self.memory) {
             (Place::Sqlite(path), _) => {
-                let store = SqliteStore::open(path, self.options.policy.clone());
+                let store = SqliteStore::open(path, self.options.engine.policy.clone());
                 Ok(Arc::new(store.map_err(not_open)?.in_place()))
             }
             (Place::Memory, Some(memory)) => Ok(Arc::clone(memory) as Arc<dyn Store>),
@@ -171,65 +163,36 @@ impl Process {
 
 impl Engine {
     fn open(open: Open, options: &Options, store: Arc<dyn Store>) -> Result<Arc<Self>, NotOpen> {
-        let env: Arc<dyn Env> = Arc::new(SystemEnv);
-        let policy = options.policy.clone();
-        let ring = KeyRing::open(&*store, options.key.clone(), &policy, Arc::clone(&env));
-        let ring = Arc::new(ring.block_on().map_err(not_open)?);
-        let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
-        let service = Service::new(
-            Arc::clone(&store),
-            ring,
-            Arc::clone(&revocations),
-            policy,
-            Arc::clone(&env),
-        );
-        service.tick().block_on().map_err(not_open)?;
-        let passwords = Arc::new(Passwords::new(options.hashing.clone(), Arc::clone(&env)));
-        let accounts = Accounts::new(store, Arc::clone(&passwords), revocations, env);
-        let api = Api::new(Arc::new(service), options.settings.clone()).map_err(not_open)?;
+        let core = doorward_core::Engine::open(store, options.engine.clone(), Arc::new(SystemEnv));
+        let core = core.block_on().map_err(not_open)?;
+        let api = Api::new(Arc::clone(core.service()), options.settings.clone());
         let engine = Arc::new(Engine {
-            api,
-            accounts,
-            passwords,
+            api: api.map_err(not_open)?,
+            core,
             news: Mutex::default(),
             has_news: AtomicBool::new(false),
             ticker: Mutex::default(),
             _open: open,
         });
-        engine.look(false);
+        engine.tick();
         let ticker = Ticker::start(Arc::downgrade(&engine)).map_err(not_open)?;
         *locked(&engine.ticker) = Some(ticker);
         Ok(engine)
     }
 
     /// What the door is to log: each line once.
-    pub(crate) fn news(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn news(&self) -> Vec<News> {
         if !self.has_news.swap(false, Ordering::Relaxed) {
             return Vec::new();
         }
-        mem::take(&mut locked(&self.news).lines)
+        mem::take(&mut locked(&self.news))
     }
 
-    /// Catches up with other processes, and cleans up a little. What fails now is tried again.
     fn tick(&self) {
-        let service = self.api.service();
-        let ticked = service.tick().block_on();
-        self.look(ticked.is_err());
-        let more = |_: &usize| matches!(service.purge(SWEEP).block_on(), Ok(true));
-        if ticked.is_ok() {
-            (0..SWEEPS).take_while(more).for_each(drop);
-        }
-    }
-
-    fn look(&self, failing: bool) {
-        let service = self.api.service();
+        let since = self.core.tick().block_on();
         let mut news = locked(&self.news);
-        news.store(failing);
-        news.keys(service.keys().can_sign(service.now()).err());
-        news.changing(service.keys().changes_between_starts());
-        news.spread(service.store().slow_to_spread());
-        self.has_news
-            .store(!news.lines.is_empty(), Ordering::Relaxed);
+        news.extend(since);
+        self.has_news.store(!news.is_empty(), Ordering::Relaxed);
     }
 
     fn stop(&self) {
@@ -277,63 +240,6 @@ fn has_stopped(stopped: &(Mutex<bool>, Condvar)) -> bool {
         .1
         .wait_timeout_while(locked(&stopped.0), TICK, waits);
     *waited.unwrap_or_else(PoisonError::into_inner).0
-}
-
-/// What an operator should know, each once.
-#[derive(Default)]
-struct News {
-    lines: Vec<(&'static str, String)>,
-    failing: bool,
-    keyless: Option<KeyError>,
-    changing: bool,
-    slow: Option<String>,
-}
-
-impl News {
-    fn store(&mut self, failing: bool) {
-        if mem::replace(&mut self.failing, failing) == failing {
-            return;
-        }
-        self.lines.push(if failing {
-            ("error", "the session store does not answer".into())
-        } else {
-            ("info", "the session store answers again".into())
-        });
-    }
-
-    fn keys(&mut self, keyless: Option<KeyError>) {
-        if self.keyless == keyless {
-            return;
-        }
-        self.lines.push(match &keyless {
-            Some(why) => ("error", format!("logins and refreshes are refused: {why}")),
-            None => ("info", "a key signs again".into()),
-        });
-        self.keyless = keyless;
-    }
-
-    fn changing(&mut self, changes: bool) {
-        if changes && !mem::replace(&mut self.changing, true) {
-            self.lines.push(("warning", CHANGES_BETWEEN_STARTS.into()));
-        }
-    }
-
-    fn spread(&mut self, slow: Option<String>) {
-        if self.slow == slow {
-            return;
-        }
-        self.lines.push(match &slow {
-            Some(why) => (
-                "warning",
-                format!("other processes hear of ended sessions within a second: {why}"),
-            ),
-            None => (
-                "info",
-                "other processes hear of ended sessions at once".into(),
-            ),
-        });
-        self.slow = slow;
-    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -188,7 +188,7 @@ impl Question {
         let (Some(username), password) = (&self.username, self.password()?) else {
             return self.not_of_this_kind();
         };
-        let accounts = &self.engine.accounts;
+        let accounts = self.engine.core.accounts();
         match py.detach(|| accounts.identify(username, password).block_on()) {
             Ok(identity) => Ok(Or::Value(Identity(identity))),
             Err(error) => self.refused(py, error).map(Or::Answer),
@@ -205,7 +205,7 @@ impl Question {
     #[pyo3(signature = (claims=None))]
     fn settle(&self, py: Python<'_>, claims: Option<&str>) -> PyResult<Answer> {
         let claims = checked(claims, self.policy())?;
-        let (ask, accounts) = (self.take()?, &self.engine.accounts);
+        let (ask, accounts) = (self.take()?, self.engine.core.accounts());
         let reply = py.detach(|| match ask {
             Ask::SetPassword {
                 user,
@@ -235,7 +235,13 @@ impl Question {
     ) -> PyResult<Or<(bool, Option<String>)>> {
         let password = self.password()?;
         let hash = password_hash.map(PasswordHash::from_phc);
-        match py.detach(|| self.engine.passwords.verify(password, hash).block_on()) {
+        match py.detach(|| {
+            self.engine
+                .core
+                .passwords()
+                .verify(password, hash)
+                .block_on()
+        }) {
             Ok(verified) => {
                 let rehash = verified.rehash.map(|hash| hash.as_str().to_owned());
                 Ok(Or::Value((verified.matches, rehash)))
@@ -251,7 +257,7 @@ impl Question {
         // Of a session only the id is known, which may well be a name.
         let id = self.user.as_ref().map(UserId::as_str);
         let name = self.username.as_deref().or(id).unwrap_or_default();
-        let passwords = &self.engine.passwords;
+        let passwords = self.engine.core.passwords();
         match py.detach(|| passwords.hash_new(name, new).block_on()) {
             Ok(hash) => Ok(Or::Value(hash.as_str().to_owned())),
             Err(error) => self.refused(py, error).map(Or::Answer),

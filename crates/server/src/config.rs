@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
-use doorward_core::{Delivery, Policy};
+use doorward_core::{Delivery, EngineConfig, Policy};
 use doorward_http::Settings;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
@@ -173,10 +173,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) operator_listen: Option<SocketAddr>,
     pub(crate) store: StorePlace,
-    pub(crate) policy: Policy,
+    pub(crate) engine: EngineConfig,
     pub(crate) settings: Settings,
-    pub(crate) key: KeyConfig,
-    pub(crate) hashing: Hashing,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) max_connections: u32,
@@ -321,8 +319,11 @@ impl Values {
             listen: self.parsed("listen")?,
             operator_listen: operator,
             store: self.store()?,
-            key: self.key()?,
-            hashing: self.hashing()?,
+            engine: EngineConfig {
+                policy,
+                key: self.key()?,
+                hashing: self.hashing()?,
+            },
             trusted_proxies: self.networks()?,
             tls: self.tls()?,
             max_connections: self.within("max_connections", 1, 1_000_000)?,
@@ -330,7 +331,6 @@ impl Values {
             shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
             log_level: self.log_level()?,
             log_json: self.log_json()?,
-            policy,
             settings,
         })
     }
@@ -615,7 +615,7 @@ mod tests {
     #[test]
     fn the_defaults_are_in_order() {
         let config = checked(&[]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.engine.policy, Policy::default());
         let settings = Settings {
             verify: true,
             ..Settings::default()
@@ -664,7 +664,7 @@ mod tests {
 
     #[test]
     fn new_passwords_are_long_and_not_named_after_the_service() {
-        let rules = |pairs: &[_]| checked(pairs).map(|config| config.hashing.rules);
+        let rules = |pairs: &[_]| checked(pairs).map(|config| config.engine.hashing.rules);
         let url = ("issuer", "https://polar.example/");
         assert_eq!(rules(&[]).unwrap().min_length, 15);
         let named = rules(&[url]).unwrap().service_name;
@@ -691,7 +691,7 @@ mod tests {
         const OTHER: &str = "b1946ac92492d2347c6235b4d2611184";
         let both = |seal| checked(&[("secret", ONE), ("seal_secret", seal)]);
         let config = both(OTHER).unwrap_or_else(|error| panic!("{error}"));
-        let sealed = config.key.seal_secret.map(|secret| secret.to_vec());
+        let sealed = config.engine.key.seal_secret.map(|secret| secret.to_vec());
         assert_eq!(sealed.as_deref(), Some(OTHER.as_bytes()));
         let error = both(ONE).err().map(|error| error.to_string());
         assert_eq!(

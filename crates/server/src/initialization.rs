@@ -20,10 +20,8 @@ pub(crate) async fn open(
     on_event: impl Fn(&Event) + Send + Sync + 'static,
 ) -> Outcome<Doorward> {
     let mut builder = builder(config)?;
-    builder.policy = config.policy.clone();
+    builder.engine = config.engine.clone();
     builder.settings = config.settings.clone();
-    builder.key = config.key.clone();
-    builder.hashing = config.hashing.clone();
     builder.trusted_proxies.clone_from(&config.trusted_proxies);
     builder.on_event = Box::new(on_event);
     Ok(builder.open().await?)
@@ -35,7 +33,9 @@ fn builder(config: &Config) -> Outcome<Builder> {
             is_there(path)?;
             Doorward::sqlite(path)
         }
-        StorePlace::Memory => Doorward::store(Arc::new(MemoryStore::new(config.policy.clone()))),
+        StorePlace::Memory => {
+            Doorward::store(Arc::new(MemoryStore::new(config.engine.policy.clone())))
+        }
     })
 }
 
@@ -45,9 +45,9 @@ pub(crate) fn store(config: &Config) -> Outcome<Arc<dyn Store>> {
     Ok(match &config.store {
         StorePlace::Sqlite(path) => {
             is_there(path)?;
-            Arc::new(SqliteStore::open(path, config.policy.clone())?)
+            Arc::new(SqliteStore::open(path, config.engine.policy.clone())?)
         }
-        StorePlace::Memory => Arc::new(MemoryStore::new(config.policy.clone())),
+        StorePlace::Memory => Arc::new(MemoryStore::new(config.engine.policy.clone())),
     })
 }
 

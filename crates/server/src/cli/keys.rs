@@ -12,7 +12,12 @@ use crate::config::Config;
 
 pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
     let store = existing(&config)?;
-    let ring = KeyRing::look(&*store, config.key, &config.policy, Arc::new(SystemEnv));
+    let ring = KeyRing::look(
+        &*store,
+        config.engine.key,
+        &config.engine.policy,
+        Arc::new(SystemEnv),
+    );
     match arguments.subcommand() {
         Some(("rotate", arguments)) => {
             let purpose = match arguments.get_one::<String>("purpose").map(String::as_str) {

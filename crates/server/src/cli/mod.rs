@@ -1,5 +1,6 @@
 //! The command line: its grammar, and what all commands share.
 
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod session;
 pub(crate) mod user;
@@ -54,6 +55,7 @@ pub(crate) fn command() -> Command {
             Command::new("remove")
                 .about("Remove an account and end all sessions")
                 .arg(name()),
+            import::command(),
         ]);
     let session = Command::new("session")
         .about("Sessions")
@@ -139,22 +141,36 @@ fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
     initialization::store(config)
 }
 
+/// The store of a command that changes nothing: an empty one where there is none.
+fn looked_at(config: &Config) -> Outcome<Arc<dyn Store>> {
+    match &config.store {
+        StorePlace::Sqlite(path) if !is_there(path)? => {
+            Ok(Arc::new(MemoryStore::new(config.engine.policy.clone())))
+        }
+        _ => initialization::store(config),
+    }
+}
+
 /// Looks at everything that `serve` would open, makes nothing, and serves nothing.
 pub(crate) async fn check_config(config: Config) -> Outcome {
     if let Some((cert, key)) = config.tls.clone() {
         crate::tls::Tls::open(cert, key)?;
     }
-    let store = match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => {
-            say(&format!(
-                "{}: there is no database yet; `doorward serve` makes it",
-                path.display()
-            ))?;
-            Arc::new(MemoryStore::new(config.policy.clone()))
-        }
-        _ => initialization::store(&config)?,
-    };
-    KeyRing::look(&*store, config.key, &config.policy, Arc::new(SystemEnv)).await?;
+    match &config.store {
+        StorePlace::Sqlite(path) if !is_there(path)? => say(&format!(
+            "{}: there is no database yet; `doorward serve` makes it",
+            path.display()
+        ))?,
+        _ => {}
+    }
+    let store = looked_at(&config)?;
+    KeyRing::look(
+        &*store,
+        config.engine.key,
+        &config.engine.policy,
+        Arc::new(SystemEnv),
+    )
+    .await?;
     say("the settings are in order")
 }
 

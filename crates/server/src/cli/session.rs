@@ -13,8 +13,8 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
     let store = existing(&config)?;
     match arguments.subcommand() {
         Some(("list", arguments)) => match arguments.get_one::<String>("name") {
-            Some(name) => list_of(name, &*store, &config.policy).await,
-            None => list(&*store, &config.policy).await,
+            Some(name) => list_of(name, &*store, &config.engine.policy).await,
+            None => list(&*store, &config.engine.policy).await,
         },
         Some(("end", arguments)) => {
             let id = arguments.get_one::<String>("id").map_or("", String::as_str);

@@ -23,6 +23,7 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             let accounts = accounts(&config, lasting(&config)?);
             add(&accounts, named(arguments), arguments).await
         }
+        Some(("import", arguments)) => super::import::run(&config, arguments).await,
         Some(("list", _)) => list(&*existing(&config)?).await,
         Some((command, arguments)) => {
             let accounts = accounts(&config, existing(&config)?);
@@ -34,9 +35,9 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
 
 fn accounts(config: &Config, store: Arc<dyn Store>) -> Accounts {
     let env: Arc<dyn Env> = Arc::new(SystemEnv);
-    let passwords = Passwords::new(config.hashing.clone(), Arc::clone(&env));
+    let passwords = Passwords::new(config.engine.hashing.clone(), Arc::clone(&env));
     // Nobody verifies here; those who do hear of ended sessions from the store.
-    let revocations = Revocations::new(Bounds::of(&config.policy), None);
+    let revocations = Revocations::new(Bounds::of(&config.engine.policy), None);
     Accounts::new(store, Arc::new(passwords), Arc::new(revocations), env)
 }
 

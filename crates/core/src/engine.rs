@@ -1,0 +1,255 @@
+//! The engine as a process runs it: store, key ring, service and accounts, put together once, and what
+//! is to be done every second.
+//!
+//! Doors open one, call [`Engine::tick`] each second, and log the [`News`] that it brings. Left to them:
+//! the store, the thread or task that ticks, and the log.
+
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::account::Accounts;
+use crate::env::Env;
+use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError};
+use crate::password::{Hashing, Passwords};
+use crate::policy::{Policy, PolicyError};
+use crate::revocation::{Bounds, Revocations};
+use crate::service::Service;
+use crate::store::Store;
+
+/// Rows that one step of cleaning up looks at: a few milliseconds.
+const SWEEP: u32 = 1_000;
+/// Steps of cleaning up a tick, at the most.
+const SWEEPS: usize = 10;
+
+/// What an engine is made of, beside its store.
+#[derive(Clone, Debug, Default)]
+pub struct EngineConfig {
+    /// Lifetimes and limits.
+    pub policy: Policy,
+    /// Which key signs access tokens.
+    pub key: KeyConfig,
+    /// How passwords of built-in accounts are hashed, and which new ones are refused.
+    pub hashing: Hashing,
+}
+
+/// Why an engine does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A lifetime or limit.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A key, or the store that keeps it.
+    #[error(transparent)]
+    Keys(#[from] RingError),
+    /// The store did not answer.
+    #[error("the session store does not answer")]
+    Store,
+}
+
+/// Everything that serves one store's sessions in one process.
+pub struct Engine {
+    service: Arc<Service>,
+    accounts: Accounts,
+    passwords: Arc<Passwords>,
+    told: Mutex<Told>,
+}
+
+impl Engine {
+    /// Opens the ring, and loads what the store knows of ended sessions: from then on it verifies.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        config: EngineConfig,
+        env: Arc<dyn Env>,
+    ) -> Result<Engine, EngineError> {
+        let EngineConfig {
+            policy,
+            key,
+            mut hashing,
+        } = config;
+        policy.check()?;
+        hashing.rules.name_after(policy.issuer.as_deref());
+        let keys = Arc::new(KeyRing::open(&*store, key, &policy, Arc::clone(&env)).await?);
+        let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
+        let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
+        let accounts = Accounts::new(
+            Arc::clone(&store),
+            Arc::clone(&passwords),
+            Arc::clone(&revocations),
+            Arc::clone(&env),
+        );
+        let service = Service::new(store, keys, revocations, policy, env);
+        service.tick().await.map_err(|_| EngineError::Store)?;
+        Ok(Engine {
+            service: Arc::new(service),
+            accounts,
+            passwords,
+            told: Mutex::default(),
+        })
+    }
+
+    /// The business logic.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The built-in accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The hashing threads.
+    #[must_use]
+    pub fn passwords(&self) -> &Arc<Passwords> {
+        &self.passwords
+    }
+
+    /// Catches up with other processes, and cleans up a little. What fails now is tried again at the
+    /// next tick; readiness tells. Returns what has changed for operators since the last.
+    pub async fn tick(&self) -> Vec<News> {
+        let ticked = self.service.tick().await;
+        if ticked.is_ok() {
+            self.clean_up().await;
+        }
+        self.look(ticked.is_err())
+    }
+
+    async fn clean_up(&self) {
+        for _ in 0..SWEEPS {
+            if !matches!(self.service.purge(SWEEP).await, Ok(true)) {
+                return;
+            }
+        }
+    }
+
+    fn look(&self, failing: bool) -> Vec<News> {
+        let (service, store) = (&self.service, self.service.store());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = [
+            told.store(failing),
+            told.keys(service.keys().can_sign(service.now()).err()),
+            told.changing(service.keys().changes_between_starts()),
+            told.spread(store.feed().is_some(), store.slow_to_spread()),
+        ];
+        news.into_iter().flatten().collect()
+    }
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Works, but not as well as it could.
+    Warning,
+    /// Requests are refused.
+    Error,
+}
+
+impl Level {
+    /// As loggers write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// Something that an operator should know, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// How much it matters.
+    pub level: Level,
+    /// In words.
+    pub line: String,
+}
+
+impl News {
+    fn new(level: Level, line: impl Into<String>) -> News {
+        let line = line.into();
+        News { level, line }
+    }
+}
+
+/// What was told last.
+#[derive(Default)]
+struct Told {
+    failing: bool,
+    keyless: Option<KeyError>,
+    changing: bool,
+    /// Whether at once, and if not, why.
+    spread: (bool, Option<String>),
+}
+
+impl Told {
+    fn store(&mut self, failing: bool) -> Option<News> {
+        let changed = mem::replace(&mut self.failing, failing) != failing;
+        let failed = || News::new(Level::Error, "the session store does not answer");
+        let mended = || News::new(Level::Info, "the session store answers again");
+        changed.then(if failing { failed } else { mended })
+    }
+
+    fn keys(&mut self, keyless: Option<KeyError>) -> Option<News> {
+        let changed = mem::replace(&mut self.keyless, keyless.clone()) != keyless;
+        let refused = |why| format!("logins and refreshes are refused: {why}");
+        changed.then(|| match keyless {
+            Some(why) => News::new(Level::Error, refused(why)),
+            None => News::new(Level::Info, "a key signs again"),
+        })
+    }
+
+    fn changing(&mut self, changes: bool) -> Option<News> {
+        let first = changes && !mem::replace(&mut self.changing, true);
+        first.then(|| News::new(Level::Warning, CHANGES_BETWEEN_STARTS))
+    }
+
+    /// Which bound holds for processes that share the store.
+    fn spread(&mut self, fast: bool, slow: Option<String>) -> Option<News> {
+        let is = (fast && slow.is_none(), slow);
+        let changed = mem::replace(&mut self.spread, is.clone()) != is;
+        let hear = "other processes on this machine hear of ended sessions";
+        changed.then(|| match is.1 {
+            Some(why) => News::new(Level::Warning, format!("{hear} within a second: {why}")),
+            None => News::new(Level::Info, format!("{hear} at once")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_is_told_once() {
+        let mut told = Told::default();
+        assert_eq!(told.store(false), None);
+        assert_eq!(told.store(true).unwrap().level, Level::Error);
+        assert_eq!(told.store(true), None);
+        assert_eq!(told.store(false).unwrap().level, Level::Info);
+        assert_eq!(told.changing(true).unwrap().level, Level::Warning);
+        assert_eq!(told.changing(true), None);
+    }
+
+    #[test]
+    fn the_bound_is_told_at_the_start_and_when_it_changes() {
+        let mut told = Told::default();
+        assert_eq!(told.spread(true, None).unwrap().level, Level::Info);
+        assert_eq!(told.spread(true, None), None);
+        let why = || Some("no shared memory".to_owned());
+        assert_eq!(told.spread(true, why()).unwrap().level, Level::Warning);
+        assert_eq!(told.spread(true, why()), None);
+        assert_eq!(told.spread(true, None).unwrap().level, Level::Info);
+    }
+
+    #[test]
+    fn a_store_of_one_process_has_nothing_to_tell_others() {
+        assert_eq!(Told::default().spread(false, None), None);
+    }
+}
