@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::adoption::Names;
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
@@ -115,6 +116,29 @@ impl Accounts {
             Err(_) => None,
         };
         let account = self.check(account, password).await?;
+        Ok(Identity {
+            user: account.id,
+            username: Some(account.username),
+            valid_from: Some(account.valid_from),
+            claims: None,
+        })
+    }
+
+    /// Whom a foreign token names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] if there is no such account, or it is disabled;
+    /// [`Error::StoreUnavailable`].
+    pub async fn named(&self, subject: &UserId, names: Names) -> Result<Identity> {
+        let account = match names {
+            Names::Ids => self.store.account_of(subject).await?,
+            Names::Usernames => match canonical(subject.as_str()) {
+                Ok(name) => self.store.account(&name).await?,
+                Err(_) => None,
+            },
+        };
+        let account = account.filter(|account| !account.disabled);
+        let account = account.ok_or(Error::InvalidCredentials)?;
         Ok(Identity {
             user: account.id,
             username: Some(account.username),

@@ -8,7 +8,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::account::Accounts;
-use crate::env::Env;
+use crate::adoption::Adoption;
+use crate::env::{Env, Timestamp};
 use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError};
 use crate::password::{Hashing, Passwords};
 use crate::policy::{Policy, PolicyError};
@@ -30,6 +31,8 @@ pub struct EngineConfig {
     pub key: KeyConfig,
     /// How passwords of built-in accounts are hashed, and which new ones are refused.
     pub hashing: Hashing,
+    /// Which refresh tokens of another program become sessions; `None`: none.
+    pub adoption: Option<Arc<Adoption>>,
 }
 
 /// Why an engine does not open.
@@ -68,6 +71,7 @@ impl Engine {
             policy,
             key,
             mut hashing,
+            adoption,
         } = config;
         policy.check()?;
         hashing.rules.name_after(policy.issuer.as_deref());
@@ -80,7 +84,7 @@ impl Engine {
             Arc::clone(&revocations),
             Arc::clone(&env),
         );
-        let service = Service::new(store, keys, revocations, policy, env);
+        let service = Service::new(store, keys, revocations, policy, env).adopting(adoption);
         service.tick().await.map_err(|_| EngineError::Store)?;
         Ok(Engine {
             service: Arc::new(service),
@@ -133,6 +137,7 @@ impl Engine {
             told.store(failing),
             told.keys(service.keys().can_sign(service.now()).err()),
             told.changing(service.keys().changes_between_starts()),
+            told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
         ];
         news.into_iter().flatten().collect()
@@ -184,6 +189,7 @@ struct Told {
     failing: bool,
     keyless: Option<KeyError>,
     changing: bool,
+    adopting: bool,
     /// Whether at once, and if not, why.
     spread: (bool, Option<String>),
 }
@@ -208,6 +214,22 @@ impl Told {
     fn changing(&mut self, changes: bool) -> Option<News> {
         let first = changes && !mem::replace(&mut self.changing, true);
         first.then(|| News::new(Level::Warning, CHANGES_BETWEEN_STARTS))
+    }
+
+    /// Whoever has the old key can make tokens: nobody should forget that it counts.
+    fn adoption(&mut self, adoption: Option<&Adoption>, now: Timestamp) -> Option<News> {
+        let adoption = adoption.filter(|_| !mem::replace(&mut self.adopting, true))?;
+        Some(match adoption.weakness() {
+            _ if now >= adoption.until() => News::new(
+                Level::Warning,
+                "adopt_until has passed: nothing is adopted; remove the adopt_ settings",
+            ),
+            Some(why) => News::new(
+                Level::Warning,
+                format!("adopt_secret lets others make tokens that are adopted: {why}"),
+            ),
+            None => News::new(Level::Info, "refresh tokens of the old program are adopted"),
+        })
     }
 
     /// Which bound holds for processes that share the store.

@@ -14,6 +14,13 @@ pub enum Event {
         /// Which.
         session: SessionId,
     },
+    /// A refresh token of another program became a session.
+    Adopted {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        session: SessionId,
+    },
     /// Credentials were refused. The name is what was typed, and may be a password typed in the
     /// wrong field: it is not carried.
     LoginFailed,
@@ -88,6 +95,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::LoggedIn { .. } => "logged_in",
+            Event::Adopted { .. } => "adopted",
             Event::LoginFailed => "login_failed",
             Event::Refreshed { .. } => "refreshed",
             Event::ForkSuspected { .. } => "fork_suspected",

@@ -11,12 +11,14 @@
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`engine`]: all of it as a process runs it.
-//! 9. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts.
+//! 9. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts, and
+//!    [`adoption`]: their sessions.
 //! 10. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
+pub mod adoption;
 pub mod csrf;
 pub mod engine;
 pub mod env;

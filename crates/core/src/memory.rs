@@ -32,6 +32,7 @@ struct Tables {
     accounts: BTreeMap<Box<str>, Account>,
     keys: Vec<StoredKey>,
     ended: BTreeMap<u64, Ended>,
+    adopted: HashMap<SessionId, Timestamp>,
     last_end: u64,
 }
 
@@ -51,6 +52,14 @@ impl MemoryStore {
 }
 
 impl Tables {
+    fn insert(&mut self, session: Session, seen: ValidFrom) -> bool {
+        let fits = self.seen(&session.user) == seen && !self.sessions.contains_key(&session.id);
+        if fits {
+            self.sessions.insert(session.id, session);
+        }
+        fits
+    }
+
     fn end(&mut self, id: SessionId, at: Timestamp, reason: EndReason) -> bool {
         let Some(row) = self.sessions.get_mut(&id).filter(|row| row.ended.is_none()) else {
             return false;
@@ -121,10 +130,19 @@ fn done(holds: bool) -> Write {
 #[async_trait]
 impl SessionStore for MemoryStore {
     async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write> {
-        let mut tables = self.tables();
-        let fits = tables.seen(&session.user) == seen && !tables.sessions.contains_key(&session.id);
+        Ok(done(self.tables().insert(session, seen)))
+    }
+
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+    ) -> StoreResult<Write> {
+        let (mut tables, id) = (self.tables(), session.id);
+        let fits = !tables.adopted.contains_key(&id) && tables.insert(session, seen);
         if fits {
-            tables.sessions.insert(session.id, session);
+            tables.adopted.insert(id, until);
         }
         Ok(done(fits))
     }
@@ -193,6 +211,7 @@ impl SessionStore for MemoryStore {
     async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
         let mut tables = self.tables();
         tables.ended.retain(|_, end| end.at >= log_before);
+        tables.adopted.retain(|_, until| *until >= now);
         let over = tables
             .sessions
             .values()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::access_token::{Claims, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
+use crate::adoption::Adoption;
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
 use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
 use crate::store::{Store, ValidFrom, Write};
+
+mod adopting;
 
 /// How often a lost swap is decided again before the store counts as unavailable.
 const RETRIES: usize = 4;
@@ -41,6 +44,7 @@ pub struct Service {
     policy: Policy,
     env: Arc<dyn Env>,
     log_cursor: Mutex<u64>,
+    adoption: Option<Arc<Adoption>>,
 }
 
 /// How a session is to be opened.
@@ -134,6 +138,7 @@ impl Service {
             policy,
             env,
             log_cursor: Mutex::new(0),
+            adoption: None,
         }
     }
 
@@ -213,7 +218,7 @@ impl Service {
     /// [`Error::TokenInvalid`], [`Error::SessionEnded`], [`Error::RefreshReused`],
     /// [`Error::StoreUnavailable`].
     pub async fn refresh(&self, text: &str, via: Delivery) -> Outcome<Refreshed> {
-        match self.refresh_token(text).await {
+        match self.presented(text).await {
             Ok(token) => self.decide(&token, via, Turn::Rotates).await,
             Err(error) => (Err(error), None),
         }
@@ -225,7 +230,7 @@ impl Service {
     /// # Errors
     /// As [`Service::refresh`].
     pub async fn check_refresh(&self, text: &str, via: Delivery) -> Outcome<Session> {
-        let decided = match self.refresh_token(text).await {
+        let decided = match self.presented(text).await {
             Ok(token) => self.decide(&token, via, Turn::Stays).await,
             Err(error) => (Err(error), None),
         };

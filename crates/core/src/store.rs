@@ -57,6 +57,15 @@ pub trait SessionStore: Send + Sync {
     /// Adds a session whose user's `valid_from` is still `seen`. Lost: it moved, or the id exists.
     async fn insert(&self, session: Session, seen: ValidFrom) -> StoreResult<Write>;
 
+    /// As [`SessionStore::insert`], of a foreign token's session, and remembers its id until then:
+    /// until a `purge` of a later `now`. Lost too if the id is remembered, whatever became of the row.
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+    ) -> StoreResult<Write>;
+
     /// The row, ended or not.
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>>;
 

@@ -19,6 +19,8 @@ const MOST: usize = 4;
 pub(crate) struct Cookies {
     pub(crate) access: Cookie,
     pub(crate) refresh: Cookie,
+    /// The refresh token of another program that goes by another name, at its usual path.
+    pub(crate) foreign: Option<Cookie>,
     /// Beside those, where the double submit is by cookie.
     csrf: Option<[Cookie; 2]>,
 }
@@ -51,7 +53,18 @@ impl Cookies {
         Cookies {
             access: cookie(&access, &settings.access_path(), Read::ByUsOnly, lax),
             refresh: cookie(&refresh, &settings.refresh_path(), Read::ByUsOnly, strict),
+            foreign: settings
+                .adopted_cookie_name
+                .as_ref()
+                .filter(|name| **name != refresh)
+                .map(|name| cookie(name, "/", Read::ByUsOnly, strict)),
             csrf,
+        }
+    }
+
+    pub(crate) fn clear_foreign(&self, headers: &mut HeaderMap) {
+        if let Some(foreign) = &self.foreign {
+            foreign.set(headers, "", Some(0));
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::account::PasswordChange;
+use doorward_core::adoption::Foreign;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
@@ -26,6 +27,8 @@ pub(crate) type Step = Result<Reply, Problem>;
 pub struct Identified {
     pub(crate) terms: Terms,
     pub(crate) replaces: Option<SessionId>,
+    /// Tokens of another program that came along: they must not open a session after this one.
+    pub(crate) outdated: Vec<Foreign>,
     pub(crate) exchange: Exchange,
 }
 
@@ -52,6 +55,10 @@ impl Identified {
         if let Some(old) = self.replaces {
             self.exchange
                 .took(service.end(old, EndReason::Replaced).await)?;
+        }
+        for foreign in &self.outdated {
+            let ended = service.end_foreign(foreign, &self.terms, EndReason::Replaced);
+            self.exchange.took(ended.await)?;
         }
         Ok(self
             .exchange
@@ -173,6 +180,44 @@ impl Renewed {
     }
 }
 
+/// Continues an adoption.
+#[derive(Debug)]
+pub struct Adopted {
+    pub(crate) foreign: Foreign,
+    pub(crate) terms: Terms,
+    pub(crate) exchange: Exchange,
+}
+
+impl Adopted {
+    /// The host says who it is. Whatever is against it, the client learns that the token does not
+    /// count.
+    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
+        match self.open(identity).await {
+            Ok(reply) => reply,
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+
+    async fn open(&mut self, identity: Decided<Identity>) -> Decided<Reply> {
+        let identity = identity.map_err(|error| match error {
+            Error::InvalidCredentials | Error::NotFound => Error::TokenInvalid,
+            error => error,
+        })?;
+        let service = Arc::clone(self.exchange.api.service());
+        let username = identity.username.clone();
+        let adopted = service.adopt(&self.foreign, identity, self.terms.clone());
+        let refreshed = self.exchange.took(adopted.await)?;
+        let grant = service.grant(refreshed)?;
+        let exchange = self.exchange.clone();
+        let mut reply = exchange.granted(&grant, username.as_deref(), Handed::Both);
+        if let (Reply::Done(answer), Delivery::Cookie) = (&mut reply, self.terms.delivery) {
+            let headers = answer.response.headers_mut();
+            self.exchange.api.cookies().clear_foreign(headers);
+        }
+        Ok(reply)
+    }
+}
+
 /// Which tokens an answer carries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handed {
@@ -264,6 +309,7 @@ impl Exchange {
         *response.status_mut() = StatusCode::NO_CONTENT;
         if clear && self.api.settings().allows(Delivery::Cookie) {
             self.api.cookies().clear(response.headers_mut());
+            self.api.cookies().clear_foreign(response.headers_mut());
         }
         self.done(response)
     }

@@ -14,6 +14,7 @@
 //! 9. [`testing`]: recorded exchanges, replayed through any door.
 #![forbid(unsafe_code)]
 
+mod adopting;
 mod answers;
 pub mod asked;
 mod body;

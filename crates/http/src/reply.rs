@@ -1,11 +1,12 @@
 //! What comes back: a finished answer, or a question that only the host can settle.
 
 use bytes::Bytes;
+use doorward_core::adoption::Foreign;
 use doorward_core::password::Password;
 use doorward_core::{Accounts, Error, Event, Identity, Result, UserId};
 use http::Response;
 
-use crate::exchange::{Confirmed, Identified, PasswordSet, Registered, Renewed};
+use crate::exchange::{Adopted, Confirmed, Identified, PasswordSet, Registered, Renewed};
 
 /// A step of an exchange.
 #[derive(Debug)]
@@ -69,6 +70,14 @@ pub enum Ask {
         /// Goes on.
         next: Registered,
     },
+    /// Who is it that a verified refresh token of another program names, and had that program not
+    /// revoked it? [`Error::InvalidCredentials`] if there is no such user, or it was.
+    Adopt {
+        /// The token.
+        foreign: Foreign,
+        /// Goes on.
+        next: Adopted,
+    },
     /// What claims does this user have now? An error ends the session.
     Renew {
         /// Whose.
@@ -117,6 +126,10 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
             password,
             next,
         } => next.answer(register(&username, password, accounts).await),
+        Ask::Adopt { foreign, next } => {
+            let identity = accounts.named(foreign.subject(), foreign.names()).await;
+            next.answer(identity).await
+        }
         Ask::Renew { user: _, next } => next.answer(Ok(None)).await,
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
-use doorward_core::service::{Grant, Terms};
+use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
     CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -185,7 +185,7 @@ impl Api {
     ) -> Step {
         match endpoint {
             Endpoint::Login => self.login(request, client, exchange),
-            Endpoint::Refresh => self.refresh(request, exchange).await,
+            Endpoint::Refresh => self.refresh(request, client, exchange).await,
             Endpoint::Logout => self.logout(request, exchange).await,
             Endpoint::Session => self.session(request, exchange).await,
             Endpoint::Sessions => self.sessions(request, exchange).await,
@@ -332,6 +332,7 @@ impl Api {
                 device: device(asked.device, request.headers(), client)?,
             },
             replaces: self.replaced_by_login(request, delivery),
+            outdated: self.foreign_cookies(request, delivery),
             exchange,
         };
         let username = typed(asked.username)?;
@@ -366,19 +367,37 @@ impl Api {
 
     // ---- refresh ----
 
-    async fn refresh(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
+    async fn refresh(
+        &self,
+        request: &Request<Bytes>,
+        client: Client,
+        mut exchange: Exchange,
+    ) -> Step {
         let mut fields = Fields::of(request)?;
         let in_body = fields.take(&self.settings().refresh_json_key)?;
         let body::Nothing {} = fields.rest()?;
         let asked = Asked::of_request(request);
         let found = self.refresh_found(&asked, in_body.as_deref())?;
+        let found = found.or_else(|| self.foreign_found(&asked));
         let found = found.ok_or(Error::TokenMissing)?;
-        let token = self.refresh_token(&asked, &found).await?;
-        let refreshed = exchange.took(self.service().refresh(token, found.via()).await);
-        let refreshed = match refreshed {
-            Ok(refreshed) => refreshed,
-            Err(error) => return Ok(exchange.refuse(&error.into())),
+        let outcome = match self.refresh_token(&asked, &found).await {
+            Ok(token) => self.service().refresh(token, found.via()).await,
+            Err(Problem::Engine(Error::TokenInvalid)) => {
+                let foreign = self.newest_foreign(&asked, &found)?;
+                match self.service().refresh_adopted(&foreign, found.via()).await {
+                    Some(outcome) => outcome,
+                    None => return self.adopt(foreign, found.via(), request, client, exchange),
+                }
+            }
+            Err(problem) => return Err(problem),
         };
+        match exchange.took(outcome) {
+            Ok(refreshed) => self.refreshed(refreshed, exchange),
+            Err(error) => Ok(exchange.refuse(&error.into())),
+        }
+    }
+
+    fn refreshed(&self, refreshed: Refreshed, exchange: Exchange) -> Step {
         if self.settings().renew {
             let user = refreshed.session.user.clone();
             return Ok(Reply::Ask(Ask::Renew {
@@ -405,6 +424,9 @@ impl Api {
             csrf: None,
         });
         let refresh = self.refresh_found(&asked, in_body.as_deref())?;
+        let elsewhere = self.foreign_found(&asked);
+        let mut foreign = self.foreign_among(&asked, refresh.as_ref())?;
+        foreign.extend(self.foreign_among(&asked, elsewhere.as_ref())?);
         let used = match self.named_by_refresh(&asked, refresh).await? {
             Some(used) => Some(used),
             None => self.named_by_access(&asked)?,
@@ -419,6 +441,7 @@ impl Api {
         if let Some((session, _)) = used {
             exchange.took(self.service().end(session, EndReason::Logout).await)?;
         }
+        self.end_foreign(&foreign, &mut exchange).await?;
         Ok(exchange.ended(clears))
     }
 

@@ -69,6 +69,15 @@ impl SessionStore for Faulty {
         self.enter("insert")?;
         self.inner.insert(session, seen).await
     }
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+    ) -> StoreResult<Write> {
+        self.enter("adopt")?;
+        self.inner.adopt(session, seen, until).await
+    }
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.enter("load")?;
         self.inner.load(id).await

@@ -10,7 +10,7 @@ use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Outcome, Terms};
 use doorward_core::{Device, EndReason, Error, SessionId};
 use doorward_http::{
-    Answer as Finished, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
+    Answer as Finished, Ask, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
 };
 use http::{HeaderMap, Response};
 use pollster::FutureExt;
@@ -121,7 +121,9 @@ impl Door {
         let engine = self.open(py)?;
         let reply = py.detach(|| {
             let reply = engine.api.call(endpoint, request, client).block_on();
-            if self.home.options.settles {
+            // Whether the old program had revoked the token only the app knows.
+            let asks_app = matches!(reply, Reply::Ask(Ask::Adopt { .. }));
+            if self.home.options.settles && !asks_app {
                 Reply::Done(settle(reply, engine.core.accounts()).block_on())
             } else {
                 reply

@@ -2,11 +2,13 @@
 //! name, so that Python can name the app's own key.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_core::adoption::{Adoption, AdoptionConfig, Names};
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
-use doorward_core::{Delivery, EngineConfig, jws};
+use doorward_core::{Delivery, EngineConfig, Timestamp, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
 use http::Method;
 use ipnet::IpNet;
@@ -63,6 +65,59 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    adopt: Adopt,
+}
+
+/// Of another program's tokens. Without a date nothing of it counts.
+#[derive(Default)]
+struct Adopt {
+    until: Option<Timestamp>,
+    secret: Option<Zeroizing<Vec<u8>>>,
+    key: Option<Zeroizing<Vec<u8>>>,
+    algorithm: Option<jws::Algorithm>,
+    issuer: Option<Vec<String>>,
+    audience: Option<Vec<String>>,
+    claim: Option<String>,
+    names: Names,
+}
+
+impl Adopt {
+    fn adoption(&self) -> PyResult<Option<Arc<Adoption>>> {
+        let Some(until) = self.until else {
+            return Ok(None);
+        };
+        let hs256 = jws::Algorithm::Hs(jws::Sha::Sha256);
+        let algorithm = self.algorithm.unwrap_or(hs256);
+        let (option, key) = match algorithm {
+            jws::Algorithm::Hs(_) => ("adopt_secret", &self.secret),
+            _ => ("adopt_key", &self.key),
+        };
+        let key = key.clone();
+        let adoption = Adoption::new(AdoptionConfig {
+            algorithm,
+            key: key.ok_or_else(|| wrong(option, "must be set where adopt_until is"))?,
+            until,
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            identity_claim: self.claim.clone().unwrap_or_else(|| "sub".into()),
+            names: self.names,
+        });
+        let adoption = adoption.map_err(|error| wrong(option, error))?;
+        Ok(Some(Arc::new(adoption)))
+    }
+}
+
+fn foreign_algorithm(value: &Bound<'_, PyAny>) -> PyResult<jws::Algorithm> {
+    let algorithm = jws::Algorithm::named(&value.extract::<String>()?);
+    algorithm.ok_or_else(|| PyValueError::new_err("is no algorithm that is known"))
+}
+
+fn names(text: &str) -> PyResult<Names> {
+    match text {
+        "id" => Ok(Names::Ids),
+        "username" => Ok(Names::Usernames),
+        _ => Err(PyValueError::new_err("must be id or username")),
+    }
 }
 
 impl Default for Reading {
@@ -78,6 +133,7 @@ impl Default for Reading {
             secret: None,
             private_key: None,
             algorithm: None,
+            adopt: Adopt::default(),
         }
     }
 }
@@ -91,6 +147,7 @@ impl Reading {
             policy,
             key,
             hashing,
+            adoption: _,
         } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
@@ -140,6 +197,14 @@ impl Reading {
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
+            "adopt_until" => self.adopt.until = Some(parsed(&value.extract::<String>()?)?),
+            "adopt_secret" => self.adopt.secret = Some(bytes(value)?),
+            "adopt_key" => self.adopt.key = Some(bytes(value)?),
+            "adopt_algorithm" => self.adopt.algorithm = Some(foreign_algorithm(value)?),
+            "adopt_issuer" => self.adopt.issuer = Some(value.extract()?),
+            "adopt_audience" => self.adopt.audience = Some(value.extract()?),
+            "adopt_claim" => self.adopt.claim = Some(value.extract()?),
+            "adopt_names" => self.adopt.names = names(&value.extract::<String>()?)?,
             "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
             "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
             "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
@@ -154,9 +219,10 @@ impl Reading {
     }
 
     fn check(self) -> PyResult<Options> {
-        let key = self.key()?;
+        let (key, adoption) = (self.key()?, self.adopt.adoption()?);
         let mut options = self.options;
         options.engine.key = key;
+        options.engine.adoption = adoption;
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());

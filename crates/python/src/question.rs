@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::access_token::check_custom;
 use doorward_core::account::canonical;
+use doorward_core::adoption::Foreign;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::{Error, Identity as Who, PasswordChange, Policy, UserId};
 use doorward_http::{Ask, Reply, settle};
@@ -45,6 +46,7 @@ pub(crate) struct Question {
     user: Option<UserId>,
     password: Option<Password>,
     new: Option<Password>,
+    foreign: Option<Foreign>,
     ask: Mutex<Option<Ask>>,
     engine: Arc<Engine>,
 }
@@ -89,6 +91,10 @@ impl Question {
                 Some(password),
                 None,
             ),
+            Ask::Adopt { foreign, .. } => {
+                let subject = Some(foreign.subject().clone());
+                ("adopt", None, subject, None, None)
+            }
             Ask::Renew { user, .. } => ("renew", None, Some(user.clone()), None, None),
         };
         Question {
@@ -97,6 +103,10 @@ impl Question {
             user,
             password: password.cloned(),
             new: new.cloned(),
+            foreign: match &ask {
+                Ask::Adopt { foreign, .. } => Some(foreign.clone()),
+                _ => None,
+            },
             ask: Mutex::new(Some(ask)),
             engine,
         }
@@ -132,6 +142,7 @@ impl Question {
             Ask::Confirm { next, .. } => next.answer(Err(error)).block_on(),
             Ask::SetPassword { next, .. } => next.answer(Err(error)).block_on(),
             Ask::Register { next, .. } => next.answer(Err(error)),
+            Ask::Adopt { next, .. } => next.answer(Err(error)).block_on(),
             Ask::Renew { next, .. } => next.answer(Err(error)).block_on(),
         });
         finished(reply)
@@ -181,6 +192,26 @@ impl Question {
     fn new_password<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
         let password = self.new.as_ref();
         password.map(|password| PyString::new(py, password.as_str()))
+    }
+
+    /// For `adopt`: header and claims of the token, as JSON.
+    #[getter]
+    fn foreign(&self) -> Option<(&str, &str)> {
+        let foreign = self.foreign.as_ref();
+        foreign.map(|foreign| (foreign.header(), foreign.claims()))
+    }
+
+    /// For `adopt`: whom the built-in accounts know.
+    fn named_by_accounts(&self, py: Python<'_>) -> PyResult<Or<Identity>> {
+        let Some(foreign) = &self.foreign else {
+            return self.not_of_this_kind();
+        };
+        let accounts = self.engine.core.accounts();
+        let named = accounts.named(foreign.subject(), foreign.names());
+        match py.detach(|| named.block_on()) {
+            Ok(identity) => Ok(Or::Value(Identity(identity))),
+            Err(error) => self.refused(py, error).map(Or::Answer),
+        }
     }
 
     /// For `identify`: as the built-in accounts say.
@@ -277,6 +308,7 @@ impl Question {
             Ask::Identify { next, .. } => {
                 finished(py.detach(|| next.answer(Ok(identity)).block_on()))
             }
+            Ask::Adopt { next, .. } => finished(py.detach(|| next.answer(Ok(identity)).block_on())),
             _ => self.not_of_this_kind(),
         }
     }

@@ -6,10 +6,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use doorward_core::adoption::{Adoption, AdoptionConfig, Names};
+use doorward_core::jws;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::{Breached, Hashing, Rules};
 use doorward_core::{Delivery, EngineConfig, Policy};
@@ -22,7 +25,7 @@ use zeroize::Zeroizing;
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 40] = [
+pub(crate) const KEYS: [Key; 48] = [
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -72,6 +75,34 @@ pub(crate) const KEYS: [Key; 40] = [
     ),
     ("issuer", "", "iss of access tokens"),
     ("audience", "", "aud of access tokens"),
+    (
+        "adopt_until",
+        "",
+        "until this date refresh tokens of Flask-JWT-Extended become sessions",
+    ),
+    (
+        "adopt_secret",
+        "",
+        "the secret that they are signed with; nothing is signed with it here",
+    ),
+    (
+        "adopt_key_file",
+        "",
+        "the public key that verifies them, PEM, in place of a secret",
+    ),
+    ("adopt_algorithm", "HS256", "what they are signed by"),
+    ("adopt_issuer", "", "their iss, where they have one"),
+    ("adopt_audience", "", "their aud, where they have one"),
+    (
+        "adopt_cookie",
+        "refresh_token_cookie",
+        "the cookie that they come in",
+    ),
+    (
+        "adopt_names",
+        "id",
+        "what their sub is: the id or the username of an account",
+    ),
     ("cookie_secure", "true", "cookies travel over https only"),
     ("cookie_domain", "", "Domain of the cookies"),
     (
@@ -323,6 +354,7 @@ impl Values {
                 policy,
                 key: self.key()?,
                 hashing: self.hashing()?,
+                adoption: self.adoption()?,
             },
             trusted_proxies: self.networks()?,
             tls: self.tls()?,
@@ -364,6 +396,10 @@ impl Values {
             csrf_strict: self.switch("csrf_strict")?,
             register: self.switch("register")?,
             verify: true,
+            // Its name there, unless it was configured.
+            adopted_cookie_name: self
+                .maybe("adopt_until")
+                .map(|_| self.text("adopt_cookie").to_owned()),
             ..Settings::default()
         })
     }
@@ -435,6 +471,59 @@ impl Values {
             Ok(()) if secret == self.text("secret") => refused(&"must differ from secret"),
             Ok(()) => Ok(Some(Zeroizing::new(secret.into_bytes()))),
         }
+    }
+
+    /// Off without a date: whoever has the old key can make such tokens.
+    fn adoption(&self) -> Result<Option<Arc<Adoption>>, ConfigError> {
+        let (secret, file) = (self.maybe("adopt_secret"), self.maybe("adopt_key_file"));
+        if self.maybe("adopt_until").is_none() {
+            return match (&secret, &file) {
+                (None, None) => Ok(None),
+                _ => Err(wrong(
+                    "adopt_until",
+                    "must say until when tokens are adopted",
+                )),
+            };
+        }
+        let name = self.text("adopt_algorithm");
+        let algorithm = jws::Algorithm::named(name);
+        let algorithm =
+            algorithm.ok_or_else(|| wrong("adopt_algorithm", "is none that is known"))?;
+        let is_secret = matches!(algorithm, jws::Algorithm::Hs(_));
+        let (option, key) = match (secret, file) {
+            (Some(secret), None) if is_secret => ("adopt_secret", secret.into_bytes()),
+            (None, Some(path)) if !is_secret => {
+                let named = |error| wrong("adopt_key_file", format!("{path}: {error}"));
+                ("adopt_key_file", std::fs::read(&path).map_err(named)?)
+            }
+            _ if is_secret => {
+                return Err(wrong(
+                    "adopt_secret",
+                    format!("{name} takes one, and no file"),
+                ));
+            }
+            _ => {
+                return Err(wrong(
+                    "adopt_key_file",
+                    format!("{name} takes one, and no secret"),
+                ));
+            }
+        };
+        let adoption = Adoption::new(AdoptionConfig {
+            algorithm,
+            key: Zeroizing::new(key),
+            until: self.parsed("adopt_until")?,
+            issuer: self.maybe("adopt_issuer").map(|issuer| vec![issuer]),
+            audience: self.maybe("adopt_audience").map(|audience| vec![audience]),
+            identity_claim: "sub".into(),
+            names: match self.text("adopt_names") {
+                "id" => Names::Ids,
+                "username" => Names::Usernames,
+                _ => return Err(wrong("adopt_names", "must be id or username")),
+            },
+        });
+        let adoption = adoption.map_err(|error| wrong(option, error))?;
+        Ok(Some(Arc::new(adoption)))
     }
 
     fn hashing(&self) -> Result<Hashing, ConfigError> {
@@ -591,6 +680,7 @@ fn private_key(path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use doorward_core::Timestamp;
 
     fn checked(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let pairs = pairs
@@ -643,6 +733,8 @@ mod tests {
             ("url_prefix", "api"),
             ("cookie_secure", "maybe"),
             ("allowed_origins", "https://a.example/path"),
+            ("adopt_secret", "without a date"),
+            ("adopt_until", "2030-01-01"),
             ("url_prefix", "/:a"),
             ("url_prefix", "/*a"),
             ("url_prefix", "/{x}"),
@@ -682,6 +774,34 @@ mod tests {
             let text = error.map(|error| error.to_string()).unwrap_or_default();
             let begin = format!("breached_passwords_file: {path}: ");
             assert!(text.starts_with(&begin), "{text}");
+        }
+    }
+
+    #[test]
+    fn adoption_takes_a_key_of_its_algorithm_and_a_date() {
+        let with =
+            |pairs: &[(&str, &str)]| checked(&[&[("adopt_until", "2030-01-01")], pairs].concat());
+        let secret = ("adopt_secret", "weak");
+        let adoption = with(&[secret]).unwrap_or_else(|error| panic!("{error}"));
+        let adoption = adoption.engine.adoption.unwrap();
+        assert_eq!(adoption.until(), Timestamp::from_seconds(1_893_456_000));
+        assert!(adoption.weakness().is_some());
+        for wrong in [
+            &[secret, ("adopt_algorithm", "none")][..],
+            &[secret, ("adopt_algorithm", "RS256")],
+            &[secret, ("adopt_until", "soon")],
+            &[secret, ("adopt_names", "email")],
+            &[("adopt_key_file", "Cargo.toml")],
+            &[
+                ("adopt_key_file", "Cargo.toml"),
+                ("adopt_algorithm", "EdDSA"),
+            ],
+        ] {
+            let error = with(wrong).err().map(|error| error.to_string()).unwrap();
+            assert!(
+                error.starts_with("adopt_") && !error.contains("weak"),
+                "{error}"
+            );
         }
     }
 

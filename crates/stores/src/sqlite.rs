@@ -274,6 +274,22 @@ impl SessionStore for SqliteStore {
         .await
     }
 
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+    ) -> StoreResult<Write> {
+        self.write(move |group| {
+            // Before the row, without which nothing is remembered: a lost write changes nothing.
+            Ok(rows::valid_from(group.tx, &session.user)? == seen
+                && !rows::was_adopted(group.tx, session.id)?
+                && rows::insert(group.tx, &session)?
+                && rows::remember_adopted(group.tx, session.id, until)?)
+        })
+        .await
+    }
+
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.read_sessions(|db| Ok(rows::load(db, id)?.map(|row| self.log.onto(row))))
     }
@@ -369,6 +385,10 @@ impl SessionStore for SqliteStore {
         };
         let looked = self.read_sessions(|db| rows::look(db, from, limit, over))?;
         let log_is_old = self.read(|db| rows::log_is_old(db, log_before))?;
+        if self.read(|db| rows::adopted_is_old(db, now))? {
+            let old = move |group: &mut Group<'_>| rows::purge_adopted(group.tx, now, limit);
+            self.writer.run(old).await?;
+        }
         // What was refreshed since is not as old as its row says.
         let gone: Vec<_> = looked
             .over

@@ -276,7 +276,10 @@ impl Record {
             return Ok(None);
         };
         let soon = now + std::time::Duration::from_secs(24 * 3600);
-        let time = moment(&text).filter(|time| (Timestamp(0)..=soon).contains(time));
+        let time = text
+            .parse()
+            .ok()
+            .filter(|time| (Timestamp(0)..=soon).contains(time));
         time.map(Some).ok_or_else(|| {
             let words = "created_at must be a time that has been, as 2024-05-17T08:30:00Z or in \
                  seconds since 1970";
@@ -305,20 +308,6 @@ fn truth(text: &str) -> Option<bool> {
         "false" | "f" | "no" | "n" | "0" | "off" => Some(false),
         _ => None,
     }
-}
-
-/// RFC 3339, as databases write it (UTC where there is no offset), or seconds since the epoch.
-fn moment(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().ok().map(Timestamp::from_seconds);
-    }
-    let with_offset = text.parse::<jiff::Timestamp>().ok();
-    let time = with_offset.or_else(|| {
-        let civil: jiff::civil::DateTime = text.parse().ok()?;
-        jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
-    });
-    time.map(|time| Timestamp(time.as_millisecond()))
 }
 
 fn scalar(value: &Value) -> Option<String> {

@@ -144,6 +144,10 @@ impl SessionStore for SimStore {
         .await
     }
 
+    async fn adopt(&self, _: Session, _: ValidFrom, _: Timestamp) -> StoreResult<Write> {
+        Err(StoreError("nothing is adopted here".into()))
+    }
+
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         let row = self.call(move |rows| rows.rows.get(&id).cloned()).await;
         let hang = self.faults.lock().unwrap().hang;

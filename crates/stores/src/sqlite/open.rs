@@ -10,10 +10,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 /// Each migration once, in order; `user_version` counts those that were run.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/0001_sessions.sql"),
     include_str!("../../migrations/0002_rotations.sql"),
     include_str!("../../migrations/0003_keys.sql"),
+    include_str!("../../migrations/0007_adopted.sql"),
 ];
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.
 const CACHE_KIB: i32 = 8 * 1024;
