@@ -181,6 +181,7 @@ class Question:
     - `confirm` (user_id, password): `confirmed` or `refuse`
     - `set_password` (user_id, password, new_password): `password_set` or `refuse`
     - `register` (username, password): `registered` or `taken`
+    - `adopt` (user_id, as the token names the user; foreign): `identified` or `refuse`
     - `renew` (user_id): `renewed` or `refuse`, which ends the session
     """
 
@@ -194,6 +195,11 @@ class Question:
     def password(self) -> str | None: ...
     @property
     def new_password(self) -> str | None: ...
+    @property
+    def foreign(self) -> tuple[str, str] | None:
+        """For `adopt`: header and claims of the token, as JSON."""
+    def named_by_accounts(self) -> Identity | Answer:
+        """For `adopt`: whom the built-in accounts know. An `Answer` is the finished refusal."""
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
     def check_claims(self, claims: str | None) -> None:
@@ -279,6 +285,8 @@ class Door:
         """The tokens of a refreshed session."""
     def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
         """Decides as `refresh` does, without rotating."""
+    def adopted(self, token: str) -> str | None:
+        """The double-submit value of a foreign refresh token that became a session; None: it did not."""
     def refresh_csrf(self, refresh_token: str) -> str:
         """The double-submit value that goes with a refresh token."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...

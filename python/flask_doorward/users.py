@@ -4,6 +4,7 @@ Without callbacks the built-in accounts answer everything. A callback is a funct
 function; whatever it returns is awaited if it can be.
 """
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -31,6 +32,7 @@ CheckPassword = Callable[[str, str], Soon[bool]]
 SavePasswordHash = Callable[[str, str], Soon[object]]
 RegisterUser = Callable[[str, str], Soon[UserId | None]]
 ClaimsLoader = Callable[[str], Soon[Claims | None]]
+AdoptUser = Callable[[Claims], Soon[UserId | None]]
 UserLoader = Callable[[str], Soon[Any]]
 
 FindUserF = TypeVar("FindUserF", bound=FindUser)
@@ -39,6 +41,7 @@ CheckPasswordF = TypeVar("CheckPasswordF", bound=CheckPassword)
 SavePasswordHashF = TypeVar("SavePasswordHashF", bound=SavePasswordHash)
 RegisterUserF = TypeVar("RegisterUserF", bound=RegisterUser)
 ClaimsLoaderF = TypeVar("ClaimsLoaderF", bound=ClaimsLoader)
+AdoptUserF = TypeVar("AdoptUserF", bound=AdoptUser)
 UserLoaderF = TypeVar("UserLoaderF", bound=UserLoader)
 
 
@@ -76,6 +79,7 @@ class Callbacks:
     save_password_hash: SavePasswordHash | None = None
     register_user: RegisterUser | None = None
     claims_loader: ClaimsLoader | None = None
+    adopt_user: AdoptUser | None = None
     user_loader: UserLoader | None = None
 
     def __init__(self) -> None:
@@ -155,6 +159,11 @@ class Users:
         """`(user_id) -> dict | None`: claims for the access token, at login and at each refresh.
         Raises `Refused` for users who may not go on."""
         return self.callbacks.add("claims_loader", callback)
+
+    def adopt_user(self, callback: AdoptUserF) -> AdoptUserF:
+        """`(claims) -> id | None`: whose a refresh token of the app from before is, where
+        DOORWARD_ADOPT_UNTIL is set. None: nobody's any more. Without it `find_user_by_id` is asked."""
+        return self.callbacks.add("adopt_user", callback)
 
     def user_loader(self, callback: UserLoaderF) -> UserLoaderF:
         """`(user_id) -> user | None`: what `current_user` is."""
@@ -321,6 +330,54 @@ def _register(callbacks: Callbacks, question: Question) -> Answer:
     return blocking(question.registered, text_of(user_id), question.username)
 
 
+def _adopt(callbacks: Callbacks, question: Question) -> Answer:
+    assert question.foreign
+    header, claims = map(json.loads, question.foreign)
+    if _is_blocked(header, claims):
+        return blocking(question.refuse)
+    if callbacks.adopt_user is None and not callbacks.own_users:
+        return _adopt_by_accounts(callbacks, question)
+    found = _adopted_user(callbacks, question, claims)
+    if found is None:
+        return blocking(question.refuse)
+    user_id = text_of(found)
+    return blocking(question.identified, user_id, claims=callbacks.claims_of(user_id))
+
+
+def _is_blocked(header: Claims, claims: Claims) -> bool:
+    """Whether the app from before had revoked it: Flask-JWT-Extended's blocklist, or that of
+    `flask_doorward.jwt_extended`."""
+    manager = current_app.extensions.get("flask-jwt-extended")
+    blocklist = getattr(manager, "_token_in_blocklist_callback", None)
+    return blocklist is not None and bool(called(blocklist, header, claims))
+
+
+def _adopt_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
+    identity = blocking(question.named_by_accounts)
+    if isinstance(identity, Answer):
+        return identity
+    claims = callbacks.claims_of(identity.user_id)
+    return blocking(question.identified, identity, identity.username, claims)
+
+
+def _adopted_user(callbacks: Callbacks, question: Question, claims: Claims) -> UserId | None:
+    if callbacks.adopt_user:
+        user_id: UserId | None = called(callbacks.adopt_user, claims)
+        return user_id
+    if callbacks.find_user_by_id is None:
+        _point_out_adoption(current_app.logger)
+        return None
+    found: tuple[UserId, str] | None = called(callbacks.find_user_by_id, question.user_id or "")
+    return found[0] if found else None
+
+
+@lru_cache
+def _point_out_adoption(logger: logging.Logger) -> None:
+    logger.warning(
+        "no refresh token is adopted: register adopt_user, or find_user_by_id, which says who there is"
+    )
+
+
 def _renew(callbacks: Callbacks, question: Question) -> Answer:
     return blocking(question.renewed, callbacks.claims_of(question.user_id or ""))
 
@@ -331,4 +388,5 @@ SETTLED: dict[str, Callable[[Callbacks, Question], Answer]] = {
     "set_password": _set_password,
     "register": _register,
     "renew": _renew,
+    "adopt": _adopt,
 }

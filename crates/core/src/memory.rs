@@ -147,6 +147,10 @@ impl SessionStore for MemoryStore {
         Ok(done(fits))
     }
 
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
+        Ok(self.tables().adopted.contains_key(&id))
+    }
+
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         Ok(self.tables().sessions.get(&id).cloned())
     }

@@ -66,6 +66,9 @@ pub trait SessionStore: Send + Sync {
         until: Timestamp,
     ) -> StoreResult<Write>;
 
+    /// Whether [`SessionStore::adopt`] remembers an id.
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool>;
+
     /// The row, ended or not.
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>>;
 

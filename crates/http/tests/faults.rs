@@ -78,6 +78,10 @@ impl SessionStore for Faulty {
         self.enter("adopt")?;
         self.inner.adopt(session, seen, until).await
     }
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
+        self.enter("was_adopted")?;
+        self.inner.was_adopted(id).await
+    }
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.enter("load")?;
         self.inner.load(id).await

@@ -8,7 +8,7 @@ use doorward_core::account::Identity as Who;
 use doorward_core::engine::News;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Outcome, Terms};
-use doorward_core::{Device, EndReason, Error, SessionId};
+use doorward_core::{CsrfValue, Device, EndReason, Error, SessionId};
 use doorward_http::{
     Answer as Finished, Ask, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
 };
@@ -286,6 +286,19 @@ impl Door {
         let outcome = py.detach(|| service.check_refresh(refresh_token, via).block_on());
         let (row, events) = self.outcome(py, &engine, outcome)?;
         Ok((SessionRow::new(row, service.policy()), events))
+    }
+
+    /// Whether a foreign refresh token has become a session; its double-submit value.
+    fn adopted(&self, py: Python<'_>, token: &str) -> PyResult<Option<String>> {
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let Ok(foreign) = service.foreign(token) else {
+            return Ok(None);
+        };
+        let row = py.detach(|| service.is_adopted(&foreign).block_on());
+        let is_adopted = row.map_err(|error| self.error(py, &engine, error))?;
+        let csrf = foreign.csrf().map_or("", CsrfValue::as_str);
+        Ok(is_adopted.then(|| csrf.to_owned()))
     }
 
     /// The double-submit value that goes with a refresh token.

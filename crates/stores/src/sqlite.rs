@@ -290,6 +290,10 @@ impl SessionStore for SqliteStore {
         .await
     }
 
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
+        self.read(|db| rows::was_adopted(db, id))
+    }
+
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.read_sessions(|db| Ok(rows::load(db, id)?.map(|row| self.log.onto(row))))
     }

@@ -482,3 +482,35 @@ fn accounts_are_added_together_each_where_name_and_id_are_free() {
         assert_eq!((kept.len(), &*kept[2].username), (3, "cy"));
     });
 }
+
+#[test]
+fn an_id_is_adopted_once_whatever_becomes_of_its_row() {
+    on_every_store(|store, env| {
+        let row = Session {
+            absolute_end: NOW + Duration::from_secs(10),
+            ..session(env, "ada")
+        };
+        let day = Duration::from_secs(24 * 3600);
+        let adopt = |row: &Session, seen| {
+            let adopted = store.adopt(row.clone(), ValidFrom(seen), NOW + day);
+            adopted.block_on().unwrap()
+        };
+        let purge = |now| store.purge(now, NOW, 100).block_on().map(drop).unwrap();
+        assert_eq!(adopt(&row, 1), Write::Lost);
+        assert_eq!(adopt(&row, 0), Write::Done);
+        assert_eq!(store.load(row.id).block_on().unwrap(), Some(row.clone()));
+        assert_eq!(adopt(&row, 0), Write::Lost);
+        purge(NOW + day);
+        assert!(store.was_adopted(row.id).block_on().unwrap());
+        assert_eq!(store.load(row.id).block_on().unwrap(), None);
+        assert_eq!(adopt(&row, 0), Write::Lost);
+        assert_eq!(store.load(row.id).block_on().unwrap(), None);
+        purge(NOW + 2 * day);
+        assert!(!store.was_adopted(row.id).block_on().unwrap());
+        assert_eq!(adopt(&row, 0), Write::Done);
+        // A session of ours with that id, should there ever be one, is not overwritten.
+        let own = session(env, "eve");
+        let _ = store.insert(own.clone(), ValidFrom(0)).block_on().unwrap();
+        assert_eq!(adopt(&own, 0), Write::Lost);
+    });
+}

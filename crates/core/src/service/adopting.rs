@@ -44,6 +44,14 @@ impl Service {
         }
     }
 
+    /// Whether a foreign token's session is there, or was.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn is_adopted(&self, foreign: &Foreign) -> Result<bool> {
+        Ok(self.store.was_adopted(foreign.session).await?)
+    }
+
     /// Decides what a foreign token means whose session is there; `None`: it was not adopted yet.
     pub async fn refresh_adopted(
         &self,
@@ -128,8 +136,9 @@ impl Service {
             previous: None,
             siblings: false,
             attempt: 0,
-            confirmed_at: Timestamp::NEVER,
-            child_at: Timestamp::NEVER,
+            // The root is with the client, and its child is handed out now.
+            confirmed_at: now,
+            child_at: now,
             refresh_key: self.keys.current_refresh(now)?.id(),
             created_at: now,
             // Never fresh: nobody here has seen a password.

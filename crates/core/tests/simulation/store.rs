@@ -148,6 +148,10 @@ impl SessionStore for SimStore {
         Err(StoreError("nothing is adopted here".into()))
     }
 
+    async fn was_adopted(&self, _: SessionId) -> StoreResult<bool> {
+        Ok(false)
+    }
+
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         let row = self.call(move |rows| rows.rows.get(&id).cloned()).await;
         let hang = self.faults.lock().unwrap().hang;
