@@ -121,7 +121,7 @@ impl Api {
         &self,
         asked: &Asked<'_>,
         found: Option<&Found<'_>>,
-    ) -> Result<Vec<Foreign>, Problem> {
+    ) -> Result<Vec<(Foreign, Delivery)>, Problem> {
         let Some(found) = found.filter(|_| self.service().adoption().is_some()) else {
             return Ok(Vec::new());
         };
@@ -130,17 +130,20 @@ impl Api {
         if found.at == Location::Cookie && !all.is_empty() {
             csrf::check(asked, self.settings())?;
         }
-        Ok(all)
+        Ok(all
+            .into_iter()
+            .map(|foreign| (foreign, found.via()))
+            .collect())
     }
 
     /// Their sessions are over, and those that have none never get one.
     pub(crate) async fn end_foreign(
         &self,
-        all: &[Foreign],
+        all: &[(Foreign, Delivery)],
         exchange: &mut Exchange,
     ) -> Result<(), Error> {
-        let terms = self.foreign_terms(Delivery::Cookie);
-        for foreign in all {
+        for (foreign, via) in all {
+            let terms = self.foreign_terms(*via);
             let ended = self
                 .service()
                 .end_foreign(foreign, &terms, EndReason::Logout);
