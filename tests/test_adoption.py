@@ -141,6 +141,7 @@ def test_adoption_outlives_a_restart_and_is_off_without_a_date(start, old: Old) 
     assert server.refresh(adopted["refresh_token"]).status_code == 200
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_a_weak_secret_is_pointed_out_and_not_shown(start) -> None:
     server = start(*ADOPT, "--adopt-secret", "old-secret")
     token = Old(JWT_SECRET_KEY="old-secret").refresh_token()
