@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench soak clean
+.PHONY: help run test check fuzz fmt bench soak clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -17,8 +17,13 @@ test: ## Install what the tests need, and pass every test
 	@scripts/wheel
 	.venv/bin/python -m pytest tests
 
+fuzz: ## Ten seconds of hostile input for each parser
+	@scripts/need cargo c++
+	@scripts/fuzz
+
 check: ## Formatting and lints
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 fmt: ## Format the code
@@ -35,6 +40,7 @@ soak: ## The long forms of the tests
 	@scripts/wheel
 	cargo test --workspace --locked -- --include-ignored
 	TEST_KILLS=500 .venv/bin/python -m pytest tests -k "kill or fork"
+	scripts/fuzz 600
 
 clean: ## Remove what was built
 	rm -rf target .venv

@@ -102,7 +102,9 @@ def test_a_body_announced_as_too_large_is_refused_before_it_comes(server: Server
     assert time.monotonic() - start < 0.9
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/login", 405)])
+@pytest.mark.parametrize(("method", "path", "status"), [
+    ("GET", "/nothing", 404), ("PUT", "/login", 405), ("TRACE", "/login", 405), ("TRACE", "/session", 405),
+])
 def test_what_the_router_answers_has_the_headers_of_every_answer(
     server: Server, method: str, path: str, status: int
 ) -> None:
@@ -110,6 +112,20 @@ def test_what_the_router_answers_has_the_headers_of_every_answer(
     assert statuses(answer.replace(b"http", b"HTTP")) == [status]
     assert b"cache-control: no-store" in answer and b"x-content-type-options: nosniff" in answer
     assert b"referrer-policy: no-referrer" in answer
+
+
+def test_where_a_length_and_chunks_disagree_the_chunks_count_and_nothing_follows(server: Server) -> None:
+    following = head("GET", "/jwks.json", "Connection: close")
+    for length in (0, 5, 5 + len(following), 4_000):
+        lines = "Content-Type: application/json", f"Content-Length: {length}", "Transfer-Encoding: chunked"
+        answer = exchange(server, head("POST", "/login", *lines) + b"0\r\n\r\n" + following)
+        # The body is the empty one of the chunks, not one that did not arrive whole.
+        assert statuses(answer) == [400] and b"documented fields" in answer and b"connection: close" in answer.lower()
+
+
+def test_no_header_tells_a_version(server: Server) -> None:
+    answer = exchange(server, head("GET", "/session", "Connection: close")).lower()
+    assert b"\r\nserver:" not in answer and b"x-powered-by" not in answer
 
 
 def test_head_is_get_without_a_body(server: Server) -> None:

@@ -249,10 +249,10 @@ fn file_named(arguments: &ArgMatches) -> Option<&String> {
 
 /// Texts by key.
 #[derive(Default)]
-struct Values(BTreeMap<String, String>);
+pub(crate) struct Values(BTreeMap<String, String>);
 
 impl Values {
-    fn add_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
+    pub(crate) fn add_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
         // The parser's own message would quote the line, and with it a secret.
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().map_or(0, |span| span.start.min(text.len()));
@@ -337,7 +337,7 @@ impl Values {
         })
     }
 
-    fn check(&self) -> Result<Config, ConfigError> {
+    pub(crate) fn check(&self) -> Result<Config, ConfigError> {
         let policy = self.policy()?;
         policy.check().map_err(|error| wrong("lifetimes", error))?;
         let settings = self.settings()?;
