@@ -204,44 +204,46 @@ impl Csv {
 
     fn record<R: Read>(&mut self, source: &mut Source<R>) -> io::Result<Option<Raw>> {
         skip_empty(source)?;
-        let line = source.line;
-        let (mut length, mut fields, mut fits, mut quotes, mut at_end) = (0, 0, true, 0_u64, false);
+        let mut raw = Raw {
+            line: source.line,
+            fields: 0,
+            fault: None,
+        };
+        let (mut length, mut quotes, mut at_end) = (0, 0, false);
         loop {
             let input = source.input.fill_buf()?;
             at_end = at_end || input.is_empty();
-            let (text, ends) = (&mut self.text[length..], &mut self.ends[fields..]);
+            let (text, ends) = (&mut self.text[length..], &mut self.ends[raw.fields..]);
             let (result, read, wrote, ended) = self.reader.read_record(input, text, ends);
-            let count =
-                |wanted| input[..read].iter().filter(|byte| **byte == wanted).count() as u64;
-            let lines = count(b'\n');
-            quotes += count(b'"');
+            let lines = count(&input[..read], b'\n');
+            quotes += count(&input[..read], b'"');
             source.consume(read);
             source.line += lines;
-            (length, fields) = (length + wrote, fields + ended);
+            (length, raw.fields) = (length + wrote, raw.fields + ended);
             match result {
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
-                    (length, fields, fits) = (0, 0, false);
+                    (length, raw.fields) = (0, 0);
+                    raw.fault = Some(too_long());
                 }
                 ReadRecordResult::Record => break,
                 ReadRecordResult::End => return Ok(None),
             }
         }
-        let open = at_end && quotes % 2 == 1;
-        let fault = match (fits, open) {
-            (false, _) => Some(too_long()),
-            (_, true) => Some(Fault::new(
-                "quote_open",
-                "the input ends within quotes: is it cut short?",
-            )),
-            _ => None,
-        };
-        Ok(Some(Raw {
-            line,
-            fields,
-            fault,
-        }))
+        if at_end && quotes % 2 == 1 && raw.fault.is_none() {
+            raw.fault = Some(quote_open());
+        }
+        Ok(Some(raw))
     }
+}
+
+fn quote_open() -> Fault {
+    let words = "the input ends within quotes: is it cut short?";
+    Fault::new("quote_open", words)
+}
+
+fn count(bytes: &[u8], wanted: u8) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte == wanted)).sum()
 }
 
 /// Empty lines are no records, and the reader would count them to the one that follows.
@@ -250,7 +252,7 @@ fn skip_empty<R: Read>(source: &mut Source<R>) -> io::Result<()> {
         let input = source.input.fill_buf()?;
         let ends = |byte: &&u8| matches!(byte, b'\n' | b'\r');
         let (count, more) = (input.iter().take_while(ends).count(), !input.is_empty());
-        let lines = input[..count].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = self::count(&input[..count], b'\n');
         let all = count == input.len();
         source.consume(count);
         source.line += lines;
