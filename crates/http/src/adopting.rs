@@ -1,6 +1,7 @@
 //! Refresh tokens of another program, where the service adopts them: found, and asked about.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::adoption::Foreign;
@@ -86,8 +87,9 @@ impl Api {
             device: device(None, request.headers(), client)?,
             ..self.foreign_terms(via)
         };
+        let foreign = Arc::new(foreign);
         let next = Adopted {
-            foreign: foreign.clone(),
+            foreign: Arc::clone(&foreign),
             terms,
             exchange,
         };

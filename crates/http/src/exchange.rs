@@ -183,7 +183,7 @@ impl Renewed {
 /// Continues an adoption.
 #[derive(Debug)]
 pub struct Adopted {
-    pub(crate) foreign: Foreign,
+    pub(crate) foreign: Arc<Foreign>,
     pub(crate) terms: Terms,
     pub(crate) exchange: Exchange,
 }

@@ -1,5 +1,7 @@
 //! What comes back: a finished answer, or a question that only the host can settle.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use doorward_core::adoption::Foreign;
 use doorward_core::password::Password;
@@ -74,7 +76,7 @@ pub enum Ask {
     /// revoked it? [`Error::InvalidCredentials`] if there is no such user, or it was.
     Adopt {
         /// The token.
-        foreign: Foreign,
+        foreign: Arc<Foreign>,
         /// Goes on.
         next: Adopted,
     },

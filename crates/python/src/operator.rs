@@ -103,7 +103,7 @@ pub(crate) struct Operator {
 }
 
 /// The flags of an import, by name.
-fn import_options(flags: &[String]) -> PyResult<ImportFlags> {
+fn import_options(flags: Vec<String>) -> PyResult<ImportFlags> {
     let mut options = ImportFlags::default();
     for flag in flags {
         match flag.as_str() {
@@ -254,6 +254,7 @@ impl Operator {
     /// skipped and were refused. `refused` is called with each refusal in words where there is no
     /// `report`, `read` with the bytes that were read.
     #[pyo3(signature = (file, format, flags, report, refused, read))]
+    #[expect(clippy::too_many_arguments, reason = "as Python calls it")]
     fn import_users(
         &self,
         py: Python<'_>,
@@ -264,7 +265,7 @@ impl Operator {
         refused: Py<PyAny>,
         read: Py<PyAny>,
     ) -> PyResult<(u64, u64, u64, u64)> {
-        let options = import_options(&flags)?;
+        let options = import_options(flags)?;
         py.detach(|| {
             let how = Format::of(format);
             let how = how.ok_or_else(|| failed("the format must be csv or jsonl"))?;

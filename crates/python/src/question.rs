@@ -46,7 +46,7 @@ pub(crate) struct Question {
     user: Option<UserId>,
     password: Option<Password>,
     new: Option<Password>,
-    foreign: Option<Foreign>,
+    foreign: Option<Arc<Foreign>>,
     ask: Mutex<Option<Ask>>,
     engine: Arc<Engine>,
 }
@@ -104,7 +104,7 @@ impl Question {
             password: password.cloned(),
             new: new.cloned(),
             foreign: match &ask {
-                Ask::Adopt { foreign, .. } => Some(foreign.clone()),
+                Ask::Adopt { foreign, .. } => Some(Arc::clone(foreign)),
                 _ => None,
             },
             ask: Mutex::new(Some(ask)),
