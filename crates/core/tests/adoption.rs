@@ -10,7 +10,7 @@ use doorward_core::keys::{KeyConfig, KeyRing};
 use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::service::Terms;
-use doorward_core::store::SessionStore as _;
+use doorward_core::store::{SessionStore as _, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::{
     Delivery, Device, EndReason, Error, Event, Identity, Policy, Result, Service, SessionId,
@@ -132,7 +132,7 @@ fn claims() -> Value {
     })
 }
 
-fn with(changes: Value) -> Value {
+fn with(changes: &Value) -> Value {
     let mut claims = claims();
     for (name, value) in changes.as_object().unwrap() {
         if value == "absent" {
@@ -182,7 +182,7 @@ fn only_good_refresh_tokens_are_read() {
         // As old as no session gets.
         (json!({"iat": now - 90 * 24 * 3600, "exp": "absent"}), over),
     ] {
-        let token = signed(&with(changes.clone()), HS256, SECRET);
+        let token = signed(&with(&changes), HS256, SECRET);
         assert_eq!(world.read(&token).map(drop), wanted, "{changes}");
     }
     for token in [
@@ -204,7 +204,7 @@ fn issuer_audience_and_date_are_asked_for() {
         ..config()
     };
     let world = World::with(1, strict);
-    let made = |changes| signed(&with(changes), HS256, SECRET);
+    let made = |changes| signed(&with(&changes), HS256, SECRET);
     assert!(
         world
             .read(&made(json!({"iss": "old", "aud": "web"})))
@@ -238,7 +238,7 @@ fn an_adopted_session_is_as_old_as_its_token_and_never_fresh() {
     for age in [0, 24 * 3600] {
         let world = World::new(1);
         let iat = NOW.seconds() - age;
-        let token = signed(&with(json!({"iat": iat, "nbf": iat})), HS256, SECRET);
+        let token = signed(&with(&json!({"iat": iat, "nbf": iat})), HS256, SECRET);
         let (granted, event) = world.present(&token);
         assert!(matches!(event, Some(Event::Adopted { .. })));
         let row = world
@@ -355,7 +355,7 @@ fn ending_all_sessions_of_a_user_ends_what_was_not_adopted_yet() {
     assert_eq!(world.present(&token).0, Err(Error::TokenInvalid));
     world.wait(10);
     let iat = NOW.seconds() + 5;
-    let later = signed(&with(json!({"iat": iat, "nbf": iat})), HS256, SECRET);
+    let later = signed(&with(&json!({"iat": iat, "nbf": iat})), HS256, SECRET);
     assert!(world.present(&later).0.is_ok());
 }
 
@@ -363,7 +363,11 @@ fn ending_all_sessions_of_a_user_ends_what_was_not_adopted_yet() {
 fn what_is_remembered_of_a_token_goes_when_the_token_is_over() {
     let world = World::new(1);
     let iat = NOW.seconds();
-    let short = signed(&with(json!({"iat": iat, "exp": iat + 3600})), HS256, SECRET);
+    let short = signed(
+        &with(&json!({"iat": iat, "exp": iat + 3600})),
+        HS256,
+        SECRET,
+    );
     let foreign = world.read(&short).unwrap();
     let (id, _) = world.present(&short).0.unwrap();
     let row = world.service.session(id).block_on().unwrap();
@@ -372,9 +376,9 @@ fn what_is_remembered_of_a_token_goes_when_the_token_is_over() {
     // The store forgot it; the token expired.
     let again = world
         .store
-        .adopt(row, Default::default(), Timestamp(0))
+        .adopt(row, ValidFrom::default(), Timestamp(0))
         .block_on();
-    assert_eq!(again.unwrap(), doorward_core::store::Write::Done);
+    assert_eq!(again.unwrap(), Write::Done);
     assert!(world.read(&short).is_err() && foreign.subject().as_str() == "ada");
 }
 

@@ -9,7 +9,9 @@ use doorward_core::memory::MemoryStore;
 use doorward_core::password::PasswordHash;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{Delivery, Device, EndReason, Session};
-use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
+use doorward_core::store::{
+    Account, AccountStore as _, KeyStore as _, SessionStore as _, Store, ValidFrom, Write,
+};
 use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
@@ -456,13 +458,13 @@ fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
 
 #[test]
 fn accounts_are_added_together_each_where_name_and_id_are_free() {
-    on_every_store(|store, env| {
+    on_every_store(|store, _| {
         let account = |id: &str, name: &str| Account {
             id: UserId::new(id).unwrap(),
             username: name.into(),
             password_hash: PasswordHash::from_phc(name),
             disabled: id == "2",
-            created_at: env.now(),
+            created_at: NOW,
             valid_from: ValidFrom(0),
         };
         let add = |accounts| store.add_accounts(accounts).block_on().unwrap();
