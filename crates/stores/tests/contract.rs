@@ -9,9 +9,7 @@ use doorward_core::memory::MemoryStore;
 use doorward_core::password::PasswordHash;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{Delivery, Device, EndReason, Session};
-use doorward_core::store::{
-    Account, AccountStore as _, KeyStore as _, SessionStore as _, Store, ValidFrom, Write,
-};
+use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
