@@ -45,6 +45,7 @@ class Server:
         )
         for _ in range(500):
             if self.process.poll() is not None:
+                self.log.close()
                 raise RuntimeError(self.logged())
             try:
                 if httpx.get(f"{self.operator_url}/readyz").status_code == 200:

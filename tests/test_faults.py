@@ -199,7 +199,9 @@ def test_tls_and_a_renewed_certificate(start, tmp_path: pathlib.Path) -> None:
     server = start("--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", scheme="https")
     def ask() -> int:
         context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-        return httpx.get(f"{server.url}/session", verify=context).status_code
+        answer = httpx.get(f"{server.url}/session", verify=context)
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        return answer.status_code
 
     assert ask() == 401
     certificate("second")

@@ -93,6 +93,13 @@ def test_each_test_that_is_named_exists(doc: pathlib.Path) -> None:
     assert named and not missing, "\n".join([f"{doc.name} names what is not there:", *missing])
 
 
+def test_each_known_failure_has_a_source_and_a_test() -> None:
+    lines = (DOCS / "known-failures.md").read_text().splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert len(rows) > 30
+    assert [failure for failure, source, tests in rows if not (source and REFERENCE.search(tests))] == []
+
+
 @pytest.mark.parametrize("doc", PAGES, ids=lambda doc: doc.name)
 def test_links_lead_somewhere(doc: pathlib.Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", doc.read_text()):

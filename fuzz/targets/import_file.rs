@@ -4,10 +4,12 @@
 
 use std::io;
 
-use doorward_core::SystemEnv;
-use doorward_core::import::{Format, Import, Options, Refusal, Tally, Watch};
+use doorward_core::event_log::EventConfig;
+use doorward_core::import::{Format, Options, Refusal, Tally, Watch};
 use doorward_core::memory::MemoryStore;
+use doorward_core::operator::Operator;
 use doorward_core::password::{Hashing, Passwords};
+use doorward_core::{EventLog, SystemEnv};
 use libfuzzer_sys::fuzz_target;
 use pollster::FutureExt;
 use std::sync::Arc;
@@ -46,11 +48,13 @@ fuzz_target!(|input: &[u8]| {
         Ok(text) => text.replace("{hash}", HASH).into(),
         Err(_) => text.into(),
     };
-    let store = MemoryStore::default();
+    let (store, env) = (Arc::new(MemoryStore::default()), Arc::new(SystemEnv));
+    let events = EventLog::new(store.clone(), EventConfig::default(), env.clone());
+    let operator = Operator::new(store.clone(), Arc::new(events), env);
     let passwords = Passwords::new(Hashing::default(), Arc::new(SystemEnv));
     let run = |options| {
         let mut told = Told(Vec::new());
-        let import = Import::new(&store, &passwords, &SystemEnv, options);
+        let import = operator.import(&passwords, options);
         let tally = import.run(&*text, format, &mut told).block_on();
         tally.ok().map(|tally| (tally, told.0))
     };

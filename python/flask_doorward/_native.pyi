@@ -10,6 +10,7 @@ __all__ = [
     "Answer",
     "Door",
     "Event",
+    "EventFilter",
     "FORMATS",
     "Identity",
     "Jws",
@@ -221,7 +222,8 @@ class Question:
     def registered(self, user_id: str, username: str | None = None) -> Answer: ...
     def taken(self) -> Answer: ...
     def renewed(self, claims: str | None = None) -> Answer: ...
-    def refuse(self) -> Answer: ...
+    def refuse(self, why: str | None = None, user_id: str | None = None) -> Answer:
+        """`why` (unknown_user, wrong_password, disabled) and whose it was: for the log of events."""
 
 @final
 class Door:
@@ -244,6 +246,9 @@ class Door:
     @property
     def store(self) -> str:
         """What identifies the store: doors that share it must differ in nothing but the process."""
+    @property
+    def advice(self) -> list[str]:
+        """What may be right but seldom is, in words about options."""
     def close(self) -> None:
         """Closes the store, and ends the threads. The next use opens it again."""
     def unready(self) -> str | None:
@@ -279,7 +284,9 @@ class Door:
         environ: _Environ | None = None,
     ) -> tuple[Tokens, list[Event]]:
         """Opens a session for somebody whose credentials were checked."""
-    def refresh(self, refresh_token: str, delivery: str) -> tuple[Refreshed, list[Event]]:
+    def refresh(
+        self, refresh_token: str, delivery: str, environ: _Environ | None = None
+    ) -> tuple[Refreshed, list[Event]]:
         """Decides what a refresh token that came in by `delivery` means, and carries it out."""
     def grant(self, refreshed: Refreshed, claims: str | None = None) -> Tokens:
         """The tokens of a refreshed session."""
@@ -290,12 +297,27 @@ class Door:
     def refresh_csrf(self, refresh_token: str) -> str:
         """The double-submit value that goes with a refresh token."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...
-    def end(self, session_id: str, reason: str) -> list[Event]: ...
-    def end_user(self, user_id: str, reason: str, except_: str | None = None) -> list[Event]: ...
+    def end(
+        self, session_id: str, reason: str, environ: _Environ | None = None
+    ) -> list[Event]: ...
+    def end_user(
+        self,
+        user_id: str,
+        reason: str,
+        except_: str | None = None,
+        environ: _Environ | None = None,
+    ) -> list[Event]: ...
+    def export(self, user_id: str) -> str:
+        """All that is kept of a user's sessions, as JSON."""
+    def erase(self, user_id: str) -> int:
+        """Ends the user's sessions and removes what is kept of them; returns how many."""
     def logged_out(self) -> Answer:
         """The answer to a logout: it clears the cookies."""
-    def identify(self, username: str, password: str) -> Identity: ...
-    def register(self, username: str, password: str) -> str: ...
+    def identify(
+        self, username: str, password: str, environ: _Environ | None = None
+    ) -> Identity: ...
+    def register(self, username: str, password: str, environ: _Environ | None = None) -> str:
+        """Without a request it is the app's own doing."""
     def hash_new_password(self, username: str, password: str) -> str: ...
     def hash_password(self, password: str) -> str: ...
     def verify_password(self, password: str, password_hash: str | None) -> tuple[bool, str | None]: ...
@@ -327,6 +349,10 @@ class Key:
     @property
     def state(self) -> str:
         """`live`, `logout only` or `retired`."""
+
+@final
+class EventFilter:
+    """Which records are wanted."""
 
 @final
 class Operator:
@@ -363,10 +389,30 @@ class Operator:
     ) -> list[SessionRow]:
         """Of an account by its name, or of a user of the app's own by its id."""
     def end_session(self, session_id: str) -> None: ...
+    def events(
+        self,
+        user: str | None = None,
+        session: str | None = None,
+        event: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[tuple[str, str]], EventFilter, int]:
+        """The last records that are wanted, each as a line and as JSON, and where to go on."""
+    def events_since(
+        self, place: int, filter: EventFilter
+    ) -> tuple[list[tuple[str, str]], int]: ...
+    def why(self, session_id: str) -> tuple[list[str], str]:
+        """What happened to a session, a line each, and in words what became of it."""
+    def export(self, username: str | None = None, user_id: str | None = None) -> str: ...
+    def erase(
+        self, username: str | None = None, user_id: str | None = None, account: bool = False
+    ) -> int: ...
     def purge(self) -> int:
         """Removes everything that has expired; returns how many batches that took."""
     def keys(self) -> list[Key]: ...
     def rotate_key(self, purpose: str) -> str: ...
+    def reseal_keys(self) -> int: ...
     def retire_key(self, key_id: str) -> None: ...
 
 # Foreign tokens, for `flask_doorward.jwt_extended`.

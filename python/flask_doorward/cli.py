@@ -3,14 +3,15 @@
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 
 from ._native import FORMATS, PUBLISH_DELAY, Account, Key, Operator, SessionRow, format_of
 from .mounted import Mounted, mounted_as
@@ -18,14 +19,16 @@ from .mounted import Mounted, mounted_as
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: How often the store is asked for what is new, in seconds.
+POLL = 0.25
 #: No letter looks like another: 100 bits in 20 of them.
 LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
-def commands(name: str) -> list[click.Group]:
-    """The groups of an instance."""
+def commands(name: str) -> list[click.Command]:
+    """The commands of an instance."""
     mounted = partial(mounted_as, name)
-    return [_user(mounted), _session(mounted), _keys(mounted)]
+    return [_user(mounted), _session(mounted), _keys(mounted), _events(mounted)]
 
 
 def _user(mounted: Callable[[], Mounted]) -> click.Group:
@@ -71,6 +74,20 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
         _show_generated(password, generate_password)
         operator.set_password(name, password)
         click.echo(f"{shown(name)}: done")
+
+    @group.command("export", help="Write all that is kept of a user's sessions, as JSON.")
+    @_subject
+    @_in_words
+    def export(name: str | None, id: str | None) -> None:
+        click.echo(_operator(mounted()).export(name, id))
+
+    @group.command("erase", help="End a user's sessions and remove all that is kept of them.")
+    @_subject
+    @click.option("--account", is_flag=True, help="Remove the account too.")
+    @_in_words
+    def erase(name: str | None, id: str | None, account: bool) -> None:
+        sessions = _operator(mounted()).erase(name, id, account)
+        click.echo(f"erased: {sessions} sessions, and all events")
 
     _import_command(group, mounted)
     return group
@@ -137,6 +154,14 @@ def _session(mounted: Callable[[], Mounted]) -> click.Group:
         _operator(mounted()).end_session(id)
         click.echo(f"{id}: ended")
 
+    @group.command("why", help="Show what happened to a session, and why it ended.")
+    @click.argument("id")
+    @_in_words
+    def why(id: str) -> None:
+        lines, words = _operator(mounted()).why(id)
+        for line in [*lines, f"{id}: {words}"]:
+            click.echo(line)
+
     @group.command("purge", help="Remove what has expired.")
     @_in_words
     def purge(**nothing: object) -> None:
@@ -162,6 +187,12 @@ def _keys(mounted: Callable[[], Mounted]) -> click.Group:
         made = _operator(mounted()).rotate_key(purpose)
         click.echo(f"{made}: signs in {PUBLISH_DELAY} s")
 
+    @group.command("reseal", help="Seal all keys by DOORWARD_SEAL_SECRET.")
+    @_in_words
+    def reseal(**nothing: object) -> None:
+        count = _operator(mounted()).reseal_keys()
+        click.echo(f"{count} keys sealed by DOORWARD_SEAL_SECRET")
+
     @group.command("retire", help="Drop a key at once, for logout too.")
     @click.argument("id")
     @_in_words
@@ -170,6 +201,42 @@ def _keys(mounted: Callable[[], Mounted]) -> click.Group:
         click.echo(f"{id}: retired")
 
     return group
+
+
+def _events(mounted: Callable[[], Mounted]) -> click.Command:
+    @click.command("events", help="Show what happened to sessions and accounts, the last of it last.")
+    @click.option("--user", metavar="NAME|ID", help="Of this user only.")
+    @click.option("--session", metavar="ID", help="Of this session only.")
+    @click.option("--event", metavar="NAME", help="Of this name only.")
+    @click.option("--since", metavar="TIME", help="Not before: 2h, 30d, or 2026-11-26T09:00:00Z.")
+    @click.option("--until", metavar="TIME", help="Before.")
+    @click.option("--follow", is_flag=True, help="Go on with what happens from now on.")
+    @click.option("--format", "form", type=click.Choice(["human", "json"]), default="human")
+    @click.option("--limit", type=click.IntRange(0, 2**32 - 1), default=100)
+    @with_appcontext
+    @_in_words
+    def events(follow: bool, form: str, **wanted: Any) -> None:
+        operator, column = _operator(mounted()), ["human", "json"].index(form)
+        lines, asked, place = operator.events(**wanted)
+        _show_lines(lines, column)
+        while follow:
+            time.sleep(POLL)
+            lines, place = operator.events_since(place, asked)
+            _show_lines(lines, column)
+
+    return events
+
+
+def _show_lines(lines: list[tuple[str, str]], column: int) -> None:
+    for line in lines:
+        click.echo(line[column])
+    sys.stdout.flush()
+
+
+def _subject(command: Callable[P, T]) -> Callable[P, T]:
+    name = click.argument("name", required=False)
+    by_id = click.option("--id", metavar="ID", help="A user's id, for users of the app's own.")
+    return name(by_id(command))
 
 
 def _in_words(command: Callable[P, T]) -> Callable[P, T]:

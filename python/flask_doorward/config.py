@@ -88,6 +88,11 @@ def key_text(value: Any) -> str | bytes:
     return value if isinstance(value, bytes) else text(value)
 
 
+def key_texts(value: Any) -> list[str | bytes]:
+    """Keys, or one."""
+    return [key_text(item) for item in ([value] if isinstance(value, (str, bytes)) else value)]
+
+
 def texts(value: Any) -> list[str]:
     """A list, or a text with commas."""
     if isinstance(value, str):
@@ -139,6 +144,7 @@ WANTED: dict[Callable[[Any], Any], str] = {
     text: "a text",
     path_text: "a path",
     key_text: "a text or bytes",
+    key_texts: "a text or bytes, or a list of them",
     texts: "a list of texts, or one text with commas",
     one_text: "one text",
     locations: 'some of "cookies", "headers", "query_string" and "json"',
@@ -173,6 +179,7 @@ SETTINGS = (
     Setting("secret", "DOORWARD_SECRET", "JWT_SECRET_KEY", key_text),
     Setting("private_key", "DOORWARD_PRIVATE_KEY", "JWT_PRIVATE_KEY", key_text),
     Setting("seal_secret", "DOORWARD_SEAL_SECRET", None, key_text),
+    Setting("seal_secret_previous", "DOORWARD_SEAL_SECRET_PREVIOUS", None, key_texts),
     Setting("issuer", "DOORWARD_ISSUER", "JWT_ENCODE_ISSUER"),
     Setting("audience", "DOORWARD_AUDIENCE", "JWT_ENCODE_AUDIENCE", one_text),
     Setting("exp_leeway", None, "JWT_DECODE_LEEWAY", seconds),
@@ -219,6 +226,14 @@ SETTINGS = (
     Setting("password_min_length", "DOORWARD_PASSWORD_MIN_LENGTH", None, number),
     Setting("service_name", "DOORWARD_SERVICE_NAME", None),
     Setting("breached_passwords_file", "DOORWARD_BREACHED_PASSWORDS_FILE", None, path_text),
+    # The log of events
+    Setting("event_log", "DOORWARD_EVENT_LOG", None, switch),
+    Setting("event_network", "DOORWARD_EVENT_NETWORK", None),
+    Setting("event_retention", "DOORWARD_EVENT_RETENTION", None, seconds),
+    Setting("event_refreshes", "DOORWARD_EVENT_REFRESHES", None, seconds),
+    Setting("webhook_urls", "DOORWARD_WEBHOOK_URLS", None, texts),
+    Setting("webhook_secrets", "DOORWARD_WEBHOOK_SECRETS", None, texts),
+    Setting("webhook_events", "DOORWARD_WEBHOOK_EVENTS", None, texts),
 )
 
 #: The double submit of a token against CSRF: the option `double_submit` has these, where
@@ -486,6 +501,11 @@ def _instance_folder(app: Flask) -> Path:
     return folder
 
 
+def as_bytes(key: Any) -> bytes | None:
+    """A key, in one form."""
+    return key.encode() if isinstance(key, str) else key
+
+
 def covers(cookie_path: str, path: str) -> bool:
     """Whether a cookie's path covers a request's (RFC 6265, 5.1.4)."""
     under = cookie_path if cookie_path.endswith("/") else cookie_path + "/"
@@ -499,6 +519,9 @@ def _check(settings: Settings, given: Given) -> None:
             "JWT_PUBLIC_KEY is set without JWT_PRIVATE_KEY, which signs: set that too, or neither"
         )
     _check_decoding(settings, given)
+    flask_key = as_bytes(given.config.get("SECRET_KEY"))
+    if flask_key and as_bytes(settings.options.get("seal_secret")) == flask_key:
+        raise ConfigError("DOORWARD_SEAL_SECRET must differ from SECRET_KEY, which has another use")
     flasks = given.config.get("SESSION_COOKIE_NAME")
     if any(cookie.name == flasks for cookie in settings.cookies()):
         raise ConfigError(f"the cookie {flasks} is that of Flask's own session: give ours another name")

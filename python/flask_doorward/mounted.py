@@ -7,7 +7,7 @@ from itertools import count
 from flask import Flask, Response, current_app
 
 from ._native import ROUTES, Answer, Door
-from .config import ConfigError, Settings, covers
+from .config import ConfigError, Settings, as_bytes, covers
 from .errors import DoorwardError, refusal, response_of
 from .processes import mounted_here
 from .signals import dispatch
@@ -90,9 +90,24 @@ class Mounted:
             raise RuntimeError("with a store in memory, register callbacks before the first use")
         self._warn_of_guards_without_cookie()
         door = self.doors.setdefault(flags, self.make(flags))
+        if not (earlier or self.app.debug or self.app.testing):
+            self._advise(door)
         for other in earlier:
             other.close()
         return door
+
+    def _advise(self, door: Door) -> None:
+        """Tells of settings that may be right but seldom are."""
+        for advice in door.advice:
+            self.logger.warning("%s", self.settings.in_own_words(advice))
+        secret = as_bytes(self.settings.options.get("secret"))
+        if secret and secret == as_bytes(self.app.config.get("SECRET_KEY")):
+            key = self.settings.key("secret")
+            self.logger.warning(
+                "%s is SECRET_KEY too: whoever learns it from one use has the other; "
+                "give each its own, or set none: the store makes and keeps one",
+                key,
+            )
 
     def _warn_of_guards_without_cookie(self) -> None:
         path = self.settings.access_cookie_path

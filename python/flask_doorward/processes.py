@@ -1,5 +1,6 @@
 """Forks and greenlets: where the engine's calls run, and what a child process inherits."""
 
+import atexit
 import importlib
 import os
 import sys
@@ -42,5 +43,7 @@ def close_all() -> None:
         mounted.close()
 
 
+# What the log of events holds back is written.
+atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=partial(before_fork, close_all), after_in_parent=after_fork)

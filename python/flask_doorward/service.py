@@ -1,5 +1,6 @@
 """SERVICE: access and refresh tokens, and sessions, for views written by hand."""
 
+import json
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,20 +39,20 @@ class Service:
         user = text_of(user_id)
         return self._told(
             self._mounted.door.login, user, username, self._claims(user, claims),
-            remember, delivery, device, request.environ if has_request_context() else None,
+            remember, delivery, device, _environ(),
         )  # fmt: skip
 
     def refresh(self, refresh_token: str, *, delivery: str = "body") -> Tokens:
         """A new access token and a rotated refresh token. The `claims_loader` may refuse, which
         ends the session."""
         mounted = self._mounted
-        refreshed = self._told(mounted.door.refresh, _sound(refresh_token), delivery)
+        refreshed = self._told(mounted.door.refresh, _sound(refresh_token), delivery, _environ())
         try:
             claims = mounted.callbacks.claims_of(refreshed.user_id)
         except Refused:
             self.end_session(refreshed.session_id, reason="disabled")
             # Decides again, and says so.
-            refreshed = self._told(mounted.door.refresh, _sound(refresh_token), delivery)
+            refreshed = self._told(mounted.door.refresh, _sound(refresh_token), delivery, _environ())
             claims = None
         return mounted.door.grant(refreshed, claims)
 
@@ -65,7 +66,8 @@ class Service:
 
     def end_session(self, session_id: str, *, reason: str = "ended_by_operator") -> None:
         """Ends a session, which every process hears of."""
-        dispatch(self._mounted, self._call(self._mounted.door.end, session_id, reason))
+        end = self._mounted.door.end
+        dispatch(self._mounted, self._call(end, session_id, reason, _environ()))
 
     def end_user(
         self,
@@ -76,7 +78,19 @@ class Service:
     ) -> None:
         """Ends the sessions of a user, such as one who was disabled."""
         end = self._mounted.door.end_user
-        dispatch(self._mounted, self._call(end, text_of(user_id), reason, except_session))
+        user = text_of(user_id)
+        dispatch(self._mounted, self._call(end, user, reason, except_session, _environ()))
+
+    def export(self, user_id: UserId) -> dict[str, Any]:
+        """All that is kept of a user's sessions: the built-in account without its hash, where there
+        is one, the sessions, ended ones too, and the events."""
+        exported: dict[str, Any] = json.loads(self._call(self._mounted.door.export, text_of(user_id)))
+        return exported
+
+    def erase(self, user_id: UserId) -> int:
+        """Ends the sessions of a user and removes all that is kept of them; an account stays.
+        Returns how many there were."""
+        return self._call(self._mounted.door.erase, text_of(user_id))
 
     def hash_new_password(self, username: str, password: str) -> str:
         """An Argon2id hash of a password that its user has just chosen, for a user table of the
@@ -96,11 +110,11 @@ class Service:
 
     def create_user(self, username: str, password: str) -> str:
         """Makes a built-in account, and returns its id."""
-        return self._call(self._mounted.door.register, username, password)
+        return self._call(self._mounted.door.register, username, password, _environ())
 
     def identify(self, username: str, password: str) -> Identity:
         """Whose built-in account these are the credentials of."""
-        return self._call(self._mounted.door.identify, username, password)
+        return self._call(self._mounted.door.identify, username, password, _environ())
 
     def unready(self) -> str | None:
         """Why some requests cannot be served now, for a health check. None: all can."""
@@ -150,6 +164,11 @@ class Service:
             self._mounted.tell_cause(error)
             dispatch(self._mounted, error.events)
             raise
+
+
+def _environ() -> dict[str, Any] | None:
+    """Of the request that is answered, for the log of events."""
+    return request.environ if has_request_context() else None
 
 
 def _sound(token: str) -> str:

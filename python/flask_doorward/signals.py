@@ -1,7 +1,9 @@
 """What happened, for those who want to know: blinker signals and a line in the log.
 
 The sender is the app. Receivers get `instance` (the name of the extension's instance), `user_id`,
-`session_id`, `reason` and `count`, `None` where there is none. They run after the store has it.
+`session_id`, `reason` and `count`, `None` where there is none. They run after the store has it, in
+the context of who caused it; what nobody asked for, as a session that ran out, is in the log of
+events only.
 """
 
 import logging
@@ -43,6 +45,7 @@ LEVELS = {
     "fork_suspected": logging.WARNING,
     "store_behind": logging.WARNING,
     "reuse_detected": logging.WARNING,
+    "events_dropped": logging.WARNING,
 }
 
 

@@ -227,8 +227,10 @@ def _by_hash(callbacks: Callbacks, question: Question) -> Answer:
     matches = _matches(callbacks, question, found)
     if isinstance(matches, Answer):
         return matches
-    if not matches or found is None:
-        return blocking(question.refuse)
+    if found is None:
+        return blocking(question.refuse, "unknown_user")
+    if not matches:
+        return blocking(question.refuse, "wrong_password", text_of(found[0]))
     return _identified(callbacks, question, text_of(found[0]))
 
 
@@ -275,7 +277,9 @@ def _confirm(callbacks: Callbacks, question: Question) -> Answer:
     confirmed = _confirmed(callbacks, question)
     if isinstance(confirmed, Answer):
         return confirmed
-    return blocking(question.confirmed if confirmed else question.refuse)
+    if confirmed:
+        return blocking(question.confirmed)
+    return blocking(question.refuse, "wrong_password")
 
 
 def _confirmed(callbacks: Callbacks, question: Question) -> bool | Answer:
@@ -298,7 +302,9 @@ def _set_password(callbacks: Callbacks, question: Question) -> Answer:
     confirmed = _confirmed(callbacks, question)
     if isinstance(confirmed, Answer):
         return confirmed
-    return _save_new(callbacks, question) if confirmed else blocking(question.refuse)
+    if confirmed:
+        return _save_new(callbacks, question)
+    return blocking(question.refuse, "wrong_password")
 
 
 def _set_by_accounts(callbacks: Callbacks, question: Question) -> Answer:

@@ -16,7 +16,7 @@ USERS = ["ada", "bob"]
 STATED = [
     "access-control-allow-credentials", "access-control-allow-headers",
     "access-control-allow-methods", "access-control-allow-origin",
-    "access-control-expose-headers", "access-control-max-age", "content-security-policy",
+    "access-control-expose-headers", "access-control-max-age",
     "content-type", "doorward-session", "doorward-user", "location", "set-cookie",
     "www-authenticate",
 ]
@@ -24,6 +24,9 @@ ALWAYS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy":
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox",
 }
 FORMS = {
     "any": r".*",

@@ -32,7 +32,7 @@ def test_an_answer_has_the_headers_of_the_engine_only(app: Flask) -> None:
     headers = login(app.test_client(), delivery="body").headers
     assert {name.lower() for name in headers.keys()} == {
         "content-type", "content-length", "cache-control", "x-content-type-options",
-        "referrer-policy", "vary",
+        "referrer-policy", "vary", "content-security-policy", "cross-origin-resource-policy",
     }  # fmt: skip
     client = app.test_client()
     login(client)

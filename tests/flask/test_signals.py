@@ -43,7 +43,7 @@ def test_a_session_is_heard_of_from_login_to_logout(app: Flask, heard: list[Any]
     client.post("/api/v1/refresh")
     client.post("/api/v1/refresh/logout")
     assert heard == [
-        ("login_failed", None), ("logged_in", None), ("refreshed", None),
+        ("login_failed", "wrong_password"), ("logged_in", None), ("refreshed", None),
         ("session_ended", "logout"), ("logged_out", "logout"),
     ]  # fmt: skip
 

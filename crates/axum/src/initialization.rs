@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_core::engine::{EngineError, Level, News};
+use doorward_core::event::{EventName, Outcome};
+use doorward_core::event_log::Listener;
 use doorward_core::password::Passwords;
 use doorward_core::store::Store;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
-use doorward_http::{Api, Settings, SettingsError};
+use doorward_http::{Api, Settings, SettingsError, check_proxies};
 use doorward_stores::SqliteStore;
+use doorward_webhooks::Webhooks;
 use ipnet::IpNet;
+use tracing::field;
 
 use crate::routes::Users;
 
@@ -28,8 +32,9 @@ pub(crate) struct Inner {
     pub(crate) users: Arc<dyn Users>,
     pub(crate) own_users: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
-    pub(crate) on_event: Box<dyn Fn(&Event) + Send + Sync>,
     engine: Engine,
+    /// Ends when it is dropped.
+    _webhooks: Option<Webhooks>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -57,7 +62,7 @@ pub struct Builder {
     pub users: Option<Arc<dyn Users>>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Told of each event; by default it is logged with `tracing`.
+    /// Told of each event, whoever caused it; by default it is logged with `tracing`.
     pub on_event: Box<dyn Fn(&Event) + Send + Sync>,
 }
 
@@ -70,6 +75,9 @@ pub enum OpenError {
     /// A path, cookie or origin.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// No thread can be started.
+    #[error("webhooks cannot be sent: {0}")]
+    Webhooks(#[source] std::io::Error),
     /// The database file.
     #[error(transparent)]
     Sqlite(#[from] doorward_stores::OpenError),
@@ -112,6 +120,11 @@ impl Doorward {
         self.service().unready()
     }
 
+    /// Writes what the log of events holds back for the next tick. For when the app is done.
+    pub async fn close(&self) {
+        self.inner.engine.close().await;
+    }
+
     /// The hashing threads.
     #[must_use]
     pub fn passwords(&self) -> &Arc<Passwords> {
@@ -138,11 +151,19 @@ impl Builder {
     pub async fn open(self) -> Result<Doorward, OpenError> {
         // Before a file is made.
         self.engine.policy.check().map_err(EngineError::from)?;
+        check_proxies(&self.trusted_proxies)?;
+        for advice in self.settings.advice(&self.engine.policy) {
+            tracing::warn!("{advice}");
+        }
         let store: Arc<dyn Store> = match self.place {
             Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.engine.policy.clone())?),
             Place::Store(store) => store,
         };
-        let engine = Engine::open(store, self.engine, Arc::new(SystemEnv)).await?;
+        let mut config = self.engine;
+        config.events.listener = Some(Listener::new(self.on_event));
+        let engine = Engine::open(store, config, Arc::new(SystemEnv)).await?;
+        let webhooks = engine.outbox().map(Webhooks::start).transpose();
+        let webhooks = webhooks.map_err(OpenError::Webhooks)?;
         let own_users = self.users.is_some();
         let users = self
             .users
@@ -156,8 +177,8 @@ impl Builder {
             users,
             own_users,
             trusted_proxies: self.trusted_proxies,
-            on_event: self.on_event,
             engine,
+            _webhooks: webhooks,
         });
         tokio::spawn(background(Arc::downgrade(&inner)));
         Ok(Doorward { inner })
@@ -185,12 +206,37 @@ fn tell(News { level, line }: News) {
 
 /// One line an event: ids and reasons, never a token or a password.
 pub fn log(event: &Event) {
-    let (name, detail) = (event.name(), event);
-    match event {
-        Event::ReuseDetected { .. } | Event::ForkSuspected { .. } | Event::StoreBehind { .. } => {
-            tracing::warn!(event = name, ?detail, "session");
+    let name = event.name.as_str();
+    let user = event.user.as_ref().map(field::display);
+    let session = event.session.map(field::display);
+    let (reason, detail, count) = (
+        event.reason.as_deref(),
+        event.detail.as_deref(),
+        event.count,
+    );
+    match event.name.outcome() {
+        Outcome::Alarm => {
+            tracing::warn!(
+                event = name,
+                user,
+                session,
+                reason,
+                detail,
+                count,
+                "session"
+            );
         }
-        Event::Refreshed { .. } => tracing::debug!(event = name, ?detail, "session"),
-        _ => tracing::info!(event = name, ?detail, "session"),
+        _ if event.name == EventName::Refreshed => {
+            tracing::debug!(event = name, user, session, "session");
+        }
+        _ => tracing::info!(
+            event = name,
+            user,
+            session,
+            reason,
+            detail,
+            count,
+            "session"
+        ),
     }
 }

@@ -177,10 +177,6 @@ impl Doorward {
         } else {
             settle(reply, self.accounts()).await
         };
-        answer
-            .events
-            .iter()
-            .for_each(|event| (self.inner.on_event)(event));
         answer.response.map(Body::from)
     }
 

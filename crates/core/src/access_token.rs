@@ -6,6 +6,7 @@
 //! afterwards, of [`crate::revocation`].
 
 mod cache;
+mod low_s;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -468,7 +469,10 @@ impl AccessKey {
                 .into_bytes()
                 .to_vec()),
             Pair::Ed25519(pair) => Ok(pair.sign(input).as_ref().to_vec()),
-            Pair::P256(pair) => pair.sign(&random, input).map(|made| made.as_ref().to_vec()),
+            Pair::P256(pair) => {
+                let made = pair.sign(&random, input);
+                made.map(|made| low_s::lowered(made.as_ref().to_vec()))
+            }
             Pair::Rsa(pair) => {
                 let mut made = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, input, &mut made)
@@ -507,9 +511,12 @@ impl AccessKey {
             Pair::Ed25519(pair) => UnparsedPublicKey::new(&ED25519, pair.public_key())
                 .verify(input, signature)
                 .is_ok(),
-            Pair::P256(pair) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key())
-                .verify(input, signature)
-                .is_ok(),
+            Pair::P256(pair) => {
+                low_s::is_low(signature)
+                    && UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key())
+                        .verify(input, signature)
+                        .is_ok()
+            }
             Pair::Rsa(pair) => {
                 UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key())
                     .verify(input, signature)

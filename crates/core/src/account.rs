@@ -8,7 +8,9 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::adoption::Names;
 use crate::env::{Env, Timestamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StoreError};
+use crate::event::{Actor, Caller, Event, EventName, Failure, Trail};
+use crate::event_log::{EventConfig, EventLog};
 use crate::id::{SessionId, UserId};
 use crate::password::{Password, Passwords};
 use crate::revocation::{Ended, Revocations};
@@ -45,6 +47,45 @@ impl From<Identity> for PasswordChange {
             identity,
             ended: None,
         }
+    }
+}
+
+/// Why credentials were refused, for whoever records that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is answered: it says less.
+    pub error: Error,
+    /// Whose they were, where there is such an account.
+    pub user: Option<UserId>,
+    /// Why, if the error is [`Error::InvalidCredentials`].
+    pub why: Failure,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal {
+            error,
+            user: None,
+            why: Failure::Refused,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl Refusal {
+    /// What happened, if anything did that is worth a record.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        let failed = self.error == Error::InvalidCredentials;
+        failed.then(|| Event {
+            user: self.user.clone(),
+            ..Event::new(EventName::LoginFailed).because(self.why.name())
+        })
     }
 }
 
@@ -87,10 +128,13 @@ pub struct Accounts {
     passwords: Arc<Passwords>,
     revocations: Arc<Revocations>,
     env: Arc<dyn Env>,
+    events: Arc<EventLog>,
+    caller: Caller,
 }
 
 impl Accounts {
     /// The accounts of `store`, whose passwords `passwords` hashes. `revocations` are the service's.
+    /// They log events as [`EventConfig`] does by default.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -98,11 +142,29 @@ impl Accounts {
         revocations: Arc<Revocations>,
         env: Arc<dyn Env>,
     ) -> Self {
+        let (log, log_env) = (Arc::clone(&store), Arc::clone(&env));
         Accounts {
             store,
             passwords,
             revocations,
             env,
+            events: Arc::new(EventLog::new(log, EventConfig::default(), log_env)),
+            caller: Caller::default(),
+        }
+    }
+
+    /// The accounts with another log of events: the service's.
+    #[must_use]
+    pub fn logging_to(self, events: Arc<EventLog>) -> Self {
+        Accounts { events, ..self }
+    }
+
+    /// The accounts on behalf of somebody, whom the log of events names.
+    #[must_use]
+    pub fn on_behalf_of(&self, caller: Caller) -> Self {
+        Accounts {
+            caller,
+            ..self.clone()
         }
     }
 
@@ -111,6 +173,19 @@ impl Accounts {
     /// # Errors
     /// [`Error::InvalidCredentials`], [`Error::Overloaded`], [`Error::StoreUnavailable`].
     pub async fn identify(&self, username: &str, password: Password) -> Result<Identity> {
+        let identity = self.try_identify(username, password).await;
+        identity.map_err(|refusal| self.record(refusal))
+    }
+
+    /// As [`Accounts::identify`], for who records a refusal by himself.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn try_identify(
+        &self,
+        username: &str,
+        password: Password,
+    ) -> Result<Identity, Refusal> {
         let account = match canonical(username) {
             Ok(name) => self.store.account(&name).await?,
             Err(_) => None,
@@ -152,18 +227,37 @@ impl Accounts {
     /// # Errors
     /// [`Error::InvalidCredentials`], [`Error::Overloaded`], [`Error::StoreUnavailable`].
     pub async fn confirm(&self, user: &UserId, password: Password) -> Result<()> {
+        let confirmed = self.try_confirm(user, password).await;
+        confirmed.map_err(|refusal| self.record(refusal))
+    }
+
+    /// As [`Accounts::confirm`], for who records a refusal by himself.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn try_confirm(&self, user: &UserId, password: Password) -> Result<(), Refusal> {
         let account = self.store.account_of(user).await?;
         self.check(account, password).await.map(drop)
     }
 
+    fn record(&self, refusal: Refusal) -> Error {
+        if let Some(event) = refusal.event() {
+            self.events.note(&self.caller, &event);
+        }
+        refusal.error
+    }
+
     /// One hash, whatever there is to compare it with.
-    async fn check(&self, account: Option<Account>, password: Password) -> Result<Account> {
+    async fn check(
+        &self,
+        account: Option<Account>,
+        password: Password,
+    ) -> Result<Account, Refusal> {
         let hash = account
             .as_ref()
             .map(|account| account.password_hash.clone());
         let verified = self.passwords.verify(password, hash.clone()).await?;
-        let account = account.filter(|account| verified.matches && !account.disabled);
-        let account = account.ok_or(Error::InvalidCredentials)?;
+        let account = accepted(account, verified.matches)?;
         if let (Some(old), Some(new)) = (hash, verified.rehash) {
             // A hash that cannot be renewed now is renewed at another login.
             let _ = self
@@ -186,10 +280,25 @@ impl Accounts {
         current: Password,
         new: Password,
     ) -> Result<PasswordChange> {
+        let changed = self.try_change_password(user, current, new).await;
+        changed.map_err(|refusal| self.record(refusal))
+    }
+
+    /// As [`Accounts::change_password`], for who records a refusal by himself.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn try_change_password(
+        &self,
+        user: &UserId,
+        current: Password,
+        new: Password,
+    ) -> Result<PasswordChange, Refusal> {
         let account = self.store.account_of(user).await?;
         let account = self.check(account, current).await?;
-        let ended = self.set(&account, Some(account.valid_from), new).await?;
-        let ended = ended.ok_or(Error::InvalidCredentials)?;
+        let seen = Some(account.valid_from);
+        let ended = self.set(&account, seen, new, EventName::PasswordChanged);
+        let ended = ended.await?.ok_or_else(|| overtaken(&account.id))?;
         Ok(PasswordChange {
             identity: Identity {
                 user: account.id,
@@ -207,8 +316,11 @@ impl Accounts {
     /// [`Error::PasswordTooWeak`], [`Error::NotFound`], and as above.
     pub async fn set_password(&self, user: &UserId, new: Password) -> Result<()> {
         let account = self.store.account_of(user).await?.ok_or(Error::NotFound)?;
-        let ended = self.set(&account, None, new).await?;
-        ended.map(drop).ok_or(Error::NotFound)
+        let name = EventName::PasswordSet;
+        let ended = self.set(&account, None, new, name).await?;
+        let ended = ended.ok_or(Error::NotFound)?;
+        self.tell(name, user, &ended.sessions, EndReason::PasswordChanged);
+        Ok(())
     }
 
     async fn set(
@@ -216,12 +328,14 @@ impl Accounts {
         account: &Account,
         seen: Option<ValidFrom>,
         new: Password,
+        name: EventName,
     ) -> Result<Option<AllEnded>> {
         let hash = self.passwords.hash_new(&account.username, new).await?;
         let now = self.env.now();
+        let trail = self.trail(name, &account.id, EndReason::PasswordChanged);
         let set = self
             .store
-            .set_password(&account.id, seen, hash.as_str(), now);
+            .set_password(&account.id, seen, hash.as_str(), now, &trail);
         let set = set.await?;
         if let Some(AllEnded { sessions, .. }) = &set {
             self.ended(sessions, now, EndReason::PasswordChanged);
@@ -229,7 +343,23 @@ impl Accounts {
         Ok(set)
     }
 
-    /// Makes an account.
+    fn trail(&self, name: EventName, user: &UserId, reason: EndReason) -> Trail {
+        let each = Event::new(EventName::SessionEnded).because(reason.name());
+        let once = Event::new(name).of(user);
+        self.events.trail(&self.caller, Some(once), Some(each))
+    }
+
+    /// Tells of what has its records in the store.
+    fn tell(&self, name: EventName, user: &UserId, ended: &[SessionId], reason: EndReason) {
+        self.events.tell(&Event::new(name).of(user));
+        if !ended.is_empty() {
+            let event = Event::new(EventName::SessionsEnded).of(user);
+            let event = event.because(reason.name()).times(ended.len() as u64);
+            self.events.tell(&event);
+        }
+    }
+
+    /// Makes an account: a registration, or an operator's doing if he is the caller.
     ///
     /// # Errors
     /// [`Error::UsernameTaken`], [`Error::PasswordTooWeak`], and as above.
@@ -246,8 +376,16 @@ impl Accounts {
             created_at: now,
             valid_from: ValidFrom::default(),
         };
-        match self.store.add_account(account).await? {
-            Write::Done => Ok(id),
+        let name = match self.caller.actor {
+            Some(Actor::Operator) => EventName::AccountAdded,
+            _ => EventName::Registered,
+        };
+        let trail = self.trail(name, &id, EndReason::Disabled);
+        match self.store.add_account(account, &trail).await? {
+            Write::Done => {
+                self.tell(name, &id, &[], EndReason::Disabled);
+                Ok(id)
+            }
             Write::Lost => Err(Error::UsernameTaken),
         }
     }
@@ -266,9 +404,17 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotFound`], [`Error::StoreUnavailable`].
     pub async fn set_disabled(&self, user: &UserId, disabled: bool) -> Result<()> {
-        let at = self.env.now();
-        let ended = self.store.set_disabled(user, disabled, at).await?;
-        self.ended(&ended.ok_or(Error::NotFound)?, at, EndReason::Disabled);
+        let (at, reason) = (self.env.now(), EndReason::Disabled);
+        let name = if disabled {
+            EventName::AccountDisabled
+        } else {
+            EventName::AccountEnabled
+        };
+        let trail = self.trail(name, user, reason);
+        let ended = self.store.set_disabled(user, disabled, at, &trail).await?;
+        let ended = ended.ok_or(Error::NotFound)?;
+        self.ended(&ended, at, reason);
+        self.tell(name, user, &ended, reason);
         Ok(())
     }
 
@@ -277,9 +423,12 @@ impl Accounts {
     /// # Errors
     /// [`Error::NotFound`], [`Error::StoreUnavailable`].
     pub async fn remove(&self, user: &UserId) -> Result<()> {
-        let at = self.env.now();
-        let ended = self.store.remove_account(user, at).await?;
-        self.ended(&ended.ok_or(Error::NotFound)?, at, EndReason::Disabled);
+        let (at, reason) = (self.env.now(), EndReason::Disabled);
+        let trail = self.trail(EventName::AccountRemoved, user, reason);
+        let ended = self.store.remove_account(user, at, &trail).await?;
+        let ended = ended.ok_or(Error::NotFound)?;
+        self.ended(&ended, at, reason);
+        self.tell(EventName::AccountRemoved, user, &ended, reason);
         Ok(())
     }
 
@@ -292,5 +441,32 @@ impl Accounts {
                 reason,
             });
         }
+    }
+}
+
+fn accepted(account: Option<Account>, matches: bool) -> Result<Account, Refusal> {
+    let Some(account) = account else {
+        return Err(Refusal {
+            why: Failure::UnknownUser,
+            ..Error::InvalidCredentials.into()
+        });
+    };
+    let why = match (matches, account.disabled) {
+        (true, false) => return Ok(account),
+        (true, true) => Failure::Disabled,
+        (false, _) => Failure::WrongPassword,
+    };
+    Err(Refusal {
+        error: Error::InvalidCredentials,
+        user: Some(account.id),
+        why,
+    })
+}
+
+fn overtaken(user: &UserId) -> Refusal {
+    Refusal {
+        error: Error::InvalidCredentials,
+        user: Some(user.clone()),
+        why: Failure::Overtaken,
     }
 }

@@ -56,6 +56,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_mutation_repeats_it() {
+        let value = CsrfValue::of(&[0xa5; 16]);
+        let text = value.as_str().as_bytes();
+        for at in 0..text.len() {
+            for letter in (0..=255).filter(|letter| *letter != text[at]) {
+                let mut changed = text.to_vec();
+                changed[at] = letter;
+                assert!(!value.is(&changed));
+                changed.insert(at, text[at]);
+                assert!(!value.is(&changed));
+            }
+            assert!(!value.is(&[&text[..at], &text[at + 1..]].concat()));
+        }
+        assert!(value.is(text));
+    }
+
+    #[test]
     fn only_the_whole_value_repeats_it() {
         let value = CsrfValue::new("abc".into());
         assert!(value.is(b"abc"));

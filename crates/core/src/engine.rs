@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::account::Accounts;
 use crate::adoption::Adoption;
 use crate::env::{Env, Timestamp};
-use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError};
+use crate::event_log::{EventConfig, EventLog};
+use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError, SEALED_BEFORE};
 use crate::password::{Hashing, Passwords};
 use crate::policy::{Policy, PolicyError};
 use crate::revocation::{Bounds, Revocations};
 use crate::service::Service;
 use crate::store::Store;
+use crate::webhook::{Outbox, WebhookConfig, WebhookError};
 
 /// Rows that one step of cleaning up looks at: a few milliseconds.
 const SWEEP: u32 = 1_000;
@@ -33,6 +35,10 @@ pub struct EngineConfig {
     pub hashing: Hashing,
     /// Which refresh tokens of another program become sessions; `None`: none.
     pub adoption: Option<Arc<Adoption>>,
+    /// What is kept of events.
+    pub events: EventConfig,
+    /// Where they are sent.
+    pub webhooks: WebhookConfig,
 }
 
 /// Why an engine does not open.
@@ -44,6 +50,9 @@ pub enum EngineError {
     /// A key, or the store that keeps it.
     #[error(transparent)]
     Keys(#[from] RingError),
+    /// Where events are sent.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookError),
     /// The store did not answer.
     #[error("the session store does not answer")]
     Store,
@@ -54,6 +63,7 @@ pub struct Engine {
     service: Arc<Service>,
     accounts: Accounts,
     passwords: Arc<Passwords>,
+    outbox: Option<Arc<Outbox>>,
     told: Mutex<Told>,
 }
 
@@ -72,24 +82,35 @@ impl Engine {
             key,
             mut hashing,
             adoption,
+            events,
+            webhooks,
         } = config;
         policy.check()?;
+        webhooks.check(events.on)?;
         hashing.rules.name_after(policy.issuer.as_deref());
         let keys = Arc::new(KeyRing::open(&*store, key, &policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
+        let events = Arc::new(EventLog::new(Arc::clone(&store), events, Arc::clone(&env)));
         let accounts = Accounts::new(
             Arc::clone(&store),
             Arc::clone(&passwords),
             Arc::clone(&revocations),
             Arc::clone(&env),
         );
-        let service = Service::new(store, keys, revocations, policy, env).adopting(adoption);
+        let accounts = accounts.logging_to(Arc::clone(&events));
+        let outbox = (!webhooks.urls.is_empty()).then(|| {
+            let (store, events, env) = (Arc::clone(&store), Arc::clone(&events), Arc::clone(&env));
+            Arc::new(Outbox::new(store, events, webhooks, env))
+        });
+        let service = Service::new(store, keys, revocations, policy, env);
+        let service = service.logging_to(events).adopting(adoption);
         service.tick().await.map_err(|_| EngineError::Store)?;
         Ok(Engine {
             service: Arc::new(service),
             accounts,
             passwords,
+            outbox,
             told: Mutex::default(),
         })
     }
@@ -112,6 +133,12 @@ impl Engine {
         &self.passwords
     }
 
+    /// What is to be sent, where there are webhooks: a door starts `doorward-webhooks` for it.
+    #[must_use]
+    pub fn outbox(&self) -> Option<&Arc<Outbox>> {
+        self.outbox.as_ref()
+    }
+
     /// Catches up with other processes, and cleans up a little. What fails now is tried again at the
     /// next tick; readiness tells. Returns what has changed for operators since the last.
     pub async fn tick(&self) -> Vec<News> {
@@ -120,6 +147,11 @@ impl Engine {
             self.clean_up().await;
         }
         self.look(ticked.is_err())
+    }
+
+    /// Writes what the log of events still holds back. Doors call it when they are done.
+    pub async fn close(&self) {
+        let _ = self.service.events().close().await;
     }
 
     async fn clean_up(&self) {
@@ -132,11 +164,15 @@ impl Engine {
 
     fn look(&self, failing: bool) -> Vec<News> {
         let (service, store) = (&self.service, self.service.store());
+        let keys = service.keys();
+        // A store whose keys are sealed otherwise does answer.
+        let failing = failing && keys.refused().is_none();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let news = [
             told.store(failing),
-            told.keys(service.keys().can_sign(service.now()).err()),
-            told.changing(service.keys().changes_between_starts()),
+            told.keys(keys.can_sign(service.now()).err()),
+            told.changing(keys.changes_between_starts()),
+            told.sealed_before(keys.is_sealed_before()),
             told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
         ];
@@ -190,6 +226,7 @@ struct Told {
     keyless: Option<KeyError>,
     changing: bool,
     adopting: bool,
+    sealed_before: bool,
     /// Whether at once, and if not, why.
     spread: (bool, Option<String>),
 }
@@ -214,6 +251,18 @@ impl Told {
     fn changing(&mut self, changes: bool) -> Option<News> {
         let first = changes && !mem::replace(&mut self.changing, true);
         first.then(|| News::new(Level::Warning, CHANGES_BETWEEN_STARTS))
+    }
+
+    fn sealed_before(&mut self, is: bool) -> Option<News> {
+        let changed = mem::replace(&mut self.sealed_before, is) != is;
+        let before = || News::new(Level::Warning, SEALED_BEFORE);
+        let resealed = || {
+            News::new(
+                Level::Info,
+                "the keys in the store are sealed by seal_secret",
+            )
+        };
+        changed.then(if is { before } else { resealed })
     }
 
     /// Whoever has the old key can make tokens: nobody should forget that it counts.

@@ -10,10 +10,12 @@
 //! 5. [`password`] and [`account`]: built-in users.
 //! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
-//! 8. [`engine`]: all of it as a process runs it.
-//! 9. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts, and
-//!    [`adoption`]: their sessions.
-//! 10. [`policy`], [`mod@env`], [`error`], [`event`], [`id`]: the words the others use.
+//! 8. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
+//!    commands do.
+//! 9. [`engine`]: all of it as a process runs it.
+//! 10. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts, and
+//!     [`adoption`]: their sessions.
+//! 11. [`policy`], [`mod@env`], [`error`], [`id`]: the words the others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
@@ -24,11 +26,13 @@ pub mod engine;
 pub mod env;
 pub mod error;
 pub mod event;
+pub mod event_log;
 pub mod id;
 pub mod import;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+pub mod operator;
 pub mod password;
 pub mod policy;
 pub mod refresh_token;
@@ -38,6 +42,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod testing;
+pub mod webhook;
 
 pub use access_token::Claims;
 pub use account::{Accounts, Identity, PasswordChange};
@@ -45,7 +50,8 @@ pub use csrf::{CsrfKind, CsrfValue};
 pub use engine::{Engine, EngineConfig};
 pub use env::{Env, SystemEnv, Timestamp};
 pub use error::{Error, Result};
-pub use event::Event;
+pub use event::{Caller, Event, EventName};
+pub use event_log::{EventConfig, EventLog};
 pub use id::{SessionId, TokenId, UserId};
 pub use policy::Policy;
 pub use service::Service;

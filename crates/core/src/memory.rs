@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::env::Timestamp;
+use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::password::PasswordHash;
@@ -14,7 +15,8 @@ use crate::policy::Policy;
 use crate::revocation::Ended;
 use crate::session::{End, EndReason, Session};
 use crate::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 
 /// A store that lives as long as the process.
@@ -34,6 +36,17 @@ struct Tables {
     ended: BTreeMap<u64, Ended>,
     adopted: HashMap<SessionId, Timestamp>,
     last_end: u64,
+    events: BTreeMap<u64, Record>,
+    last_event: u64,
+    outbox: HashMap<Box<str>, Queue>,
+}
+
+/// What is to be sent to an address.
+#[derive(Default)]
+struct Queue {
+    cursor: u64,
+    /// By place, and when each is due.
+    deliveries: BTreeMap<u64, (Timestamp, Delivery)>,
 }
 
 impl MemoryStore {
@@ -84,6 +97,7 @@ impl Tables {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> Vec<SessionId> {
         let valid_from = self.valid_from.entry(user.clone()).or_default();
         valid_from.0 = at.0.max(valid_from.0 + 1);
@@ -93,7 +107,23 @@ impl Tables {
             .filter(|id| Some(*id) != except)
             .collect();
         ids.retain(|id| self.end(*id, at, reason));
+        self.append(trail.records(user, &ids));
         ids
+    }
+
+    fn append(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.last_event += 1;
+            self.events.insert(self.last_event, record);
+        }
+    }
+
+    /// Removes a row that is over; of one that ran out by itself, when and how.
+    fn expire(&mut self, id: SessionId, trail: &Trail, policy: &Policy) -> Option<Record> {
+        let row = self.sessions.remove(&id)?;
+        let end = row.ran_out(policy);
+        let unseen = row.ended.is_none();
+        unseen.then(|| trail.ran_out(&row.user, id, end)).flatten()
     }
 
     fn seen(&self, user: &UserId) -> ValidFrom {
@@ -107,10 +137,11 @@ impl Tables {
         }
     }
 
-    fn add_account(&mut self, account: Account) -> Write {
+    fn add_account(&mut self, account: Account, trail: &Trail) -> Write {
         let fits = !self.accounts.contains_key(&account.username)
             && self.account_mut(&account.id).is_none();
         if fits {
+            self.append(trail.records(&account.id, &[]));
             self.accounts.insert(account.username.clone(), account);
         }
         done(fits)
@@ -138,11 +169,14 @@ impl SessionStore for MemoryStore {
         session: Session,
         seen: ValidFrom,
         until: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Write> {
         let (mut tables, id) = (self.tables(), session.id);
+        let records = trail.records(&session.user, &[]);
         let fits = !tables.adopted.contains_key(&id) && tables.insert(session, seen);
         if fits {
             tables.adopted.insert(id, until);
+            tables.append(records);
         }
         Ok(done(fits))
     }
@@ -167,10 +201,15 @@ impl SessionStore for MemoryStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>> {
         let mut tables = self.tables();
-        tables.end(id, at, reason);
-        Ok(tables.sessions.get(&id).cloned())
+        let took = tables.end(id, at, reason);
+        let row = tables.sessions.get(&id).cloned();
+        if let Some(row) = row.as_ref().filter(|_| took) {
+            tables.append(trail.records(&row.user, &[id]));
+        }
+        Ok(row)
     }
 
     async fn end_user(
@@ -179,8 +218,9 @@ impl SessionStore for MemoryStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
-        Ok(self.tables().end_user(user, at, reason, except))
+        Ok(self.tables().end_user(user, at, reason, except, trail))
     }
 
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
@@ -212,7 +252,36 @@ impl SessionStore for MemoryStore {
         Ok((entries.into_iter().map(|(_, end)| end).collect(), last))
     }
 
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        let tables = self.tables();
+        let theirs = tables.sessions.values().filter(|row| row.user == *user);
+        Ok(theirs.cloned().collect())
+    }
+
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64> {
+        let mut tables = self.tables();
+        let ended = tables.end_user(user, at, reason, None, &Trail::default());
+        let before = tables.sessions.len();
+        tables.sessions.retain(|_, row| row.user != *user);
+        let theirs = |record: &Record| record.event.user.as_ref() == Some(user);
+        tables.events.retain(|_, record| !theirs(record));
+        tables.append(trail.records(user, &ended));
+        Ok((before - tables.sessions.len()) as u64)
+    }
+
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32> {
         let mut tables = self.tables();
         tables.ended.retain(|_, end| end.at >= log_before);
         tables.adopted.retain(|_, until| *until >= now);
@@ -222,7 +291,8 @@ impl SessionStore for MemoryStore {
             .filter(|row| row.expires_at(&self.policy) < now);
         let ids: Vec<_> = over.take(limit as usize).map(|row| row.id).collect();
         for id in &ids {
-            tables.sessions.remove(id);
+            let ran_out = tables.expire(*id, trail, &self.policy);
+            tables.append(ran_out.into_iter().collect());
         }
         Ok(u32::try_from(ids.len()).unwrap_or(limit))
     }
@@ -230,14 +300,16 @@ impl SessionStore for MemoryStore {
 
 #[async_trait]
 impl AccountStore for MemoryStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
-        Ok(self.tables().add_account(account))
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        Ok(self.tables().add_account(account, trail))
     }
 
-    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
         let mut tables = self.tables();
         let added = accounts.into_iter();
-        Ok(added.map(|account| tables.add_account(account)).collect())
+        Ok(added
+            .map(|(account, trail)| tables.add_account(account, &trail))
+            .collect())
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
@@ -281,6 +353,7 @@ impl AccountStore for MemoryStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
         let mut tables = self.tables();
         let moved = seen.is_some_and(|seen| tables.seen(user) != seen);
@@ -288,7 +361,7 @@ impl AccountStore for MemoryStore {
             return Ok(None);
         };
         account.password_hash = PasswordHash::from_phc(hash);
-        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None);
+        let sessions = tables.end_user(user, at, EndReason::PasswordChanged, None, trail);
         Ok(Some(AllEnded {
             sessions,
             valid_from: tables.seen(user),
@@ -300,28 +373,37 @@ impl AccountStore for MemoryStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let mut tables = self.tables();
         let Some(account) = tables.account_mut(user) else {
             return Ok(None);
         };
         account.disabled = disabled;
-        let end = |mut tables: MutexGuard<'_, Tables>| {
-            tables.end_user(user, at, EndReason::Disabled, None)
-        };
-        Ok(Some(if disabled { end(tables) } else { Vec::new() }))
+        if disabled {
+            return Ok(Some(tables.end_user(
+                user,
+                at,
+                EndReason::Disabled,
+                None,
+                trail,
+            )));
+        }
+        tables.append(trail.records(user, &[]));
+        Ok(Some(Vec::new()))
     }
 
     async fn remove_account(
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let mut tables = self.tables();
         let before = tables.accounts.len();
         tables.accounts.retain(|_, account| account.id != *user);
         let removed = tables.accounts.len() < before;
-        Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None)))
+        Ok(removed.then(|| tables.end_user(user, at, EndReason::Disabled, None, trail)))
     }
 }
 
@@ -361,5 +443,125 @@ impl KeyStore for MemoryStore {
         let before = tables.keys.len();
         tables.keys.retain(|key| key.id != id);
         Ok(done(tables.keys.len() < before))
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.tables().append(records);
+        Ok(())
+    }
+
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        let tables = self.tables();
+        let after = tables.events.range(cursor + 1..);
+        let wanted = after.filter(|(_, record)| filter.takes(record));
+        let entries: Vec<_> = wanted.take(limit as usize).map(entry).collect();
+        let is_all = entries.len() < limit as usize;
+        let seen = entries.last().map_or(cursor, |entry| entry.place);
+        let last = cursor.max(tables.last_event);
+        Ok((entries, if is_all { last } else { seen }))
+    }
+
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        let tables = self.tables();
+        let earlier = tables.events.range(..before.unwrap_or(u64::MAX)).rev();
+        let wanted = earlier.filter(|(_, record)| filter.takes(record));
+        Ok(wanted.take(limit as usize).map(entry).collect())
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        let mut tables = self.tables();
+        let old = tables.events.iter();
+        let old = old.filter(|(_, record)| record.at < before);
+        let old: Vec<_> = old.take(limit as usize).map(|(place, _)| *place).collect();
+        for place in &old {
+            tables.events.remove(place);
+        }
+        Ok(u32::try_from(old.len()).unwrap_or(limit))
+    }
+}
+
+fn entry((place, record): (&u64, &Record)) -> Entry {
+    Entry {
+        place: *place,
+        record: record.clone(),
+    }
+}
+
+#[async_trait]
+impl OutboxStore for MemoryStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        Ok(self.tables().outbox.get(address).map(|queue| queue.cursor))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        (from, to): (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let mut tables = self.tables();
+        if tables.outbox.get(address).map(|queue| queue.cursor) != from {
+            return Ok(Write::Lost);
+        }
+        let queue = tables.outbox.entry(address.into()).or_default();
+        queue.cursor = to;
+        let delivery = |place| Delivery { place, attempts: 0 };
+        let added = places.iter().map(|place| (*place, (due, delivery(*place))));
+        queue.deliveries.extend(added);
+        Ok(Write::Done)
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        let mut tables = self.tables();
+        let Some(queue) = tables.outbox.get_mut(address) else {
+            return Ok(Vec::new());
+        };
+        let mut due: Vec<_> = queue.deliveries.values_mut().collect();
+        due.retain(|(due, _)| *due <= now);
+        due.sort_by_key(|(due, delivery)| (*due, delivery.place));
+        due.truncate(limit as usize);
+        let claim = |(due, delivery): &mut (Timestamp, Delivery)| {
+            *due = until;
+            *delivery
+        };
+        Ok(due.into_iter().map(claim).collect())
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let mut tables = self.tables();
+        let Some(queue) = tables.outbox.get_mut(address) else {
+            return Ok(());
+        };
+        match (again, queue.deliveries.get_mut(&place)) {
+            (Some((attempts, due)), Some(kept)) => *kept = (due, Delivery { place, attempts }),
+            (None, _) => drop(queue.deliveries.remove(&place)),
+            (Some(_), None) => {}
+        }
+        Ok(())
     }
 }

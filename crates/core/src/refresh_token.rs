@@ -174,6 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn every_character_more_or_less_is_refused() {
+        let key = RefreshKey::new(KeyId(7), b"secret");
+        let text = token().sign(&key).as_str().to_owned();
+        let refused = |changed: &str| {
+            let read = Unverified::parse(changed).and_then(|token| token.verify(&key));
+            assert_eq!(read, Err(Error::TokenInvalid), "{changed}");
+        };
+        for at in 0..=text.len() {
+            let (before, after) = text.split_at(at);
+            for more in ["A", "_", "=", ".", " ", "\n", "\0", "\u{e9}"] {
+                refused(&format!("{before}{more}{after}"));
+            }
+            if let Some(own) = after.chars().next() {
+                refused(&format!("{before}{own}{after}"));
+                refused(&format!("{before}{}", &after[1..]));
+                // In the place of a character, a longer one.
+                refused(&format!("{before}\u{e9}{}", &after[1..]));
+            }
+        }
+    }
+
+    #[test]
     fn another_key_is_refused() {
         let text = token().sign(&RefreshKey::new(KeyId(7), b"secret"));
         let other = RefreshKey::new(KeyId(7), b"other");

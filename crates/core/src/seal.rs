@@ -1,20 +1,20 @@
 //! Sealing: the secrets of the key ring, encrypted before a store gets them.
 //!
-//! AES-256-GCM under a key derived from `seal_secret` by HKDF-SHA-256 (RFC 5869). A sealed secret is
+//! AES-256-GCM under a key derived from `seal_secret` ([`Derived::Seal`]). A sealed secret is
 //! bound to its key's id, purpose and algorithm, so that it cannot be moved to another row; that of an
 //! own key also to whom it is for and when it runs out, so that an old one cannot be brought back.
+//!
+//! While `seal_secret` is being replaced there are several seals, each of which opens what it sealed.
 //! Left out: which keys there are and when they sign is not hidden; whoever can write to the store can
-//! still remove keys, and make one of the ring's own verify for longer; the seal secret itself cannot
-//! be changed yet.
+//! still remove keys, and make one of the ring's own verify for longer.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use zeroize::Zeroizing;
 
 use crate::env::Env;
-use crate::keys::{KeyError, Purpose, StoredKey, check_secret};
+use crate::keys::{Derived, KeyError, Purpose, StoredKey, check_secret};
 
 /// What a sealed secret begins with; then the nonce, the encrypted secret and its tag. No PKCS#8
 /// begins like this, and no secret that passed [`check_secret`] by accident.
@@ -33,10 +33,13 @@ impl Seal {
                  with: openssl rand -hex 32",
             )
         })?;
-        let derived = Salt::new(HKDF_SHA256, b"doorward seal secret").extract(secret);
-        let key = derived.expand(&[b"doorward key ring, AES-256-GCM"], &AES_256_GCM);
-        let key = key.map(|okm| LessSafeKey::new(UnboundKey::from(okm)));
-        key.map(Seal)
+        Seal::unchecked(secret)
+    }
+
+    /// Of a secret that was once accepted: what it sealed is to be opened.
+    fn unchecked(secret: &[u8]) -> Result<Seal, KeyError> {
+        let key = UnboundKey::new(&AES_256_GCM, &*Derived::Seal.from(secret));
+        key.map(|key| Seal(LessSafeKey::new(key)))
             .map_err(|_| KeyError("seal_secret cannot be used"))
     }
 
@@ -79,11 +82,48 @@ impl fmt::Debug for Seal {
     }
 }
 
-/// The secret of a row: with a seal only what it sealed, without one only what is not sealed.
-pub(crate) fn opened(seal: Option<&Seal>, row: &StoredKey) -> Option<Zeroizing<Vec<u8>>> {
-    match seal {
-        Some(seal) => seal.open(row),
-        None => (!is_sealed(row)).then(|| Zeroizing::new(row.secret.to_vec())),
+/// The seals of a store, that of `seal_secret` first; none: keys are kept in the clear.
+#[derive(Debug, Default)]
+pub(crate) struct Seals(Vec<Seal>);
+
+impl Seals {
+    /// # Errors
+    /// The newest secret is short, a sample, or can be guessed.
+    pub(crate) fn new(newest: Option<&[u8]>, previous: &[&[u8]]) -> Result<Seals, KeyError> {
+        let newest = newest.map(Seal::new);
+        let previous = previous.iter().map(|secret| Seal::unchecked(secret));
+        newest
+            .into_iter()
+            .chain(previous)
+            .collect::<Result<_, _>>()
+            .map(Seals)
+    }
+
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The secret of a row, and the place of the seal that it was sealed by: with seals only what one
+    /// of them sealed, without any only what is not sealed.
+    pub(crate) fn open(&self, row: &StoredKey) -> Option<(Zeroizing<Vec<u8>>, usize)> {
+        if self.are_none() {
+            return (!is_sealed(row)).then(|| (Zeroizing::new(row.secret.to_vec()), 0));
+        }
+        let mut seals = self.0.iter().enumerate();
+        seals.find_map(|(place, seal)| Some((seal.open(row)?, place)))
+    }
+
+    /// The row as a store may keep it, sealed by the seal at `place`.
+    pub(crate) fn seal(
+        &self,
+        row: &StoredKey,
+        place: usize,
+        env: &dyn Env,
+    ) -> Result<StoredKey, KeyError> {
+        match self.0.get(place) {
+            Some(seal) => seal.seal(row, env),
+            None => Ok(row.clone()),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::adoption::Adoption;
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::env::{Env, Timestamp, millis};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Caller, Entry, Event, EventName, Failure, Trail};
+use crate::event_log::{EventConfig, EventLog};
 use crate::id::{SessionId, TokenId, UserId};
 use crate::keys::{KeyId, KeyRing, RefreshKey, RingError};
 use crate::policy::{MAX_EXP_LEEWAY, Policy};
@@ -33,18 +34,22 @@ const LOG_BATCH: u32 = 10_000;
 /// How long expired rows stay, so that their clients are told `idle` or `absolute`.
 const EXPIRED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// An answer, and what happened on the way, for the door to log.
+/// An answer, and what happened on the way. The log has it already; this is for doors that tell
+/// others of it in a world of their own.
 pub type Outcome<T> = (Result<T>, Option<Event>);
 
-/// The business logic of sessions.
+/// The business logic of sessions, on somebody's behalf. Cheap to clone.
+#[derive(Clone)]
 pub struct Service {
     store: Arc<dyn Store>,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
-    policy: Policy,
+    policy: Arc<Policy>,
     env: Arc<dyn Env>,
-    log_cursor: Mutex<u64>,
+    log_cursor: Arc<Mutex<u64>>,
     adoption: Option<Arc<Adoption>>,
+    events: Arc<EventLog>,
+    caller: Caller,
 }
 
 /// How a session is to be opened.
@@ -120,9 +125,17 @@ impl fmt::Debug for AccessText {
     }
 }
 
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Service {
-    /// A service over a store, its ring of keys and its set of ended sessions. Verification
-    /// answers [`Error::StoreUnavailable`] until the first [`Service::tick`] has gone through.
+    /// A service over a store, its ring of keys and its set of ended sessions, which logs events as
+    /// [`EventConfig`] does by default. Verification answers [`Error::StoreUnavailable`] until the first [`Service::tick`] has gone through.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -131,14 +144,32 @@ impl Service {
         policy: Policy,
         env: Arc<dyn Env>,
     ) -> Self {
+        let (log, log_env) = (Arc::clone(&store), Arc::clone(&env));
         Service {
             store,
             keys,
             revocations,
-            policy,
+            policy: Arc::new(policy),
             env,
-            log_cursor: Mutex::new(0),
+            log_cursor: Arc::default(),
             adoption: None,
+            events: Arc::new(EventLog::new(log, EventConfig::default(), log_env)),
+            caller: Caller::default(),
+        }
+    }
+
+    /// The service with another log of events.
+    #[must_use]
+    pub fn logging_to(self, events: Arc<EventLog>) -> Self {
+        Service { events, ..self }
+    }
+
+    /// The service on behalf of somebody, whom the log of events names.
+    #[must_use]
+    pub fn on_behalf_of(&self, caller: Caller) -> Self {
+        Service {
+            caller,
+            ..self.clone()
         }
     }
 
@@ -148,16 +179,25 @@ impl Service {
     /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile,
     /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims.
     pub async fn login(&self, identity: Identity, terms: Terms) -> Outcome<Grant> {
-        match self.open(identity, terms).await {
-            Ok(grant) => {
-                let Session { user, id, .. } = &grant.session;
-                let event = Event::LoggedIn {
-                    user: user.clone(),
-                    session: *id,
-                };
-                (Ok(grant), Some(event))
+        let user = identity.user.clone();
+        let caller = self.caller_on(&terms);
+        let opened = self.open(identity, terms).await;
+        let event = match &opened {
+            Ok(grant) => Event::new(EventName::LoggedIn).in_session(grant.session.id),
+            Err(Error::InvalidCredentials) => {
+                Event::new(EventName::LoginFailed).because(Failure::Overtaken.name())
             }
-            Err(error) => (Err(error), None),
+            Err(_) => return (opened, None),
+        };
+        let event = event.of(&user);
+        self.events.keep(&caller, &event).await;
+        (opened, Some(event))
+    }
+
+    fn caller_on(&self, terms: &Terms) -> Caller {
+        Caller {
+            device: terms.device.name.as_deref().map(Into::into),
+            ..self.caller.clone()
         }
     }
 
@@ -325,6 +365,7 @@ impl Service {
         let row_key = self.known_refresh_key(row.refresh_key).await?;
         let current = self.keys.current_refresh(now)?.id();
         let decision = row.refresh(token, now, &self.policy, &row_key, current);
+        let before = row.last_used();
         let session = match decision.swap.filter(|_| turn == Turn::Rotates) {
             None => row,
             Some(next) => match self.store.swap(next.clone()).await? {
@@ -332,7 +373,14 @@ impl Service {
                 Write::Lost => return Ok(None),
             },
         };
-        Ok(Some(self.carry_out(decision.verdict, session, now).await?))
+        let outcome = self.carry_out(decision.verdict, session, now).await?;
+        // A look that passes is no refresh.
+        if let (decided, Some(event)) = &outcome
+            && (turn == Turn::Rotates || decided.is_err())
+        {
+            self.log_decision(event, before).await;
+        }
+        Ok(Some(outcome))
     }
 
     async fn carry_out(
@@ -341,11 +389,11 @@ impl Service {
         session: Session,
         now: Timestamp,
     ) -> Result<Outcome<Refreshed>> {
-        let (id, user) = (session.id, session.user.clone());
-        let event = match verdict {
+        let id = session.id;
+        let name = match verdict {
             Verdict::Ended(reason) => {
                 let (reason, event) = match session.ended {
-                    Some(end) => (self.remember(id, end), None),
+                    Some(end) => (self.remember(id, end), Some(refused(&session, end.reason))),
                     None => self.end_row(id, reason).await?,
                 };
                 return Ok((Err(Error::SessionEnded(reason)), event));
@@ -353,24 +401,40 @@ impl Service {
             Verdict::Reuse => return self.reused(id).await,
             Verdict::Advance {
                 fork_suspected: true,
-            } => Event::ForkSuspected { user, session: id },
-            Verdict::StoreBehind => Event::StoreBehind { user, session: id },
+            } => EventName::ForkSuspected,
+            Verdict::StoreBehind => EventName::StoreBehind,
             Verdict::Advance { .. } | Verdict::Repeat | Verdict::Settle | Verdict::Concurrent => {
-                Event::Refreshed { user, session: id }
+                EventName::Refreshed
             }
         };
+        let event = Event::new(name).of(&session.user).in_session(id);
         Ok((Ok(Refreshed { session, now }), Some(event)))
     }
 
+    /// What ended a session has its record already.
+    async fn log_decision(&self, event: &Event, before: Timestamp) {
+        match event.name {
+            EventName::Refreshed => self.events.note_refresh(&self.caller, event, before),
+            EventName::RefreshRefused => self.events.note(&self.caller, event),
+            EventName::ForkSuspected | EventName::StoreBehind => {
+                self.events.keep(&self.caller, event).await;
+            }
+            _ => {}
+        }
+    }
+
     async fn reused(&self, id: SessionId) -> Result<Outcome<Refreshed>> {
-        let (reason, event) = self.end_row(id, EndReason::Reuse).await?;
-        Ok(match (reason, event) {
-            (EndReason::Reuse, Some(Event::SessionEnded { user, session, .. })) => (
-                Err(Error::RefreshReused),
-                Some(Event::ReuseDetected { user, session }),
-            ),
-            (reason, event) => (Err(Error::SessionEnded(reason)), event),
-        })
+        let each = Event::new(EventName::ReuseDetected);
+        let (reason, event) = self.end_row_by(id, EndReason::Reuse, each).await?;
+        let is_news = event
+            .as_ref()
+            .is_some_and(|event| event.name == EventName::ReuseDetected);
+        let error = if is_news {
+            Error::RefreshReused
+        } else {
+            Error::SessionEnded(reason)
+        };
+        Ok((Err(error), event))
     }
 
     /// A load that took over `W/4`, at least 1 s, tells of a past that may be over.
@@ -493,7 +557,11 @@ impl Service {
         except: Option<SessionId>,
     ) -> Outcome<u64> {
         let at = self.env.now();
-        let sessions = match self.store.end_user(user, at, reason, except).await {
+        let once = Event::new(EventName::SessionsEnded).of(user);
+        let each = Event::new(EventName::SessionEnded).because(reason.name());
+        let trail = self.trail(Some(once.because(reason.name())), each);
+        let ended = self.store.end_user(user, at, reason, except, &trail).await;
+        let sessions = match ended {
             Ok(sessions) => sessions,
             Err(error) => return (Err(error.into()), None),
         };
@@ -517,7 +585,13 @@ impl Service {
         terms: Terms,
     ) -> (Result<Grant>, Vec<Event>) {
         let user = change.identity.user.clone();
-        let mut events = vec![Event::PasswordChanged { user: user.clone() }];
+        let changed = Event::new(EventName::PasswordChanged).of(&user);
+        // Built-in accounts leave the record with the change itself.
+        match change.ended {
+            Some(_) => self.events.tell(&changed),
+            None => self.events.keep(&self.caller, &changed).await,
+        }
+        let mut events = vec![changed];
         let (opened, event) = self.login(change.identity, terms).await;
         let kept = opened.as_ref().ok().map(|grant| grant.session.id);
         let reason = EndReason::PasswordChanged;
@@ -544,13 +618,10 @@ impl Service {
                 reason,
             });
         }
-        let count = sessions.len() as u64;
-        let event = Event::SessionsEnded {
-            user: user.clone(),
-            count,
-            reason,
-        };
-        (Ok(count), Some(event))
+        let event = Event::new(EventName::SessionsEnded).of(user);
+        let event = event.because(reason.name()).times(sessions.len() as u64);
+        self.events.tell(&event);
+        (Ok(event.count), Some(event))
     }
 
     /// The reason that stays, and the event if it is this end that took effect.
@@ -559,19 +630,34 @@ impl Service {
         id: SessionId,
         reason: EndReason,
     ) -> Result<(EndReason, Option<Event>)> {
+        let each = Event::new(EventName::SessionEnded);
+        self.end_row_by(id, reason, each).await
+    }
+
+    async fn end_row_by(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        event: Event,
+    ) -> Result<(EndReason, Option<Event>)> {
         let at = self.env.now();
-        let Some(row) = self.store.end(id, at, reason).await? else {
+        let event = event.because(reason.name());
+        let trail = self.trail(None, event.clone());
+        let Some(row) = self.store.end(id, at, reason, &trail).await? else {
             return Ok((reason, None));
         };
         let end = row.ended.unwrap_or(End { at, reason });
         self.remember(id, end);
         let ours = end.at == at && end.reason == reason;
-        let event = Event::SessionEnded {
-            user: row.user,
-            session: id,
-            reason,
-        };
-        Ok((end.reason, ours.then_some(event)))
+        let event = ours.then(|| event.of(&row.user).in_session(id));
+        if let Some(event) = &event {
+            self.events.tell(event);
+        }
+        Ok((end.reason, event))
+    }
+
+    fn trail(&self, once: Option<Event>, each: Event) -> Trail {
+        self.events.trail(&self.caller, once, Some(each))
     }
 
     /// Refuses the session's access tokens from now on, whoever ended it.
@@ -593,10 +679,9 @@ impl Service {
             match self.freshen(id).await {
                 Ok(Some(refreshed)) => {
                     let Session { user, id, .. } = &refreshed.session;
-                    let event = Event::Reauthenticated {
-                        user: user.clone(),
-                        session: *id,
-                    };
+                    let event = Event::new(EventName::Reauthenticated).of(user);
+                    let event = event.in_session(*id);
+                    self.events.keep(&self.caller, &event).await;
                     return (self.grant(refreshed), Some(event));
                 }
                 Ok(None) => {}
@@ -631,6 +716,7 @@ impl Service {
     /// [`Error::StoreUnavailable`]; the next call goes on where this one stopped.
     pub async fn tick(&self) -> Result<()> {
         self.keys.reload(&*self.store).await?;
+        self.events.flush().await?;
         let mut cursor = self.cursor();
         loop {
             let now = self.env.now();
@@ -661,7 +747,7 @@ impl Service {
     }
 
     /// Renews the key that this process signs with, and removes one small batch of expired rows, and
-    /// keys that no session needs any more; `true` when there may be more rows. Doors call it every
+    /// keys that no session needs any more, and old events; `true` when there may be more. Doors call it every
     /// second.
     pub async fn purge(&self, limit: u32) -> Result<bool> {
         // A configured key that was retired is no reason to stop: `KeyRing::can_sign` tells.
@@ -674,11 +760,13 @@ impl Service {
         // Twice the skew: a node that starts and whose clock is behind still needs what is old here.
         let longest = Duration::from_secs(MAX_LIFETIME) + MAX_EXP_LEEWAY + self.policy.leeway();
         let log_before = now - longest - 2 * self.policy.clock_skew;
-        Ok(self
+        let trail = self.trail(None, Event::new(EventName::SessionEnded));
+        let looked = self
             .store
-            .purge(now - EXPIRED_KEPT, log_before, limit)
-            .await?
-            >= limit)
+            .purge(now - EXPIRED_KEPT, log_before, limit, &trail);
+        let more_rows = looked.await? >= limit;
+        let more_events = self.events.purge(limit).await?;
+        Ok(more_rows || more_events)
     }
 
     /// Whether verification and the store both answer.
@@ -690,10 +778,32 @@ impl Service {
     /// Why some requests cannot be served now, for operators; `None`: all can.
     #[must_use]
     pub fn unready(&self) -> Option<&'static str> {
-        if !self.is_ready() {
+        if !self.is_ready() && self.keys.refused().is_none() {
             return Some("the session store does not answer");
         }
         self.keys.can_sign(self.now()).err().map(|why| why.0)
+    }
+
+    /// What happened to a user, newest first, before a place in the log; at most `limit`.
+    pub async fn history(
+        &self,
+        user: &UserId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>> {
+        Ok(self.events.history(user, before, limit).await?)
+    }
+
+    /// The log of events.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventLog> {
+        &self.events
+    }
+
+    /// On whose behalf this is called.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The clock that everything is dated by.
@@ -719,4 +829,10 @@ impl Service {
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
+}
+
+/// A refresh token of a session that had ended before.
+fn refused(session: &Session, reason: EndReason) -> Event {
+    let event = Event::new(EventName::RefreshRefused).of(&session.user);
+    event.in_session(session.id).because(reason.name())
 }

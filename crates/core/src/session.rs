@@ -266,6 +266,18 @@ impl Session {
         self.idle_end(policy).min(self.absolute_end)
     }
 
+    /// The end that it comes to by itself.
+    #[must_use]
+    pub fn ran_out(&self, policy: &Policy) -> End {
+        let at = self.expires_at(policy);
+        let unended = Session {
+            ended: None,
+            ..self.clone()
+        };
+        let reason = unended.over(at, policy).unwrap_or(EndReason::Idle);
+        End { at, reason }
+    }
+
     /// When it was last refreshed, to within `W`.
     #[must_use]
     pub fn last_used(&self) -> Timestamp {

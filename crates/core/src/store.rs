@@ -1,6 +1,6 @@
 //! What a database must do. Stores are dumb: no rotation logic in SQL or Lua.
 //!
-//! The contract, for each of the three traits:
+//! The contract, for each of the traits:
 //!
 //! - An operation that returned `Ok` has taken effect for every process. One that returned `Err`
 //!   may or may not have.
@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 use crate::env::Timestamp;
 use crate::error::StoreError;
+use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::revocation::{Ended, Feed};
@@ -64,6 +65,7 @@ pub trait SessionStore: Send + Sync {
         session: Session,
         seen: ValidFrom,
         until: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Write>;
 
     /// Whether [`SessionStore::adopt`] remembers an id.
@@ -78,12 +80,15 @@ pub trait SessionStore: Send + Sync {
     /// Ends a session that has not ended, incrementing its version; its row afterwards, so that the
     /// reason that stays is known. `None`: no such row.
     ///
-    /// `Feed`s and [`SessionStore::ended_after`] show the end before this returns.
+    /// `Feed`s and [`SessionStore::ended_after`] show the end before this returns. If it took
+    /// effect, the trail's records are appended to the log of events, durably with it; so it is with
+    /// every trail.
     async fn end(
         &self,
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>>;
 
     /// Ends every session of a user but `except`, and moves `valid_from`: to `at`, or to one more
@@ -94,6 +99,7 @@ pub trait SessionStore: Send + Sync {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>>;
 
     /// The user's `valid_from`.
@@ -110,9 +116,30 @@ pub trait SessionStore: Send + Sync {
     /// already readable. Entries may be dropped once `at` is before the time given to `purge`.
     async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)>;
 
+    /// The user's sessions, ended and expired ones too, oldest first: all that is kept of them.
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>>;
+
+    /// Ends the user's sessions and removes their rows and events, in one transaction. As after [`SessionStore::end_user`],
+    /// no login survives that was checked before, and the ends stay in the log of ends. Returns how
+    /// many rows went.
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64>;
+
     /// Removes at most `limit` rows that expired before `now` and log entries of ends before
-    /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done.
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32>;
+    /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done. Of rows
+    /// that had not ended the log of events gets [`Trail::ran_out`].
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32>;
 
     /// Why other processes hear of ends by polling the log only, where there is a faster way that
     /// does not work now. For the operator's log.
@@ -147,10 +174,10 @@ pub struct Account {
 #[async_trait]
 pub trait AccountStore: Send + Sync {
     /// Adds an account. Lost: the username or id exists.
-    async fn add_account(&self, account: Account) -> StoreResult<Write>;
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write>;
 
-    /// Adds accounts in one transaction, each as [`AccountStore::add_account`] does, in this order.
-    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>>;
+    /// Adds accounts in one transaction, each as [`AccountStore::add_account`] does, with its trail, in this order.
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>>;
 
     /// The account of a canonical username, with the user's `valid_from` of the same moment.
     async fn account(&self, username: &str) -> StoreResult<Option<Account>>;
@@ -173,6 +200,7 @@ pub trait AccountStore: Send + Sync {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>>;
 
     /// Disables (ending all sessions, in one transaction) or enables. Returns the sessions that
@@ -182,6 +210,7 @@ pub trait AccountStore: Send + Sync {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>>;
 
     /// Removes the account, ending all its sessions, in one transaction. Returns the sessions that
@@ -190,6 +219,7 @@ pub trait AccountStore: Send + Sync {
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>>;
 }
 
@@ -210,7 +240,81 @@ pub trait KeyStore: Send + Sync {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write>;
 }
 
-/// A whole store.
-pub trait Store: SessionStore + AccountStore + KeyStore + 'static {}
+/// The log of events. See [`crate::event_log`].
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Appends records, durably. Who polled this once has appended them.
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()>;
 
-impl<T: SessionStore + AccountStore + KeyStore + 'static> Store for T {}
+    /// Records after a place (0: from the first), in order of place, at most `limit`, and the place to
+    /// go on from, which is past what the filter left out. A record is never given a place before one
+    /// that was already readable, nor one that was given before: a cursor misses nothing.
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)>;
+
+    /// Records before a place (`None`: from the last), the last first, at most `limit`.
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>>;
+
+    /// Removes at most `limit` records of before; returns how many went.
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32>;
+}
+
+/// A record that an address has not acknowledged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The record's place in the log of events.
+    pub place: u64,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+}
+
+/// What webhooks have still to send. See [`crate::webhook::outbox`].
+#[async_trait]
+pub trait OutboxStore: Send + Sync {
+    /// How far the log was looked through for an address. `None`: the address is new.
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>>;
+
+    /// Moves an address's cursor on (`None`: it is new) and queues the records at `places`, to be sent
+    /// from `due` on, in one transaction. Lost: the cursor is another; nothing was changed.
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write>;
+
+    /// Takes at most `limit` that are due, the longest due first, for the caller alone until `until`.
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>>;
+
+    /// Removes a delivery, or says how often it was tried and when it is due again.
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()>;
+}
+
+/// A whole store.
+pub trait Store:
+    SessionStore + AccountStore + KeyStore + EventStore + OutboxStore + 'static
+{
+}
+
+impl<T: SessionStore + AccountStore + KeyStore + EventStore + OutboxStore + 'static> Store for T {}

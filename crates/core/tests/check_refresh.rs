@@ -10,7 +10,9 @@ use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::service::{Grant, Terms};
 use doorward_core::session::{Delivery, Device, EndReason};
 use doorward_core::testing::TestEnv;
-use doorward_core::{Error, Event, Identity, Policy, Result, Service, Session, Timestamp, UserId};
+use doorward_core::{
+    Error, Event, EventName, Identity, Policy, Result, Service, Session, Timestamp, UserId,
+};
 use pollster::FutureExt as _;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_700);
@@ -106,7 +108,7 @@ fn what_ended_is_refused_with_its_reason() {
     ended.unwrap();
     let (refused, event) = world.check(grant.refresh.as_str());
     assert_eq!(refused, Err(Error::SessionEnded(EndReason::Logout)));
-    assert_eq!(event, None);
+    assert!(event.is_some_and(|event| event.name == EventName::RefreshRefused));
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn an_idle_session_ends_by_a_look_as_by_a_refresh() {
     world.wait(31 * 24 * 3600);
     let (refused, event) = world.check(grant.refresh.as_str());
     assert_eq!(refused, Err(Error::SessionEnded(EndReason::Idle)));
-    assert!(matches!(event, Some(Event::SessionEnded { .. })));
+    assert!(event.is_some_and(|event| event.name == EventName::SessionEnded));
     assert!(world.row(&grant).ended.is_some());
 }
 
@@ -132,7 +134,7 @@ fn reuse_ends_the_session_and_says_so_once() {
     world.wait(100);
     let (refused, event) = world.check(grant.refresh.as_str());
     assert_eq!(refused, Err(Error::RefreshReused));
-    assert!(matches!(event, Some(Event::ReuseDetected { .. })));
+    assert!(event.is_some_and(|event| event.name == EventName::ReuseDetected));
     let ended = Err(Error::SessionEnded(EndReason::Reuse));
     assert_eq!(world.check(&token).0.map(drop), ended);
     assert_eq!(world.refresh(&token).map(drop), ended);

@@ -145,10 +145,8 @@ impl Api {
         exchange: &mut Exchange,
     ) -> Result<(), Error> {
         for (foreign, via) in all {
-            let terms = self.foreign_terms(*via);
-            let ended = self
-                .service()
-                .end_foreign(foreign, &terms, EndReason::Logout);
+            let (terms, service) = (self.foreign_terms(*via), exchange.service.clone());
+            let ended = service.end_foreign(foreign, &terms, EndReason::Logout);
             exchange.took(ended.await)?;
         }
         Ok(())

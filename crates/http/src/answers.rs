@@ -1,5 +1,6 @@
 //! What the API answers, as JSON: shapes only.
 
+use doorward_core::event::Record;
 use doorward_core::{Service, Session, SessionId, Timestamp, UserId};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -77,6 +78,29 @@ pub(crate) fn listed(session: &Session, current: SessionId, service: &Service) -
         "agent": session.device.agent,
         "current": session.id == current,
     })
+}
+
+/// A line of a user's history.
+pub(crate) fn happened(record: &Record, current: SessionId) -> Value {
+    let event = &record.event;
+    let mut line = json!({
+        "at": rfc3339(record.at),
+        "event": event.name.as_str(),
+        "session": event.session.map(|id| id.to_string()),
+        "device": record.device,
+        "agent": record.agent,
+        "network": record.network,
+    });
+    if event.session == Some(current) {
+        line["current"] = true.into();
+    }
+    if let Some(reason) = &event.reason {
+        line["reason"] = reason.as_ref().into();
+    }
+    if event.count != 1 {
+        line["count"] = event.count.into();
+    }
+    line
 }
 
 /// UTC, whole seconds (RFC 3339).

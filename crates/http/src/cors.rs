@@ -20,6 +20,12 @@ pub(crate) fn allowed(origin: Option<&HeaderValue>, settings: &Settings) -> Opti
         .then(|| origin.clone())
 }
 
+/// The origin that a request names. Two are an attempt to be read in two ways.
+pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    origins.next().filter(|_| origins.next().is_none())
+}
+
 pub(crate) fn apply(headers: &mut HeaderMap, origin: Option<&HeaderValue>, settings: &Settings) {
     if settings.allowed_origins.is_empty() {
         return;
@@ -40,7 +46,7 @@ pub(crate) fn apply(headers: &mut HeaderMap, origin: Option<&HeaderValue>, setti
 pub(crate) fn preflight(headers: &HeaderMap, settings: &Settings) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let origin = allowed(headers.get(ORIGIN), settings);
+    let origin = allowed(origin(headers), settings);
     let answer = response.headers_mut();
     if origin.is_some() {
         let methods = HeaderValue::from_static("GET, POST, DELETE");

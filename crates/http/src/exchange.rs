@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorward_core::account::PasswordChange;
+use doorward_core::account::{PasswordChange, Refusal};
 use doorward_core::adoption::Foreign;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
-use doorward_core::{Delivery, EndReason, Error, Event, Identity, SessionId};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use doorward_core::{Caller, Delivery, EndReason, Error, Event, EventName, Identity, Service};
+use doorward_core::{SessionId, UserId};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::Client;
 use crate::answers::{CsrfView, Granted, SessionView, Tokens, UserView, rfc3339};
 use crate::cors;
 use crate::problem::Problem;
@@ -34,19 +36,21 @@ pub struct Identified {
 
 impl Identified {
     /// The host says whose credentials they are.
-    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
+    pub async fn answer(self, identity: Decided<Identity>) -> Reply {
+        self.settled(identity.map_err(Refusal::from)).await
+    }
+
+    /// As [`Identified::answer`], where it is known why not.
+    pub async fn settled(mut self, identity: Result<Identity, Refusal>) -> Reply {
         match self.open(identity).await {
             Ok(reply) => reply,
             Err(problem) => self.exchange.refuse(&problem),
         }
     }
 
-    async fn open(&mut self, identity: Decided<Identity>) -> Step {
-        if identity == Err(Error::InvalidCredentials) {
-            self.exchange.events.push(Event::LoginFailed);
-        }
-        let identity = identity?;
-        let service = Arc::clone(self.exchange.api.service());
+    async fn open(&mut self, identity: Result<Identity, Refusal>) -> Step {
+        let identity = identity.map_err(|refusal| self.exchange.failed(refusal))?;
+        let service = self.exchange.service.clone();
         let username = identity.username.clone();
         let grant = self
             .exchange
@@ -70,17 +74,25 @@ impl Identified {
 /// Continues a reauthentication.
 #[derive(Debug)]
 pub struct Confirmed {
+    pub(crate) user: UserId,
     pub(crate) session: SessionId,
     pub(crate) exchange: Exchange,
 }
 
 impl Confirmed {
     /// The host says whether it is the user's password.
-    pub async fn answer(mut self, confirmed: Decided<()>) -> Reply {
-        if let Err(error) = confirmed {
-            return self.exchange.password_refused(error);
+    pub async fn answer(self, confirmed: Decided<()>) -> Reply {
+        self.settled(confirmed.map_err(Refusal::from)).await
+    }
+
+    /// As [`Confirmed::answer`], where it is known why not.
+    pub async fn settled(mut self, confirmed: Result<(), Refusal>) -> Reply {
+        if let Err(refusal) = confirmed {
+            return self
+                .exchange
+                .password_refused(refusal, &self.user, self.session);
         }
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         let outcome = service.reauthenticate(self.session).await;
         match self.exchange.took(outcome) {
             Ok(grant) => self.exchange.granted(&grant, None, Handed::AccessOnly),
@@ -93,19 +105,36 @@ impl Confirmed {
 #[derive(Debug)]
 pub struct PasswordSet {
     pub(crate) terms: Terms,
+    pub(crate) user: UserId,
+    pub(crate) session: SessionId,
     pub(crate) exchange: Exchange,
 }
 
 impl PasswordSet {
+    /// Who asks, for the log of events.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        self.exchange.service.caller()
+    }
+
     /// The host has checked the current password and set the new one, or says why not. Whoever
     /// logged in by the old one is out; the one who changed it gets a new session.
-    pub async fn answer(mut self, set: Decided<PasswordChange>) -> Reply {
+    pub async fn answer(self, set: Decided<PasswordChange>) -> Reply {
+        self.settled(set.map_err(Refusal::from)).await
+    }
+
+    /// As [`PasswordSet::answer`], where it is known why not.
+    pub async fn settled(mut self, set: Result<PasswordChange, Refusal>) -> Reply {
         let change = match set {
             Ok(change) => change,
-            Err(error) => return self.exchange.password_refused(error),
+            Err(refusal) => {
+                return self
+                    .exchange
+                    .password_refused(refusal, &self.user, self.session);
+            }
         };
         let username = change.identity.username.clone();
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         let (opened, events) = service.password_changed(change, self.terms).await;
         self.exchange.events.extend(events);
         match opened {
@@ -132,10 +161,25 @@ impl Registered {
     /// The host has made the account, or says why not.
     #[must_use]
     pub fn answer(mut self, made: Decided<Identity>) -> Reply {
+        if let Ok(Identity { user, .. }) = &made {
+            let event = Event::new(EventName::Registered).of(user);
+            self.exchange.note(event);
+        }
+        self.told(made)
+    }
+
+    /// As [`Registered::answer`], by the built-in accounts, which leave the record themselves.
+    pub(crate) fn by_accounts(mut self, made: Decided<Identity>) -> Reply {
+        if let Ok(Identity { user, .. }) = &made {
+            let event = Event::new(EventName::Registered).of(user);
+            self.exchange.events.push(event);
+        }
+        self.told(made)
+    }
+
+    fn told(self, made: Decided<Identity>) -> Reply {
         match made {
             Ok(Identity { user, username, .. }) => {
-                let event = Event::Registered { user: user.clone() };
-                self.exchange.events.push(event);
                 let user = UserView {
                     id: &user,
                     username: username.as_deref(),
@@ -158,7 +202,7 @@ impl Renewed {
     /// The host gives the claims that the new access token carries; `None`: those of the login. An
     /// error other than [`Error::StoreUnavailable`] ends the session.
     pub async fn answer(mut self, claims: Decided<Option<Box<str>>>) -> Reply {
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         match claims {
             Ok(claims) => self.refreshed.session.claims = claims.or(self.refreshed.session.claims),
             Err(Error::StoreUnavailable) => {
@@ -203,7 +247,7 @@ impl Adopted {
             Error::InvalidCredentials | Error::NotFound => Error::TokenInvalid,
             error => error,
         })?;
-        let service = Arc::clone(self.exchange.api.service());
+        let service = self.exchange.service.clone();
         let username = identity.username.clone();
         let adopted = service.adopt(&self.foreign, identity, self.terms.clone());
         let refreshed = self.exchange.took(adopted.await)?;
@@ -231,16 +275,24 @@ pub(crate) struct Exchange {
     pub(crate) api: Api,
     pub(crate) origin: Option<HeaderValue>,
     pub(crate) varies: bool,
+    /// On behalf of the client.
+    pub(crate) service: Arc<Service>,
     pub(crate) events: Vec<Event>,
 }
 
 impl Exchange {
-    pub(crate) fn new(api: &Api, endpoint: Endpoint, request: &Request<Bytes>) -> Self {
-        let origin = cors::allowed(request.headers().get(ORIGIN), api.settings());
+    pub(crate) fn new(
+        api: &Api,
+        endpoint: Endpoint,
+        request: &Request<Bytes>,
+        client: Client,
+    ) -> Self {
+        let origin = cors::allowed(cors::origin(request.headers()), api.settings());
         Exchange {
             api: api.clone(),
             origin,
             varies: !endpoint.is_public(),
+            service: Arc::new(api.service().on_behalf_of(client.caller(request.headers()))),
             events: Vec::new(),
         }
     }
@@ -251,8 +303,26 @@ impl Exchange {
             api: api.clone(),
             origin: None,
             varies: true,
+            service: Arc::clone(api.service()),
             events: Vec::new(),
         }
+    }
+
+    /// Records that credentials were refused; what is answered.
+    pub(crate) fn failed(&mut self, refusal: Refusal) -> Error {
+        self.failed_in(refusal, |event| event)
+    }
+
+    fn failed_in(&mut self, refusal: Refusal, place: impl FnOnce(Event) -> Event) -> Error {
+        if let Some(event) = refusal.event().map(place) {
+            self.note(event);
+        }
+        refusal.error
+    }
+
+    fn note(&mut self, event: Event) {
+        self.service.events().note(self.service.caller(), &event);
+        self.events.push(event);
     }
 
     /// Keeps the event of an outcome.
@@ -272,18 +342,26 @@ impl Exchange {
         })
     }
 
-    pub(crate) fn refuse(self, problem: &Problem) -> Reply {
+    pub(crate) fn refuse(mut self, problem: &Problem) -> Reply {
+        if matches!(problem, Problem::Engine(Error::TooManyAttempts { .. })) {
+            self.note(Event::new(EventName::LoginThrottled));
+        }
         let response = problem.response(self.api.settings());
         self.done(response)
     }
 
     /// Within a session a wrong password is no lack of one.
-    pub(crate) fn password_refused(mut self, error: Error) -> Reply {
-        if error == Error::InvalidCredentials {
-            self.events.push(Event::LoginFailed);
-            return self.refuse(&Problem::PasswordRefused);
+    pub(crate) fn password_refused(
+        mut self,
+        refusal: Refusal,
+        user: &UserId,
+        session: SessionId,
+    ) -> Reply {
+        let place = |event: Event| event.of(user).in_session(session);
+        match self.failed_in(refusal, place) {
+            Error::InvalidCredentials => self.refuse(&Problem::PasswordRefused),
+            error => self.refuse(&error.into()),
         }
-        self.refuse(&error.into())
     }
 
     pub(crate) fn json(self, status: u16, value: &Value) -> Reply {

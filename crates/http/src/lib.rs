@@ -34,9 +34,11 @@ pub mod settings;
 pub mod testing;
 
 pub use asked::{Asked, Headers, InBody};
-pub use client::{Client, client_address};
+pub use client::{Client, address, client_address};
 pub use guard::{Need, Verified};
 pub use problem::Problem;
 pub use reply::{Answer, Ask, Reply, settle};
 pub use routes::{Api, Endpoint, ROUTES, Route, device, unavailable};
-pub use settings::{CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError};
+pub use settings::{
+    CsrfNames, DoubleSubmit, Location, SameSite, Settings, SettingsError, check_proxies,
+};

@@ -6,13 +6,13 @@ mod credentials;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use doorward_core::{Delivery, EndReason, Error};
+use doorward_core::{Delivery, EndReason, Error, EventName};
 use http::Method;
 use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::problem::Problem;
-use crate::routes::{Endpoint, QUERY, ROUTES, Route};
+use crate::routes::{Endpoint, PAGES, QUERY, ROUTES, Route};
 use crate::settings::{Location, Settings};
 
 use self::credentials::{asks, security, security_schemes, submitted};
@@ -139,6 +139,10 @@ fn told(endpoint: Endpoint) -> Told {
         Endpoint::Sessions => told("sessions", "My sessions", (200, Some("Sessions"))),
         Endpoint::EndSession => told("end_session", "Ends one of my sessions", (204, None)),
         Endpoint::EndSessions => told("end_sessions", "Ends all my sessions", (200, Some("Ended"))),
+        Endpoint::Events => {
+            let summary = "What happened to me, the last first";
+            told("events", summary, (200, Some("Events")))
+        }
         Endpoint::Reauthenticate => {
             let summary = "The session is fresh again, new access token";
             let body: Body = ("Reauthenticate", true, passwords);
@@ -227,6 +231,13 @@ fn parameters(endpoint: Endpoint) -> Vec<Value> {
             "schema": { "type": "string", "enum": ["current"] },
             "description": "current: this session goes on"
         })],
+        Endpoint::Events => vec![
+            json!({ "name": "before", "in": "query", "required": false,
+                "schema": { "type": "string", "pattern": "^[0-9a-f]{1,16}$" },
+                "description": "next of the page before" }),
+            json!({ "name": "limit", "in": "query", "required": false,
+                "schema": { "type": "integer", "minimum": 1, "maximum": 100, "default": 50 } }),
+        ],
         Endpoint::Verify => {
             let method = |name| {
                 json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" },
@@ -365,6 +376,7 @@ fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
         }
         Endpoint::EndSession => vec![Error::NotFound.into()],
         Endpoint::EndSessions => vec![Problem::BadRequest(QUERY)],
+        Endpoint::Events => vec![Problem::BadRequest(PAGES)],
         Endpoint::Reauthenticate => vec![Problem::PasswordRefused],
         Endpoint::ChangePassword => vec![Problem::PasswordRefused, weak()],
         Endpoint::Register => vec![Error::UsernameTaken.into(), weak()],
@@ -420,6 +432,14 @@ fn answers(endpoint: Endpoint, settings: &Settings) -> Examples {
             "id": ID, "created_at": NOW, "last_used_at": NOW, "expires_at": "2026-01-31T12:00:00Z",
             "device": "Ada's telephone", "address": "192.0.2.7", "agent": null, "current": true
         }] }),
+        )],
+        Endpoint::Events => vec![(
+            "events",
+            json!({ "events": [{
+                "at": NOW, "event": "session_ended", "session": ID, "current": true,
+                "device": "Ada's telephone", "agent": null, "network": "192.0.2.0/24",
+                "reason": "logout"
+            }], "next": "3f" }),
         )],
         Endpoint::EndSessions => vec![("ended", json!({ "ended": 2 }))],
         Endpoint::Register => vec![(
@@ -521,6 +541,20 @@ fn problem_schema(settings: &Settings) -> Value {
     object(&properties, &required)
 }
 
+fn event_schema() -> Value {
+    let maybe = json!({ "type": ["string", "null"] });
+    let names = EventName::ALL.iter().map(|name| name.as_str());
+    let properties = json!({
+        "at": time(), "event": { "type": "string", "enum": names.collect::<Vec<_>>() },
+        "session": maybe, "current": { "const": true },
+        "device": maybe, "agent": maybe, "network": maybe,
+        "reason": { "type": "string" },
+        "count": { "type": "integer", "description": "how often, where it is not once" }
+    });
+    let required = ["at", "event", "session", "device", "agent", "network"];
+    object(&properties, &required)
+}
+
 fn time() -> Value {
     json!({ "type": "string", "format": "date-time", "examples": ["2026-01-01T12:00:00Z"] })
 }
@@ -571,6 +605,10 @@ fn fixed_schemas(settings: &Settings) -> Value {
             "id": text, "created_at": time, "last_used_at": time, "expires_at": time,
             "device": maybe, "address": maybe, "agent": maybe, "current": { "type": "boolean" }
         }), &["id", "created_at", "last_used_at", "expires_at", "device", "address", "agent", "current"]) } }), &["sessions"]),
+        "Events": object(&json!({
+            "events": { "type": "array", "items": event_schema() },
+            "next": { "type": "string", "description": "before of the next page, where there is one" }
+        }), &["events"]),
         "Ended": object(&json!({ "ended": { "type": "integer" } }), &["ended"]),
         "Registered": object(&json!({ "user": user }), &["user"]),
         "Jwks": object(&json!({ "keys": { "type": "array", "items": { "type": "object" } } }), &["keys"]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use doorward_core::adoption::Foreign;
 use doorward_core::password::Password;
-use doorward_core::{Accounts, Error, Event, Identity, Result, UserId};
+use doorward_core::{Accounts, Caller, Error, Event, Identity, Result, UserId};
 use http::Response;
 
 use crate::exchange::{Adopted, Confirmed, Identified, PasswordSet, Registered, Renewed};
@@ -89,6 +89,22 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// Who asks, for the log of events.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        let exchange = match self {
+            Ask::Identify { next, .. } => &next.exchange,
+            Ask::Confirm { next, .. } => &next.exchange,
+            Ask::SetPassword { next, .. } => &next.exchange,
+            Ask::Register { next, .. } => &next.exchange,
+            Ask::Adopt { next, .. } => &next.exchange,
+            Ask::Renew { next, .. } => &next.exchange,
+        };
+        exchange.service.caller()
+    }
+}
+
 /// Settles every question by the built-in accounts.
 pub async fn settle(mut reply: Reply, accounts: &Accounts) -> Answer {
     loop {
@@ -100,34 +116,38 @@ pub async fn settle(mut reply: Reply, accounts: &Accounts) -> Answer {
 }
 
 async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
+    let accounts = accounts.on_behalf_of(ask.caller().clone());
     match ask {
         Ask::Identify {
             username,
             password,
             next,
         } => {
-            next.answer(accounts.identify(&username, password).await)
+            next.settled(accounts.try_identify(&username, password).await)
                 .await
         }
         Ask::Confirm {
             user,
             password,
             next,
-        } => next.answer(accounts.confirm(&user, password).await).await,
+        } => {
+            next.settled(accounts.try_confirm(&user, password).await)
+                .await
+        }
         Ask::SetPassword {
             user,
             current,
             new,
             next,
         } => {
-            next.answer(accounts.change_password(&user, current, new).await)
+            next.settled(accounts.try_change_password(&user, current, new).await)
                 .await
         }
         Ask::Register {
             username,
             password,
             next,
-        } => next.answer(register(&username, password, accounts).await),
+        } => next.by_accounts(register(&username, password, &accounts).await),
         Ask::Adopt { foreign, next } => {
             let identity = accounts.named(foreign.subject(), foreign.names()).await;
             next.answer(identity).await

@@ -10,12 +10,13 @@ use doorward_core::password::Password;
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::{CsrfKind, Delivery, Device, EndReason, Error, Service, Session, SessionId};
 use http::header::{
-    CACHE_CONTROL, HeaderName, ORIGIN, REFERRER_POLICY, USER_AGENT, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::json;
 
-use crate::answers::{SessionView, UserView, listed, rfc3339};
+use crate::answers::{SessionView, UserView, happened, listed, rfc3339};
 use crate::asked::{Asked, InBody};
 use crate::body::Fields;
 use crate::client::Client;
@@ -27,7 +28,7 @@ use crate::guard::Need;
 use crate::problem::Problem;
 use crate::reply::{Ask, Reply};
 use crate::settings::{Location, Settings, SettingsError};
-use crate::{body, cors, csrf, docs, openapi};
+use crate::{body, client, cors, csrf, docs, openapi};
 
 /// Everything the API can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,7 @@ pub enum Endpoint {
     Sessions,
     EndSession,
     EndSessions,
+    Events,
     Reauthenticate,
     ChangePassword,
     Register,
@@ -99,7 +101,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint) -> Route 
 }
 
 /// The API: what [`Endpoint::is_mounted`] says of it is mounted.
-pub static ROUTES: [Route; 16] = [
+pub static ROUTES: [Route; 17] = [
     route(Method::POST, "/login", Endpoint::Login),
     route(Method::POST, "/refresh", Endpoint::Refresh),
     route(Method::POST, "/logout", Endpoint::Logout),
@@ -108,6 +110,7 @@ pub static ROUTES: [Route; 16] = [
     route(Method::GET, "/sessions", Endpoint::Sessions),
     route(Method::DELETE, "/sessions/{id}", Endpoint::EndSession),
     route(Method::DELETE, "/sessions", Endpoint::EndSessions),
+    route(Method::GET, "/events", Endpoint::Events),
     route(Method::POST, "/reauthenticate", Endpoint::Reauthenticate),
     route(Method::POST, "/password", Endpoint::ChangePassword),
     route(Method::POST, "/register", Endpoint::Register),
@@ -166,7 +169,7 @@ impl Api {
 
     /// Answers a request that the host has routed and read whole.
     pub async fn call(&self, endpoint: Endpoint, request: Request<Bytes>, client: Client) -> Reply {
-        let exchange = Exchange::new(self, endpoint, &request);
+        let exchange = Exchange::new(self, endpoint, &request, client);
         match self
             .step(endpoint, &request, client, exchange.clone())
             .await
@@ -191,6 +194,7 @@ impl Api {
             Endpoint::Sessions => self.sessions(request, exchange).await,
             Endpoint::EndSession => self.end_session(request, exchange).await,
             Endpoint::EndSessions => self.end_sessions(request, exchange).await,
+            Endpoint::Events => self.events(request, exchange).await,
             Endpoint::Reauthenticate => self.reauthenticate(request, exchange).await,
             Endpoint::ChangePassword => self.change_password(request, client, exchange).await,
             Endpoint::Register => self.register(request, exchange),
@@ -229,7 +233,7 @@ impl Api {
     /// A finished refusal, for what the host finds wrong itself in a request with these headers.
     #[must_use]
     pub fn refusal(&self, headers: &HeaderMap, problem: &Problem) -> Response<Bytes> {
-        self.refusal_to(headers.get(ORIGIN), problem)
+        self.refusal_to(cors::origin(headers), problem)
     }
 
     pub(crate) fn refusal_to(
@@ -380,11 +384,12 @@ impl Api {
         let found = self.refresh_found(&asked, in_body.as_deref())?;
         let found = found.or_else(|| self.foreign_found(&asked));
         let found = found.ok_or(Error::TokenMissing)?;
+        let service = exchange.service.clone();
         let outcome = match self.refresh_token(&asked, &found).await {
-            Ok(token) => self.service().refresh(token, found.via()).await,
+            Ok(token) => service.refresh(token, found.via()).await,
             Err(Problem::Engine(Error::TokenInvalid)) => {
                 let foreign = self.newest_foreign(&asked, &found)?;
-                match self.service().refresh_adopted(&foreign, found.via()).await {
+                match service.refresh_adopted(&foreign, found.via()).await {
                     Some(outcome) => outcome,
                     None => return self.adopt(foreign, found.via(), request, client, exchange),
                 }
@@ -439,7 +444,8 @@ impl Api {
             self.csrf(request)?;
         }
         if let Some((session, _)) = used {
-            exchange.took(self.service().end(session, EndReason::Logout).await)?;
+            let service = exchange.service.clone();
+            exchange.took(service.end(session, EndReason::Logout).await)?;
         }
         self.end_foreign(&foreign, &mut exchange).await?;
         Ok(exchange.ended(clears))
@@ -519,21 +525,24 @@ impl Api {
 
     async fn end_session(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let id = last_segment(request).parse().map_err(|_| Error::NotFound)?;
-        exchange.took(self.service().end_own(claims.user(), id).await)?;
+        let ended = exchange.service.end_own(claims.user(), id).await;
+        exchange.took(ended)?;
         Ok(exchange.ended(at == Location::Cookie && id == claims.session()))
     }
 
     async fn end_sessions(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
         let (claims, at) = self.session_of(request)?;
+        let body::Nothing {} = self.fields(request)?.rest()?;
         let query = request.uri().query().unwrap_or_default();
         let except = match self.places().rest_of(query).as_str() {
             "" => None,
             "except=current" => Some(claims.session()),
             _ => return Err(Problem::BadRequest(QUERY)),
         };
-        let ended = self
-            .service()
+        let ended = exchange
+            .service
             .end_user(claims.user(), EndReason::EndedByUser, except)
             .await;
         let ended = exchange.took(ended)?;
@@ -547,6 +556,27 @@ impl Api {
         )
     }
 
+    // ---- events ----
+
+    /// What happened to the user, the last first.
+    async fn events(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+        let (claims, _) = self.session_of(request)?;
+        let query = request.uri().query().unwrap_or_default();
+        let page = Page::parse(&self.places().rest_of(query))?;
+        let (user, limit) = (claims.user(), page.limit);
+        let entries = self.service().history(user, page.before, limit).await?;
+        let events = entries.iter();
+        let events: Vec<_> = events
+            .map(|entry| happened(&entry.record, claims.session()))
+            .collect();
+        let mut answer = json!({ "events": events });
+        let last = entries.last().filter(|_| entries.len() >= limit as usize);
+        if let Some(last) = last {
+            answer["next"] = format!("{:x}", last.place).into();
+        }
+        Ok(exchange.json(200, &answer))
+    }
+
     // ---- passwords ----
 
     async fn reauthenticate(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
@@ -558,6 +588,7 @@ impl Api {
             user,
             password,
             next: Confirmed {
+                user: row.user,
                 session: row.id,
                 exchange,
             },
@@ -601,7 +632,12 @@ impl Api {
             user: claims.user().clone(),
             current,
             new,
-            next: PasswordSet { terms, exchange },
+            next: PasswordSet {
+                terms,
+                user: row.user,
+                session: row.id,
+                exchange,
+            },
         }))
     }
 
@@ -667,9 +703,23 @@ fn vary(settings: &Settings, places: &Places) -> Option<HeaderValue> {
 pub fn always(headers: &mut HeaderMap) {
     let no_store = HeaderValue::from_static("no-store");
     headers.entry(CACHE_CONTROL).or_insert(no_store);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let policy = HeaderValue::from_static(NO_PAGE);
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(policy);
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
+
+/// An answer is no page: opened as one it loads, sends and frames nothing.
+const NO_PAGE: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'; sandbox";
+/// Other sites' pages embed no answer, which keeps it out of their processes (Fetch Standard). Pages
+/// of `allowed_origins` ask by CORS, which this leaves alone.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The answer of a door whose engine does not open.
 #[must_use]
@@ -678,6 +728,40 @@ pub fn unavailable(settings: &Settings) -> Response<Bytes> {
     always(response.headers_mut());
     response
 }
+
+/// A page of [`Endpoint::Events`].
+struct Page {
+    before: Option<u64>,
+    limit: u32,
+}
+
+impl Page {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut page = Page {
+            before: None,
+            limit: 50,
+        };
+        let bad = || Problem::BadRequest(PAGES);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=').ok_or_else(bad)? {
+                ("before", place) if place.len() <= 16 => {
+                    page.before = Some(u64::from_str_radix(place, 16).map_err(|_| bad())?);
+                }
+                ("limit", limit) => page.limit = limit.parse().map_err(|_| bad())?,
+                _ => return Err(bad()),
+            }
+        }
+        if (1..=100).contains(&page.limit) {
+            Ok(page)
+        } else {
+            Err(bad())
+        }
+    }
+}
+
+/// What is said of another query to [`Endpoint::Events`].
+pub(crate) const PAGES: &str =
+    "the query may be limit, from 1 to 100, and before, with the value of next";
 
 /// What is said of another query to [`Endpoint::EndSessions`].
 pub(crate) const QUERY: &str = "the query may be except=current only";
@@ -708,9 +792,7 @@ pub fn device(
         let detail = "device must have 1 to 100 characters and no control characters";
         return Err(Problem::BadRequest(detail));
     }
-    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-    let agent = agent.map(|agent| String::from_utf8_lossy(agent).chars().take(256).collect());
-    let agent = agent.map(|agent: String| agent.into());
+    let agent = client::agent(headers).map(Into::into);
     Ok(Device {
         name: name.map(Into::into),
         address: client.address,

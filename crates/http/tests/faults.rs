@@ -9,16 +9,18 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, EventName, Filter, Record, Trail};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::memory::MemoryStore;
 use doorward_core::password::{Hashing, PasswordHash, Passwords};
 use doorward_core::revocation::Ended;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 use doorward_core::{
-    Accounts, EndReason, Env, Event, Identity, Policy, Session, SessionId, Timestamp, UserId,
+    Accounts, EndReason, Env, Identity, Policy, Session, SessionId, Timestamp, UserId,
 };
 use doorward_http::testing::{Door, PASSWORD};
 use doorward_http::{Answer, Ask, Client, Endpoint, ROUTES, Reply, Settings, settle};
@@ -74,9 +76,10 @@ impl SessionStore for Faulty {
         session: Session,
         seen: ValidFrom,
         until: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Write> {
         self.enter("adopt")?;
-        self.inner.adopt(session, seen, until).await
+        self.inner.adopt(session, seen, until, trail).await
     }
     async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
         self.enter("was_adopted")?;
@@ -95,9 +98,10 @@ impl SessionStore for Faulty {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>> {
         self.enter("end")?;
-        self.inner.end(id, at, reason).await
+        self.inner.end(id, at, reason, trail).await
     }
     async fn end_user(
         &self,
@@ -105,9 +109,11 @@ impl SessionStore for Faulty {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
         self.enter("end_user")?;
-        self.inner.end_user(user, at, reason, except).await
+        let ended = self.inner.end_user(user, at, reason, except, trail);
+        ended.await
     }
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
         self.enter("valid_from")?;
@@ -125,19 +131,37 @@ impl SessionStore for Faulty {
         self.enter("ended_after")?;
         self.inner.ended_after(cursor, limit).await
     }
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.inner.kept_of(user).await
+    }
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64> {
+        self.inner.erase(user, at, reason, trail).await
+    }
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32> {
         self.enter("purge")?;
-        self.inner.purge(now, log_before, limit).await
+        self.inner.purge(now, log_before, limit, trail).await
     }
 }
 
 #[async_trait]
 impl AccountStore for Faulty {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
         self.enter("add_account")?;
-        self.inner.add_account(account).await
+        self.inner.add_account(account, trail).await
     }
-    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
         self.enter("add_accounts")?;
         self.inner.add_accounts(accounts).await
     }
@@ -163,26 +187,29 @@ impl AccountStore for Faulty {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
         self.enter("set_password")?;
-        self.inner.set_password(user, seen, hash, at).await
+        self.inner.set_password(user, seen, hash, at, trail).await
     }
     async fn set_disabled(
         &self,
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("set_disabled")?;
-        self.inner.set_disabled(user, disabled, at).await
+        self.inner.set_disabled(user, disabled, at, trail).await
     }
     async fn remove_account(
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         self.enter("remove_account")?;
-        self.inner.remove_account(user, at).await
+        self.inner.remove_account(user, at, trail).await
     }
 }
 
@@ -203,6 +230,67 @@ impl KeyStore for Faulty {
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.enter("remove_key")?;
         self.inner.remove_key(id).await
+    }
+}
+
+#[async_trait]
+impl EventStore for Faulty {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.enter("append")?;
+        self.inner.append(records).await
+    }
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.inner.events_after(cursor, filter, limit).await
+    }
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.enter("events_before")?;
+        self.inner.events_before(before, filter, limit).await
+    }
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.inner.purge_events(before, limit).await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for Faulty {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.inner.outbox_cursor(address).await
+    }
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        self.inner.enqueue(address, cursor, places, due).await
+    }
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        self.inner.claim(address, now, until, limit).await
+    }
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        self.inner.settle(address, place, again).await
     }
 }
 
@@ -384,12 +472,14 @@ fn a_change_of_password_tells_how_many_sessions_it_ended() {
     let mut shop = Shop::open();
     let answer = shop.answer(change(&shop));
     assert_eq!(answer.response.status(), 200);
-    let names: Vec<_> = answer.events.iter().map(Event::name).collect();
+    let names: Vec<_> = answer
+        .events
+        .iter()
+        .map(|event| event.name.as_str())
+        .collect();
     assert_eq!(names, ["password_changed", "sessions_ended", "logged_in"]);
-    assert!(matches!(
-        answer.events[1],
-        Event::SessionsEnded { count: 2, .. }
-    ));
+    let ended = &answer.events[1];
+    assert_eq!((ended.name, ended.count), (EventName::SessionsEnded, 2));
 }
 
 #[test]
@@ -401,7 +491,7 @@ fn an_account_disabled_during_a_change_of_password_gets_no_session() {
         shop.store.before(move |now, store| {
             if now == operation {
                 let at = Timestamp::from_seconds(1_800_000_100);
-                let _ = block_on(store.set_disabled(&user, true, at))?;
+                let _ = block_on(store.set_disabled(&user, true, at, &Trail::default()))?;
             }
             Ok(())
         });
@@ -422,7 +512,7 @@ fn of_two_changes_by_the_same_password_one_takes_effect() {
     shop.store.before(move |now, store| {
         if now == "set_password" && !std::mem::replace(&mut raced, true) {
             let at = Timestamp::from_seconds(1_800_000_100);
-            block_on(store.set_password(&user, None, hash.as_str(), at))?;
+            block_on(store.set_password(&user, None, hash.as_str(), at, &Trail::default()))?;
         }
         Ok(())
     });
@@ -443,10 +533,8 @@ fn a_host_with_its_own_users_keeps_name_and_claims_and_ends_the_rest() {
     let claims = shop.engine.api.service().verify(token).unwrap();
     let claims: Value = serde_json::from_slice(claims.json()).unwrap();
     assert_eq!(claims["role"], "teacher");
-    assert!(matches!(
-        answer.events[1],
-        Event::SessionsEnded { count: 2, .. }
-    ));
+    let ended = &answer.events[1];
+    assert_eq!((ended.name, ended.count), (EventName::SessionsEnded, 2));
     assert_eq!(shop.ask(request_session(&shop.access())).status(), 401);
     assert_eq!(
         shop.ask(request_session(&format!("Bearer {token}")))
@@ -504,4 +592,46 @@ impl Done for Reply {
             Reply::Ask(ask) => panic!("another question: {ask:?}"),
         }
     }
+}
+
+/// The operations that a request makes.
+fn operations(shop: &mut Shop, request: Request<Bytes>) -> Vec<String> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    shop.store.before(move |operation, _| {
+        into.lock().unwrap().push(operation.to_owned());
+        Ok(())
+    });
+    assert!(shop.ask(request).status().is_success());
+    let operations = seen.lock().unwrap().clone();
+    shop.store.before(|_, _| Ok(()));
+    operations
+}
+
+#[test]
+fn neither_a_refresh_nor_an_end_costs_an_operation_more_for_its_record() {
+    let mut shop = Shop::open();
+    let refresh = shop.request("POST", "/refresh", Endpoint::Refresh);
+    assert_eq!(operations(&mut shop, refresh), ["load", "swap"]);
+    let logout = shop.request("POST", "/logout", Endpoint::Logout);
+    assert_eq!(operations(&mut shop, logout), ["end"]);
+}
+
+#[test]
+fn a_record_that_the_store_does_not_take_is_written_later() {
+    let mut shop = Shop::open();
+    let names = |shop: &Shop| {
+        let everything = Filter::default();
+        let records = shop.store.inner.events_after(0, &everything, 100);
+        let (entries, _) = block_on(records).unwrap();
+        let names = entries.iter().map(|entry| entry.record.event.name);
+        names.collect::<Vec<_>>()
+    };
+    let before = names(&shop).len();
+    shop.store.fails_at("append");
+    assert_eq!(shop.ask(login("body")).status(), 200);
+    assert_eq!(names(&shop).len(), before);
+    shop.store.before(|_, _| Ok(()));
+    block_on(shop.engine.api.service().tick()).unwrap();
+    assert_eq!(names(&shop)[before..], [EventName::LoggedIn]);
 }

@@ -1,6 +1,6 @@
 //! What comes back: a finished answer, and what happened on the way.
 
-use doorward_core::{EndReason, Event as Happened};
+use doorward_core::{Event as Happened, EventName};
 use doorward_http::Answer as Finished;
 use http::HeaderMap;
 use pyo3::prelude::*;
@@ -55,44 +55,19 @@ pub(crate) struct Event {
     name: &'static str,
     user_id: Option<String>,
     session_id: Option<String>,
-    reason: Option<&'static str>,
+    reason: Option<String>,
     count: Option<u64>,
 }
 
 impl Event {
     pub(crate) fn of(event: &Happened) -> Self {
-        use Happened::{
-            ForkSuspected, LoggedIn, LoginFailed, PasswordChanged, Reauthenticated, Refreshed,
-            Registered, ReuseDetected, SessionEnded, SessionsEnded, StoreBehind,
-        };
-        let (user, session, reason, count) = match event {
-            LoggedIn { user, session }
-            | Refreshed { user, session }
-            | ForkSuspected { user, session }
-            | StoreBehind { user, session }
-            | Reauthenticated { user, session } => (Some(user), Some(session), None, None),
-            ReuseDetected { user, session } => {
-                (Some(user), Some(session), Some(EndReason::Reuse), None)
-            }
-            SessionEnded {
-                user,
-                session,
-                reason,
-            } => (Some(user), Some(session), Some(*reason), None),
-            SessionsEnded {
-                user,
-                count,
-                reason,
-            } => (Some(user), None, Some(*reason), Some(*count)),
-            PasswordChanged { user } | Registered { user } => (Some(user), None, None, None),
-            LoginFailed | _ => (None, None, None, None),
-        };
+        let is_several = event.name == EventName::SessionsEnded;
         Event {
-            name: event.name(),
-            user_id: user.map(ToString::to_string),
-            session_id: session.map(ToString::to_string),
-            reason: reason.map(EndReason::name),
-            count,
+            name: event.name.as_str(),
+            user_id: event.user.as_ref().map(ToString::to_string),
+            session_id: event.session.map(|id| id.to_string()),
+            reason: event.reason.as_deref().map(str::to_owned),
+            count: is_several.then_some(event.count),
         }
     }
 }
@@ -104,7 +79,10 @@ impl Event {
         let ids = fields
             .iter()
             .filter_map(|(name, value)| Some(format!(" {name}={}", value.as_ref()?)));
-        let reason = self.reason.map(|reason| format!(" reason={reason}"));
+        let reason = self
+            .reason
+            .as_ref()
+            .map(|reason| format!(" reason={reason}"));
         let details: String = ids.chain(reason).collect();
         format!("<Event {}{details}>", self.name)
     }

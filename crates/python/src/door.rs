@@ -1,14 +1,17 @@
 //! The calls that `flask_doorward` makes.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use doorward_core::account::Identity as Who;
 use doorward_core::engine::News;
+use doorward_core::operator::Operator as Doings;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Outcome, Terms};
-use doorward_core::{CsrfValue, Device, EndReason, Error, SessionId};
+use doorward_core::{Caller, CsrfValue, Device, EndReason, Error, Service, SessionId, SystemEnv};
 use doorward_http::{
     Answer as Finished, Ask, Client, Endpoint, InBody, Need, Problem, ROUTES, Reply, settle,
 };
@@ -28,7 +31,7 @@ use crate::question::{Identity, Question, checked, user_id};
 use crate::session::{Refreshed, Session, SessionRow, Tokens};
 
 /// The name of each endpoint, as in `url_for`.
-pub(crate) const NAMES: [(Endpoint, &str); 14] = [
+pub(crate) const NAMES: [(Endpoint, &str); 15] = [
     (Endpoint::Login, "login"),
     (Endpoint::Refresh, "refresh"),
     (Endpoint::Logout, "logout"),
@@ -36,6 +39,7 @@ pub(crate) const NAMES: [(Endpoint, &str); 14] = [
     (Endpoint::Sessions, "sessions"),
     (Endpoint::EndSession, "end_session"),
     (Endpoint::EndSessions, "end_sessions"),
+    (Endpoint::Events, "events"),
     (Endpoint::Reauthenticate, "reauthenticate"),
     (Endpoint::ChangePassword, "change_password"),
     (Endpoint::Register, "register"),
@@ -87,11 +91,21 @@ impl Door {
     fn store(&self) -> String {
         match &self.home.options.place {
             Place::Sqlite(path) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                format!("sqlite://{}", path.display())
+                let (file, metadata) = (resolved(path, LINKS), std::fs::metadata(path));
+                metadata.map_or_else(
+                    |_| format!("sqlite://{}", file.display()),
+                    |file| format!("sqlite:{}:{}", file.dev(), file.ino()),
+                )
             }
             Place::Memory => format!("memory:{:p}", &raw const self.home),
         }
+    }
+
+    /// What may be right but seldom is, in words about options.
+    #[getter]
+    fn advice(&self) -> Vec<&'static str> {
+        let options = &self.home.options;
+        options.settings.advice(&options.engine.policy)
     }
 
     fn close(&self, py: Python<'_>) {
@@ -236,21 +250,24 @@ impl Door {
                 .ok_or_else(|| PyValueError::new_err("this delivery is not allowed here"))?,
             device: self.device(device, environ)?,
         };
-        let outcome = py.detach(|| engine.api.service().login(identity, terms).block_on());
+        let service = self.service(&engine, environ)?;
+        let outcome = py.detach(|| service.login(identity, terms).block_on());
         let (grant, events) = self.outcome(py, &engine, outcome)?;
         Ok((tokens(&engine, grant, username), events))
     }
 
     /// Decides what a refresh token that came in by `delivery` means, and carries it out.
+    #[pyo3(signature = (refresh_token, delivery, environ=None))]
     fn refresh(
         &self,
         py: Python<'_>,
         refresh_token: &str,
         delivery: &str,
+        environ: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<(Refreshed, Vec<Event>)> {
         let via = self::delivery(delivery)?;
         let engine = self.open(py)?;
-        let service = engine.api.service();
+        let service = self.service(&engine, environ)?;
         let outcome = py.detach(|| service.refresh(refresh_token, via).block_on());
         let (refreshed, events) = self.outcome(py, &engine, outcome)?;
         Ok((Refreshed(refreshed), events))
@@ -324,26 +341,35 @@ impl Door {
     }
 
     /// Ends a session; one that is unknown or over is no error.
-    fn end(&self, py: Python<'_>, session_id: &str, reason: &str) -> PyResult<Vec<Event>> {
+    #[pyo3(signature = (session_id, reason, environ=None))]
+    fn end(
+        &self,
+        py: Python<'_>,
+        session_id: &str,
+        reason: &str,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<Event>> {
         let (id, reason) = (session(session_id)?, self::reason(reason)?);
         let engine = self.open(py)?;
-        let outcome = py.detach(|| engine.api.service().end(id, reason).block_on());
+        let service = self.service(&engine, environ)?;
+        let outcome = py.detach(|| service.end(id, reason).block_on());
         Ok(self.outcome(py, &engine, outcome)?.1)
     }
 
     /// Ends all sessions of a user but one.
-    #[pyo3(signature = (user_id, reason, except_=None))]
+    #[pyo3(signature = (user_id, reason, except_=None, environ=None))]
     fn end_user(
         &self,
         py: Python<'_>,
         user_id: &str,
         reason: &str,
         except_: Option<&str>,
+        environ: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<Event>> {
         let (user, reason) = (self::user_id(user_id)?, self::reason(reason)?);
         let except = except_.map(session).transpose()?;
         let engine = self.open(py)?;
-        let service = engine.api.service();
+        let service = self.service(&engine, environ)?;
         let outcome = py.detach(|| service.end_user(&user, reason, except).block_on());
         Ok(self.outcome(py, &engine, outcome)?.1)
     }
@@ -353,34 +379,67 @@ impl Door {
         Ok(answer(self.open(py)?.api.logged_out()))
     }
 
-    fn identify(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<Identity> {
+    #[pyo3(signature = (username, password, environ=None))]
+    fn identify(
+        &self,
+        py: Python<'_>,
+        username: &str,
+        password: &str,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Identity> {
         let engine = self.open(py)?;
-        let identity = Password::new(password).and_then(|password| {
-            py.detach(|| {
-                engine
-                    .core
-                    .accounts()
-                    .identify(username, password)
-                    .block_on()
-            })
-        });
+        let caller = self.caller(environ)?;
+        let accounts = engine.core.accounts().on_behalf_of(caller);
+        let identity = Password::new(password)
+            .and_then(|password| py.detach(|| accounts.identify(username, password).block_on()));
         let identity = identity.map_err(|error| self.error(py, &engine, error))?;
         Ok(Identity(identity))
     }
 
-    fn register(&self, py: Python<'_>, username: &str, password: &str) -> PyResult<String> {
+    /// Without a request it is the app's own doing.
+    #[pyo3(signature = (username, password, environ=None))]
+    fn register(
+        &self,
+        py: Python<'_>,
+        username: &str,
+        password: &str,
+        environ: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<String> {
         let engine = self.open(py)?;
-        let user = Password::new(password).and_then(|password| {
-            py.detach(|| {
-                engine
-                    .core
-                    .accounts()
-                    .register(username, password)
-                    .block_on()
-            })
-        });
+        let caller = match environ {
+            Some(_) => self.caller(environ)?,
+            None => Caller::operator(),
+        };
+        let accounts = engine.core.accounts().on_behalf_of(caller);
+        let user = Password::new(password)
+            .and_then(|password| py.detach(|| accounts.register(username, password).block_on()));
         let user = user.map_err(|error| self.error(py, &engine, error))?;
         Ok(user.to_string())
+    }
+
+    /// All that is kept of a user's sessions, as JSON.
+    fn export(&self, py: Python<'_>, user_id: &str) -> PyResult<String> {
+        let user = self::user_id(user_id)?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let operator = operator_of(service);
+        let export = py.detach(|| operator.export(&user, service.policy()).block_on());
+        let export = export.map_err(|error| self.error(py, &engine, error))?;
+        Ok(export.to_string())
+    }
+
+    /// Ends the user's sessions and removes what is kept of them; returns how many.
+    fn erase(&self, py: Python<'_>, user_id: &str) -> PyResult<u64> {
+        let user = self::user_id(user_id)?;
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let erased = py.detach(|| {
+            let erased = operator_of(service).erase(&user).block_on()?;
+            // The ends reach this process's verifiers now, where no ring tells of them.
+            service.tick().block_on()?;
+            Ok(erased)
+        });
+        erased.map_err(|error: Error| self.error(py, &engine, error))
     }
 
     fn hash_new_password(
@@ -486,6 +545,21 @@ impl Door {
         device.map_err(|problem| PyValueError::new_err(problem.detail()))
     }
 
+    /// Who sent a request, for the log of events.
+    fn caller(&self, environ: Option<&Bound<'_, PyDict>>) -> PyResult<Caller> {
+        let Some(environ) = environ else {
+            return Ok(Caller::default());
+        };
+        let headers = environ::headers(environ);
+        let client = environ::client(environ, &headers, &self.home.options.trusted_proxies)?;
+        Ok(client.caller(&headers))
+    }
+
+    fn service(&self, engine: &Engine, environ: Option<&Bound<'_, PyDict>>) -> PyResult<Service> {
+        let caller = self.caller(environ)?;
+        Ok(engine.api.service().on_behalf_of(caller))
+    }
+
     fn outcome<T>(
         &self,
         py: Python<'_>,
@@ -522,6 +596,11 @@ impl Door {
     }
 }
 
+fn operator_of(service: &Service) -> Doings {
+    let (store, events) = (Arc::clone(service.store()), Arc::clone(service.events()));
+    Doings::new(store, events, Arc::new(SystemEnv))
+}
+
 /// `True`: within `fresh_ttl`; a number: at most so many seconds ago.
 fn need(fresh: &Bound<'_, PyAny>) -> PyResult<Need> {
     if let Ok(fresh) = fresh.cast::<PyBool>() {
@@ -553,4 +632,23 @@ fn reason(name: &str) -> PyResult<EndReason> {
         .into_iter()
         .find(|reason| reason.name() == name);
     reason.ok_or_else(|| PyValueError::new_err("there is no such reason for an end"))
+}
+
+/// Links after which a file is none.
+const LINKS: u8 = 8;
+
+/// The one name of a file that has many, even where it does not exist yet.
+fn resolved(path: &Path, links: u8) -> PathBuf {
+    if let Ok(file) = path.canonicalize() {
+        return file;
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    match path.read_link() {
+        Ok(target) if links > 0 => resolved(&folder.join(target), links - 1),
+        _ => folder.join(path.file_name().unwrap_or_default()),
+    }
 }

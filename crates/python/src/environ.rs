@@ -1,10 +1,9 @@
 //! A WSGI environ (PEP 3333) as a request. Its texts are bytes in disguise: a character is a byte.
 
 use std::fmt::Write;
-use std::net::IpAddr;
 
 use bytes::Bytes;
-use doorward_http::{Asked, Client, Headers, InBody, client_address};
+use doorward_http::{Asked, Client, Headers, InBody, address, client_address};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use ipnet::IpNet;
@@ -35,7 +34,7 @@ pub(crate) fn client(
     trusted: &[IpNet],
 ) -> PyResult<Client> {
     let peer = text(environ, intern!(environ.py(), "REMOTE_ADDR"))?;
-    let peer = peer.and_then(|peer| peer.parse::<IpAddr>().ok());
+    let peer = peer.and_then(|peer| address(&peer));
     Ok(Client {
         address: peer.map(|peer| client_address(peer, headers, trusted)),
     })

@@ -41,7 +41,7 @@ mod _native {
         uuid4, uuid4s,
     };
     #[pymodule_export]
-    use crate::operator::{Account, Key, Operator, format_of};
+    use crate::operator::{Account, EventFilter, Key, Operator, format_of};
     #[pymodule_export]
     use crate::question::{Identity, Question};
     #[pymodule_export]

@@ -4,15 +4,15 @@
 use std::io;
 use std::sync::Arc;
 
-use doorward_core::import::{
-    self, Format, Import, Options as ImportFlags, Refusal, Report, Tally, Watch,
-};
+use doorward_core::event::{Entry, Filter};
+use doorward_core::import::{self, Format, Options as ImportFlags, Refusal, Report, Tally, Watch};
 use doorward_core::keys::{KeyRing, Purpose, StoredKey};
+use doorward_core::operator::{Operator as Doings, Wanted, event_json, event_line};
 use doorward_core::password::{Password, Passwords};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account as Kept, Store};
 use doorward_core::{
-    Accounts, EndReason, EngineConfig, Env, Error, Policy, Service, SystemEnv, UserId,
+    Accounts, Caller, EngineConfig, Env, Error, EventLog, Policy, Service, SystemEnv, UserId,
 };
 use pollster::FutureExt;
 use pyo3::exceptions::PyValueError;
@@ -26,6 +26,28 @@ use crate::session::{SessionRow, date};
 
 /// Rows that one step of cleaning up looks at.
 const SWEEP: u32 = 1_000;
+
+/// Which records are wanted.
+#[pyclass(frozen, module = "flask_doorward._native")]
+pub(crate) struct EventFilter(Filter);
+
+/// A record for people, and as JSON.
+type Line = (String, String);
+
+fn lines(entries: &[Entry]) -> Vec<Line> {
+    let entries = entries.iter();
+    entries
+        .map(|entry| (event_line(entry), event_json(entry).to_string()))
+        .collect()
+}
+
+/// What is wrong with what was asked for.
+fn bad(error: Error) -> PyErr {
+    match error {
+        Error::BadRequest(why) => failed(why),
+        error => failed(error),
+    }
+}
 
 /// A built-in account.
 #[pyclass(frozen, module = "flask_doorward._native")]
@@ -96,6 +118,8 @@ pub(crate) struct Operator {
     store: Arc<dyn Store>,
     accounts: Accounts,
     passwords: Arc<Passwords>,
+    doings: Doings,
+    events: Arc<EventLog>,
     revocations: Arc<Revocations>,
     options: Options,
     /// The last to go.
@@ -180,16 +204,24 @@ impl Operator {
         // Nobody verifies here; those who do hear of ended sessions from the store.
         let bounds = Bounds::of(&options.engine.policy);
         let revocations = Arc::new(Revocations::new(bounds, None));
+        let events = options.engine.events.clone();
+        let events = EventLog::new(Arc::clone(&store), events, Arc::clone(&env));
+        let events = Arc::new(events);
+        let log = Arc::clone(&events);
+        let doings = Doings::new(Arc::clone(&store), Arc::clone(&log), Arc::clone(&env));
         let accounts = Accounts::new(
             Arc::clone(&store),
             Arc::clone(&passwords),
             Arc::clone(&revocations),
             env,
         );
+        let accounts = accounts.logging_to(log).on_behalf_of(Caller::operator());
         Ok(Operator {
             store,
             accounts,
             passwords,
+            doings,
+            events,
             revocations,
             options,
             _open: open,
@@ -276,7 +308,7 @@ impl Operator {
                 refused,
                 read,
             };
-            let import = Import::new(&*self.store, &self.passwords, &SystemEnv, options);
+            let import = self.doings.import(&self.passwords, options);
             let tally = import
                 .run(input, how, &mut watch)
                 .block_on()
@@ -339,23 +371,102 @@ impl Operator {
         username: Option<&str>,
         user_id: Option<&str>,
     ) -> PyResult<Vec<SessionRow>> {
-        let user = match (username, user_id) {
-            (_, Some(id)) => crate::question::user_id(id)?,
-            (Some(name), None) => py.detach(|| self.user(name))?,
-            (None, None) => return Err(failed("whose sessions?")),
-        };
+        let user = self.subject(py, username, user_id)?;
         let rows = py.detach(|| self.store.sessions_of(&user).block_on());
         Ok(self.live(rows.map_err(failed)?))
     }
 
     fn end_session(&self, py: Python<'_>, session_id: &str) -> PyResult<()> {
         let id = crate::door::session(session_id)?;
-        let (at, why) = (SystemEnv.now(), EndReason::EndedByOperator);
-        let ended = py.detach(|| self.store.end(id, at, why).block_on());
-        match ended.map_err(failed)? {
-            Some(_) => Ok(()),
-            None => Err(failed(format!("there is no session {session_id}"))),
+        match py.detach(|| self.doings.end_session(id).block_on()) {
+            Err(Error::NotFound) => Err(failed(format!("there is no session {session_id}"))),
+            ended => ended.map_err(failed),
         }
+    }
+
+    /// The last `limit` of the records that are wanted, each as a line and as JSON, and the place to
+    /// go on from.
+    #[pyo3(signature = (user=None, session=None, event=None, since=None, until=None, limit=100))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
+    fn events(
+        &self,
+        py: Python<'_>,
+        user: Option<&str>,
+        session: Option<&str>,
+        event: Option<&str>,
+        since: Option<&str>,
+        until: Option<&str>,
+        limit: u32,
+    ) -> PyResult<(Vec<Line>, EventFilter, u64)> {
+        let wanted = Wanted {
+            user,
+            session,
+            event,
+            since,
+            until,
+        };
+        py.detach(|| {
+            let filter = self.doings.filter(&wanted).block_on().map_err(bad)?;
+            let last = self.doings.last(&filter, limit).block_on();
+            let (entries, place) = last.map_err(failed)?;
+            Ok((lines(&entries), EventFilter(filter), place))
+        })
+    }
+
+    /// What is new after a place, and the place to go on from.
+    fn events_since(
+        &self,
+        py: Python<'_>,
+        place: u64,
+        filter: &EventFilter,
+    ) -> PyResult<(Vec<Line>, u64)> {
+        let new = py.detach(|| self.doings.since(place, &filter.0).block_on());
+        let (entries, place) = new.map_err(failed)?;
+        Ok((lines(&entries), place))
+    }
+
+    /// What happened to a session, a line each, and in words what became of it.
+    fn why(&self, py: Python<'_>, session_id: &str) -> PyResult<(Vec<String>, String)> {
+        let id = crate::door::session(session_id)?;
+        let policy = &self.options.engine.policy;
+        let why = py.detach(|| self.doings.why(id, policy).block_on());
+        let (entries, words) = why.map_err(failed)?;
+        Ok((entries.iter().map(event_line).collect(), words))
+    }
+
+    /// All that is kept of a user's sessions, as JSON.
+    #[pyo3(signature = (username=None, user_id=None))]
+    fn export(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        user_id: Option<&str>,
+    ) -> PyResult<String> {
+        let user = self.subject(py, username, user_id)?;
+        let policy = &self.options.engine.policy;
+        let export = py.detach(|| self.doings.export(&user, policy).block_on());
+        Ok(format!("{:#}", export.map_err(failed)?))
+    }
+
+    /// Ends a user's sessions and removes what is kept of them; returns how many.
+    #[pyo3(signature = (username=None, user_id=None, account=false))]
+    fn erase(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        user_id: Option<&str>,
+        account: bool,
+    ) -> PyResult<u64> {
+        let user = self.subject(py, username, user_id)?;
+        py.detach(|| {
+            if account {
+                match self.accounts.remove(&user).block_on() {
+                    Err(Error::NotFound) => {}
+                    removed => removed.map_err(failed)?,
+                }
+            }
+            self.doings.erase(&user).block_on().map_err(failed)
+        })
     }
 
     /// Removes everything that has expired; returns how many batches that took.
@@ -383,8 +494,16 @@ impl Operator {
             _ => return Err(failed("purpose must be access or refresh")),
         };
         py.detach(|| {
-            let id = self.ring()?.rotate(&*self.store, purpose).block_on();
+            let id = self.doings.rotate_key(&self.ring()?, purpose).block_on();
             Ok(id.map_err(failed)?.to_string())
+        })
+    }
+
+    /// Seals all keys by `seal_secret`; returns how many were sealed otherwise.
+    fn reseal_keys(&self, py: Python<'_>) -> PyResult<usize> {
+        py.detach(|| {
+            let count = self.ring()?.reseal(&*self.store).block_on();
+            count.map_err(failed)
         })
     }
 
@@ -394,13 +513,26 @@ impl Operator {
             .parse()
             .map_err(|_| failed(format!("{key_id} is no key id")))?;
         py.detach(|| {
-            let retired = self.ring()?.retire(&*self.store, id).block_on();
+            let retired = self.doings.retire_key(&self.ring()?, id).block_on();
             retired.map_err(failed)
         })
     }
 }
 
 impl Operator {
+    fn subject(
+        &self,
+        py: Python<'_>,
+        username: Option<&str>,
+        user_id: Option<&str>,
+    ) -> PyResult<UserId> {
+        match (username, user_id) {
+            (_, Some(id)) => crate::question::user_id(id),
+            (Some(name), None) => py.detach(|| self.user(name)),
+            (None, None) => Err(failed("name a user, by name or id")),
+        }
+    }
+
     fn service(&self) -> PyResult<Service> {
         let policy: Policy = self.options.engine.policy.clone();
         Ok(Service::new(
@@ -409,6 +541,7 @@ impl Operator {
             Arc::clone(&self.revocations),
             policy,
             Arc::new(SystemEnv),
-        ))
+        )
+        .logging_to(Arc::clone(&self.events)))
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_core::adoption::{Adoption, AdoptionConfig, Names};
+use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::password::Breached;
+use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Delivery, EngineConfig, Timestamp, jws};
-use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings};
+use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
 use http::Method;
 use ipnet::IpNet;
 use pyo3::exceptions::PyValueError;
@@ -65,6 +67,7 @@ struct Reading {
     secret: Option<Zeroizing<Vec<u8>>>,
     private_key: Option<Zeroizing<Vec<u8>>>,
     algorithm: Option<Algorithm>,
+    event_network: Option<String>,
     adopt: Adopt,
 }
 
@@ -134,6 +137,7 @@ impl Default for Reading {
             private_key: None,
             algorithm: None,
             adopt: Adopt::default(),
+            event_network: None,
         }
     }
 }
@@ -148,6 +152,8 @@ impl Reading {
             key,
             hashing,
             adoption: _,
+            events,
+            webhooks,
         } = engine;
         match name {
             "store" => self.options.place = place(&value.extract::<String>()?)?,
@@ -196,6 +202,11 @@ impl Reading {
             "algorithm" => self.algorithm = Some(parsed(&value.extract::<String>()?)?),
             "secret" => self.secret = Some(bytes(value)?),
             "private_key" => self.private_key = Some(bytes(value)?),
+            "seal_secret_previous" => {
+                let secrets: Vec<Bound<'_, PyAny>> = value.extract()?;
+                let secrets = secrets.iter().map(bytes).collect::<PyResult<_>>();
+                key.seal_secret_previous = secrets?;
+            }
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
             "adopt_until" => self.adopt.until = Some(parsed(&value.extract::<String>()?)?),
             "adopt_secret" => self.adopt.secret = Some(bytes(value)?),
@@ -205,6 +216,13 @@ impl Reading {
             "adopt_audience" => self.adopt.audience = Some(value.extract()?),
             "adopt_claim" => self.adopt.claim = Some(value.extract()?),
             "adopt_names" => self.adopt.names = names(&value.extract::<String>()?)?,
+            "webhook_urls" => webhooks.urls = each(value, worded(HookUrl::parse))?,
+            "webhook_secrets" => webhooks.secrets = each(value, worded(HookSecret::parse))?,
+            "webhook_events" => webhooks.events = each(value, worded(WebhookConfig::event))?,
+            "event_log" => events.on = value.extract()?,
+            "event_network" => self.event_network = Some(value.extract()?),
+            "event_retention" => events.retention = seconds(value)?,
+            "event_refreshes" => events.refreshes = seconds(value)?,
             "password_memory_kib" => hashing.params.memory_kib = within(value, 8, 256 * 1024)?,
             "password_iterations" => hashing.params.iterations = within(value, 1, 16)?,
             "password_parallelism" => hashing.params.parallelism = within(value, 1, 16)?,
@@ -220,7 +238,12 @@ impl Reading {
 
     fn check(self) -> PyResult<Options> {
         let (key, adoption) = (self.key()?, self.adopt.adoption()?);
+        let network = self.event_network.as_deref().unwrap_or("truncated");
+        let seal = key.seal_secret.as_ref().map(|secret| secret.as_slice());
+        let network = NetworkForm::parse(network, seal);
         let mut options = self.options;
+        options.engine.events.network =
+            network.map_err(|problem| self::wrong("event_network", problem))?;
         options.engine.key = key;
         options.engine.adoption = adoption;
         let issuer = options.engine.policy.issuer.as_deref();
@@ -231,7 +254,15 @@ impl Reading {
             .policy
             .check()
             .map_err(|error| wrong(&error))?;
+        options
+            .engine
+            .events
+            .check()
+            .map_err(|error| wrong(&error))?;
+        let webhooks = options.engine.webhooks.check(options.engine.events.on);
+        webhooks.map_err(|error| wrong(&error))?;
         options.settings.check().map_err(|error| wrong(&error))?;
+        check_proxies(&options.trusted_proxies).map_err(|error| wrong(&error))?;
         Ok(options)
     }
 
@@ -261,6 +292,7 @@ impl Reading {
             algorithm,
             key,
             seal_secret: self.options.engine.key.seal_secret.clone(),
+            seal_secret_previous: self.options.engine.key.seal_secret_previous.clone(),
         };
         if let Some(seal) = &config.seal_secret {
             check_secret(seal).map_err(|error| wrong("seal_secret", error))?;
@@ -317,6 +349,13 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<
 fn each<T>(value: &Bound<'_, PyAny>, of: impl Fn(&str) -> PyResult<T>) -> PyResult<Vec<T>> {
     let texts: Vec<String> = value.extract()?;
     texts.iter().map(|text| of(text)).collect()
+}
+
+/// What the engine refuses, as Python has it.
+fn worded<T, E: std::fmt::Display>(
+    of: impl Fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> PyResult<T> {
+    move |text| of(text).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn same_site(name: &str) -> PyResult<SameSite> {

@@ -18,6 +18,7 @@ use doorward_core::memory::MemoryStore;
 use doorward_core::store::Store;
 use doorward_http::Api;
 use doorward_stores::SqliteStore;
+use doorward_webhooks::Webhooks;
 use pollster::FutureExt;
 
 use crate::forks::Open;
@@ -62,6 +63,7 @@ pub(crate) struct Engine {
     news: Mutex<Vec<News>>,
     has_news: AtomicBool,
     ticker: Mutex<Option<Ticker>>,
+    webhooks: Option<Webhooks>,
     /// The last to go.
     _open: Open,
 }
@@ -166,12 +168,14 @@ impl Engine {
         let core = doorward_core::Engine::open(store, options.engine.clone(), Arc::new(SystemEnv));
         let core = core.block_on().map_err(not_open)?;
         let api = Api::new(Arc::clone(core.service()), options.settings.clone());
+        let webhooks = core.outbox().map(Webhooks::start).transpose();
         let engine = Arc::new(Engine {
             api: api.map_err(not_open)?,
             core,
             news: Mutex::default(),
             has_news: AtomicBool::new(false),
             ticker: Mutex::default(),
+            webhooks: webhooks.map_err(not_open)?,
             _open: open,
         });
         engine.tick();
@@ -199,6 +203,10 @@ impl Engine {
         if let Some(ticker) = locked(&self.ticker).take() {
             ticker.stop();
         }
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.stop();
+        }
+        self.core.close().block_on();
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::access_token::check_custom;
-use doorward_core::account::canonical;
+use doorward_core::account::{Refusal, canonical};
 use doorward_core::adoption::Foreign;
+use doorward_core::event::Failure;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::{Error, Identity as Who, PasswordChange, Policy, UserId};
 use doorward_http::{Ask, Reply, settle};
@@ -136,14 +137,18 @@ impl Question {
 
     /// The refusal that `error` is in this exchange.
     fn refused(&self, py: Python<'_>, error: Error) -> PyResult<Answer> {
+        self.refused_because(py, error.into())
+    }
+
+    fn refused_because(&self, py: Python<'_>, why: Refusal) -> PyResult<Answer> {
         let ask = self.take()?;
         let reply = py.detach(|| match ask {
-            Ask::Identify { next, .. } => next.answer(Err(error)).block_on(),
-            Ask::Confirm { next, .. } => next.answer(Err(error)).block_on(),
-            Ask::SetPassword { next, .. } => next.answer(Err(error)).block_on(),
-            Ask::Register { next, .. } => next.answer(Err(error)),
-            Ask::Adopt { next, .. } => next.answer(Err(error)).block_on(),
-            Ask::Renew { next, .. } => next.answer(Err(error)).block_on(),
+            Ask::Identify { next, .. } => next.settled(Err(why)).block_on(),
+            Ask::Confirm { next, .. } => next.settled(Err(why)).block_on(),
+            Ask::SetPassword { next, .. } => next.settled(Err(why)).block_on(),
+            Ask::Register { next, .. } => next.answer(Err(why.error)),
+            Ask::Adopt { next, .. } => next.answer(Err(why.error)).block_on(),
+            Ask::Renew { next, .. } => next.answer(Err(why.error)).block_on(),
         });
         finished(reply)
     }
@@ -220,9 +225,9 @@ impl Question {
             return self.not_of_this_kind();
         };
         let accounts = self.engine.core.accounts();
-        match py.detach(|| accounts.identify(username, password).block_on()) {
+        match py.detach(|| accounts.try_identify(username, password).block_on()) {
             Ok(identity) => Ok(Or::Value(Identity(identity))),
-            Err(error) => self.refused(py, error).map(Or::Answer),
+            Err(refusal) => self.refused_because(py, refusal).map(Or::Answer),
         }
     }
 
@@ -244,12 +249,14 @@ impl Question {
                 new,
                 next,
             } => {
-                let changed = accounts.change_password(&user, current, new).block_on();
+                let accounts = accounts.on_behalf_of(next.caller().clone());
+                let changed = accounts.try_change_password(&user, current, new);
+                let changed = changed.block_on();
                 let with_claims = changed.map(|mut change| {
                     change.identity.claims = claims;
                     change
                 });
-                next.answer(with_claims).block_on()
+                next.settled(with_claims).block_on()
             }
             ask => Reply::Done(settle(Reply::Ask(ask), accounts).block_on()),
         });
@@ -362,8 +369,21 @@ impl Question {
         }
     }
 
-    fn refuse(&self, py: Python<'_>) -> PyResult<Answer> {
-        self.refused(py, Error::InvalidCredentials)
+    /// `why`, and whose it was where that is known: for the log of events.
+    #[pyo3(signature = (why=None, user_id=None))]
+    fn refuse(&self, py: Python<'_>, why: Option<&str>, user_id: Option<&str>) -> PyResult<Answer> {
+        let why = match why {
+            Some("unknown_user") => Failure::UnknownUser,
+            Some("wrong_password") => Failure::WrongPassword,
+            Some("disabled") => Failure::Disabled,
+            _ => Failure::Refused,
+        };
+        let refusal = Refusal {
+            error: Error::InvalidCredentials,
+            user: user_id.map(self::user_id).transpose()?,
+            why,
+        };
+        self.refused_because(py, refusal)
     }
 
     fn __repr__(&self) -> String {

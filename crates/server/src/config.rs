@@ -1,31 +1,36 @@
 //! Every setting in one table, and how it is read: file, then environment, then flags; each
 //! overrides the one before. Unknown keys are refused.
 
+mod adoption;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use doorward_core::adoption::{Adoption, AdoptionConfig, Names};
-use doorward_core::jws;
-use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
+use doorward_core::event_log::{EventConfig, NetworkForm};
 use doorward_core::password::{Breached, Hashing, Rules};
+use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Delivery, EngineConfig, Policy};
-use doorward_http::Settings;
+use doorward_http::{Settings, check_proxies};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
+
+use crate::exposure::{self, IN_THE_CLEAR};
+use crate::secret_file;
 
 /// A line of the table: key, default ("" for none), what it is.
 type Key = (&'static str, &'static str, &'static str);
 
 /// The settings. docs/settings.md shows the same table.
-pub(crate) const KEYS: [Key; 48] = [
+pub(crate) const KEYS: &[Key] = &[
     ("listen", "127.0.0.1:8080", "address of the API"),
     (
         "operator_listen",
@@ -72,6 +77,11 @@ pub(crate) const KEYS: [Key; 48] = [
         "seal_secret",
         "",
         "seals the keys in the store, 32 bytes or more",
+    ),
+    (
+        "seal_secret_previous",
+        "",
+        "those before it, which still open what they sealed, comma-separated",
     ),
     ("issuer", "", "iss of access tokens"),
     ("audience", "", "aud of access tokens"),
@@ -165,6 +175,11 @@ pub(crate) const KEYS: [Key; 48] = [
         "certificate chain, PEM; with it the API is served by https",
     ),
     ("tls_key_file", "", "its private key, PEM"),
+    (
+        "hsts",
+        "max-age=31536000",
+        "Strict-Transport-Security, with tls_cert_file; 'off' for none",
+    ),
     ("max_connections", "4096", "connections at once"),
     (
         "request_timeout",
@@ -175,6 +190,37 @@ pub(crate) const KEYS: [Key; 48] = [
         "shutdown_timeout",
         "20s",
         "longest time for requests that are under way at the end",
+    ),
+    (
+        "event_log",
+        "on",
+        "on: the store keeps what happens to sessions and accounts",
+    ),
+    (
+        "event_network",
+        "truncated",
+        "how it keeps addresses: truncated, hashed, full or none",
+    ),
+    ("event_retention", "90d", "how long it keeps them"),
+    (
+        "event_refreshes",
+        "1d",
+        "of a session's refreshes it keeps the first in so long; 0: each",
+    ),
+    (
+        "webhook_urls",
+        "",
+        "where events are posted to, comma-separated; needs webhook_secrets",
+    ),
+    (
+        "webhook_secrets",
+        "",
+        "whsec_ and base64; each signs every message, so that one can be changed, comma-separated",
+    ),
+    (
+        "webhook_events",
+        "",
+        "which events are posted, comma-separated [default: all but refreshed]",
     ),
     ("log_level", "info", "error, warn, info, debug or trace"),
     (
@@ -208,6 +254,7 @@ pub(crate) struct Config {
     pub(crate) settings: Settings,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) hsts: Option<HeaderValue>,
     pub(crate) max_connections: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
@@ -227,13 +274,19 @@ impl Config {
     pub(crate) fn read(arguments: &ArgMatches) -> Result<Config, ConfigError> {
         let mut values = Values::default();
         if let Some(path) = file_named(arguments) {
-            let text = std::fs::read_to_string(path).map_err(|error| wrong(path, error))?;
-            values.add_file(path, &text)?;
+            let (bytes, found) =
+                secret_file::read_any(path.as_ref()).map_err(|error| wrong(path, error))?;
+            let text = str::from_utf8(&bytes).map_err(|_| wrong(path, "must be UTF-8"))?;
+            values.add_file(path, text)?;
+            if values.hold_secrets() {
+                let checked = secret_file::check(path.as_ref(), &found);
+                checked.map_err(|error| wrong(path, format!("holds a secret, and {error}")))?;
+            }
         }
         values.add_environment(std::env::vars_os())?;
         for (key, _, _) in KEYS {
             if let Some(value) = arguments.get_one::<String>(key) {
-                values.0.insert(key.into(), value.clone());
+                values.0.insert((*key).into(), value.clone());
             }
         }
         values.check()
@@ -320,6 +373,16 @@ impl Values {
         items.map(Into::into).collect()
     }
 
+    fn each<T, E: fmt::Display>(
+        &self,
+        key: &str,
+        of: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let items = self.list(key);
+        let each: Result<_, _> = items.iter().map(|item| of(item)).collect();
+        each.map_err(|error| wrong(key, error))
+    }
+
     fn switch(&self, key: &str) -> Result<bool, ConfigError> {
         match self.text(key) {
             "true" | "on" => Ok(true),
@@ -337,17 +400,49 @@ impl Values {
         })
     }
 
+    fn webhooks(&self) -> Result<WebhookConfig, ConfigError> {
+        let webhooks = WebhookConfig {
+            urls: self.each("webhook_urls", HookUrl::parse)?,
+            secrets: self.each("webhook_secrets", HookSecret::parse)?,
+            events: self.each("webhook_events", WebhookConfig::event)?,
+        };
+        let checked = webhooks.check(self.switch("event_log")?);
+        checked.map_err(|error| wrong("settings", error))?;
+        Ok(webhooks)
+    }
+
+    fn events(&self) -> Result<EventConfig, ConfigError> {
+        let seal = self.maybe("seal_secret").map(Zeroizing::new);
+        let seal = seal.as_ref().map(|secret| secret.as_bytes());
+        let network = NetworkForm::parse(self.text("event_network"), seal);
+        let events = EventConfig {
+            on: self.switch("event_log")?,
+            network: network.map_err(|problem| wrong("event_network", problem))?,
+            retention: self.duration("event_retention")?,
+            refreshes: self.duration("event_refreshes")?,
+            listener: None,
+        };
+        events
+            .check()
+            .map_err(|problem| wrong("settings", problem))?;
+        Ok(events)
+    }
+
     pub(crate) fn check(&self) -> Result<Config, ConfigError> {
         let policy = self.policy()?;
         policy.check().map_err(|error| wrong("lifetimes", error))?;
         let settings = self.settings()?;
         settings.check().map_err(|error| wrong("settings", error))?;
         let operator = Some(self.text("operator_listen")).filter(|text| *text != "off");
-        let operator = operator
+        let operator: Option<SocketAddr> = operator
             .map(|_| self.parsed("operator_listen"))
             .transpose()?;
+        let (listen, tls) = (self.parsed("listen")?, self.tls()?);
+        if exposure::is_in_the_clear(&settings, listen, tls.is_some()) {
+            return Err(wrong("cookie_secure", IN_THE_CLEAR));
+        }
         Ok(Config {
-            listen: self.parsed("listen")?,
+            listen,
             operator_listen: operator,
             store: self.store()?,
             engine: EngineConfig {
@@ -355,9 +450,12 @@ impl Values {
                 key: self.key()?,
                 hashing: self.hashing()?,
                 adoption: self.adoption()?,
+                webhooks: self.webhooks()?,
+                events: self.events()?,
             },
             trusted_proxies: self.networks()?,
-            tls: self.tls()?,
+            tls,
+            hsts: self.hsts()?,
             max_connections: self.within("max_connections", 1, 1_000_000)?,
             request_timeout: self.at_most_an_hour("request_timeout", 1)?,
             shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
@@ -427,105 +525,6 @@ impl Values {
         }
     }
 
-    fn key(&self) -> Result<KeyConfig, ConfigError> {
-        let secret = self.0.get("secret").cloned();
-        let default = if secret.is_some() {
-            Algorithm::HS256
-        } else {
-            Algorithm::EdDSA
-        };
-        let algorithm = match self.maybe("algorithm") {
-            Some(name) => name.parse().map_err(|error| wrong("algorithm", error))?,
-            None => default,
-        };
-        let file = self.maybe("private_key_file");
-        let key = match (algorithm, secret, file) {
-            (Algorithm::HS256, Some(secret), None) => {
-                check_secret(secret.as_bytes()).map_err(|error| wrong("secret", error))?;
-                Some(Zeroizing::new(secret.into_bytes()))
-            }
-            (_, Some(_), _) => {
-                return Err(wrong("secret", "is for HS256 without private_key_file"));
-            }
-            (Algorithm::HS256, None, Some(_)) => {
-                return Err(wrong("private_key_file", "HS256 takes a secret instead"));
-            }
-            (_, None, Some(path)) => Some(private_key(&path)?),
-            (_, None, None) => None,
-        };
-        Ok(KeyConfig {
-            algorithm,
-            key,
-            seal_secret: self.seal_secret()?,
-        })
-    }
-
-    fn seal_secret(&self) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
-        let refused = |problem: &dyn fmt::Display| Err(wrong("seal_secret", problem));
-        // A secret that was to be there, and was not put in: no reason to go on without one.
-        let Some(secret) = self.0.get("seal_secret").cloned() else {
-            return Ok(None);
-        };
-        match check_secret(secret.as_bytes()) {
-            Err(error) => refused(&error),
-            Ok(()) if secret == self.text("secret") => refused(&"must differ from secret"),
-            Ok(()) => Ok(Some(Zeroizing::new(secret.into_bytes()))),
-        }
-    }
-
-    /// Off without a date: whoever has the old key can make such tokens.
-    fn adoption(&self) -> Result<Option<Arc<Adoption>>, ConfigError> {
-        let (secret, file) = (self.maybe("adopt_secret"), self.maybe("adopt_key_file"));
-        if self.maybe("adopt_until").is_none() {
-            return match (&secret, &file) {
-                (None, None) => Ok(None),
-                _ => Err(wrong(
-                    "adopt_until",
-                    "must say until when tokens are adopted",
-                )),
-            };
-        }
-        let name = self.text("adopt_algorithm");
-        let algorithm = jws::Algorithm::named(name);
-        let algorithm =
-            algorithm.ok_or_else(|| wrong("adopt_algorithm", "is none that is known"))?;
-        let is_secret = matches!(algorithm, jws::Algorithm::Hs(_));
-        let (option, key) = match (secret, file) {
-            (Some(secret), None) if is_secret => ("adopt_secret", secret.into_bytes()),
-            (None, Some(path)) if !is_secret => {
-                let named = |error| wrong("adopt_key_file", format!("{path}: {error}"));
-                ("adopt_key_file", std::fs::read(&path).map_err(named)?)
-            }
-            _ if is_secret => {
-                return Err(wrong(
-                    "adopt_secret",
-                    format!("{name} takes one, and no file"),
-                ));
-            }
-            _ => {
-                return Err(wrong(
-                    "adopt_key_file",
-                    format!("{name} takes one, and no secret"),
-                ));
-            }
-        };
-        let adoption = Adoption::new(AdoptionConfig {
-            algorithm,
-            key: Zeroizing::new(key),
-            until: self.parsed("adopt_until")?,
-            issuer: self.maybe("adopt_issuer").map(|issuer| vec![issuer]),
-            audience: self.maybe("adopt_audience").map(|audience| vec![audience]),
-            identity_claim: "sub".into(),
-            names: match self.text("adopt_names") {
-                "id" => Names::Ids,
-                "username" => Names::Usernames,
-                _ => return Err(wrong("adopt_names", "must be id or username")),
-            },
-        });
-        let adoption = adoption.map_err(|error| wrong(option, error))?;
-        Ok(Some(Arc::new(adoption)))
-    }
-
     fn hashing(&self) -> Result<Hashing, ConfigError> {
         let mut hashing = Hashing::default();
         hashing.params.memory_kib = self.within("password_memory_kib", 8, 256 * 1024)?;
@@ -540,6 +539,20 @@ impl Values {
         hashing.queue = self.within("password_queue", 1, 100_000)? as usize;
         hashing.rules = self.rules()?;
         Ok(hashing)
+    }
+
+    fn hsts(&self) -> Result<Option<HeaderValue>, ConfigError> {
+        let text = self.text("hsts");
+        if text == "off" {
+            return Ok(None);
+        }
+        let span = text.split(';').next().unwrap_or_default();
+        let span = span.trim().strip_prefix("max-age=");
+        let is_span = span.is_some_and(|span| span.parse::<u32>().is_ok());
+        let value = HeaderValue::from_str(text).ok().filter(|_| is_span);
+        let problem =
+            "must begin with max-age= and seconds, as max-age=31536000; includeSubDomains";
+        value.map(Some).ok_or_else(|| wrong("hsts", problem))
     }
 
     fn rules(&self) -> Result<Rules, ConfigError> {
@@ -581,12 +594,19 @@ impl Values {
                 .or_else(|_| address())
                 .map_err(|error| wrong("trusted_proxies", error))
         };
-        self.list("trusted_proxies").iter().map(network).collect()
+        let networks = self.list("trusted_proxies");
+        let networks: Vec<_> = networks.iter().map(network).collect::<Result<_, _>>()?;
+        let checked = check_proxies(&networks);
+        checked.map_err(|error| wrong("settings", error))?;
+        Ok(networks)
     }
 
     fn tls(&self) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
         match (self.maybe("tls_cert_file"), self.maybe("tls_key_file")) {
-            (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+            (Some(cert), Some(key)) => {
+                self.check_tls_key(&key)?;
+                Ok(Some((cert.into(), key.into())))
+            }
             (None, None) => Ok(None),
             _ => Err(wrong("tls_cert_file", "and tls_key_file go together")),
         }
@@ -660,23 +680,6 @@ fn duration(text: &str) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
-/// PEM or DER.
-fn private_key(path: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
-    use rustls_pki_types::PrivatePkcs8KeyDer;
-    use rustls_pki_types::pem::PemObject;
-    let named =
-        |problem: &dyn fmt::Display| wrong("private_key_file", format!("{path}: {problem}"));
-    let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| named(&error))?);
-    if !bytes.starts_with(b"-----BEGIN") {
-        return Ok(bytes);
-    }
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&bytes);
-    let key = key.map_err(|_| {
-        named(&"is no PKCS#8 key; make one with: openssl genpkey -algorithm ed25519")
-    })?;
-    Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -695,11 +698,11 @@ mod tests {
         let page = std::fs::read_to_string(page).unwrap();
         let lines = page.lines().filter(|line| line.starts_with("| `"));
         let rows: Vec<&str> = lines.collect();
-        let wanted = KEYS.map(|(key, default, help)| match default {
+        let row = |(key, default, help): &Key| match *default {
             "" => format!("| `{key}` | none | {help} |"),
             default => format!("| `{key}` | `{default}` | {help} |"),
-        });
-        assert_eq!(rows, wanted);
+        };
+        assert_eq!(rows, KEYS.iter().map(row).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Doorward's stand-alone server: sessions for anything that speaks HTTP.
 //!
-//! - `config`: every setting in one table; file, environment, flags.
+//! - `config`: every setting in one table; file, environment, flags. `secret_file`: who may have
+//!   read a file that holds a secret; `exposure`: what the addresses and settings together give away.
 //! - `initialization`: from settings to a door.
 //! - `serve`: listeners, and what every request passes; `connections`, `stall`, `tls`: what carries
 //!   them, its limits and its end; `operator`: health and metrics.
@@ -10,9 +11,11 @@
 mod cli;
 mod config;
 mod connections;
+mod exposure;
 mod initialization;
 mod logging;
 mod operator;
+mod secret_file;
 mod serve;
 mod stall;
 mod tls;
@@ -49,6 +52,7 @@ fn run(arguments: &clap::ArgMatches) -> Outcome {
         Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),
         Some(("user", arguments)) => runtime.block_on(cli::user::run(config, arguments)),
         Some(("session", arguments)) => runtime.block_on(cli::session::run(config, arguments)),
+        Some(("events", arguments)) => runtime.block_on(cli::events::run(config, arguments)),
         Some(("keys", arguments)) => runtime.block_on(cli::keys::run(config, arguments)),
         _ => Ok(()),
     };

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     events: IntCounterVec,
+    ended: IntCounterVec,
     connections: IntGauge,
     hashes: IntGauge,
     ready: IntGauge,
@@ -40,6 +41,13 @@ impl Metrics {
                 Opts::new("doorward_events_total", "What happened to sessions"),
                 &["event"],
             )?,
+            ended: IntCounterVec::new(
+                Opts::new(
+                    "doorward_sessions_ended_total",
+                    "Sessions that ended, by why",
+                ),
+                &["reason"],
+            )?,
             connections: IntGauge::new("doorward_connections", "Connections now")?,
             hashes: IntGauge::new("doorward_password_hashes_total", "Passwords hashed")?,
             ready: IntGauge::new(
@@ -49,13 +57,10 @@ impl Metrics {
         };
         metrics
             .registry
-            .register(Box::new(metrics.requests.clone()))?;
-        metrics
-            .registry
             .register(Box::new(metrics.seconds.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.events.clone()))?;
+        for counter in [&metrics.requests, &metrics.events, &metrics.ended] {
+            metrics.registry.register(Box::new(counter.clone()))?;
+        }
         for gauge in [&metrics.connections, &metrics.hashes, &metrics.ready] {
             metrics.registry.register(Box::new(gauge.clone()))?;
         }
@@ -72,7 +77,10 @@ impl Metrics {
     }
 
     pub(crate) fn happened(&self, event: &Event) {
-        self.events.with_label_values(&[event.name()]).inc();
+        self.events.with_label_values(&[event.name.as_str()]).inc();
+        if let Some((count, reason)) = event.ends() {
+            self.ended.with_label_values(&[reason]).inc_by(count);
+        }
     }
 
     pub(crate) fn connections(&self) -> &IntGauge {

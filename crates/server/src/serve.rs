@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use axum::middleware::{Next, from_fn};
@@ -28,11 +28,14 @@ use crate::config::Config;
 use crate::connections::{Connections, HEADER_BYTES, Signals};
 use crate::operator::{self, Metrics};
 use crate::tls::{self, Tls};
-use crate::{initialization, logging};
+use crate::{exposure, initialization, logging};
 
 /// Serves until a signal.
 pub(crate) async fn serve(config: Config) -> Outcome {
     logging::start(&config);
+    if let Some(advice) = exposure::advice(config.operator_listen) {
+        tracing::warn!("{advice}");
+    }
     // First, so that a signal during the start does not kill.
     let (end, hangups) = (Signals::end()?, signal(SignalKind::hangup())?);
     let metrics = Arc::new(Metrics::new()?);
@@ -61,10 +64,12 @@ pub(crate) async fn serve(config: Config) -> Outcome {
         api: door.api().clone(),
         limit: config.request_timeout,
         trusted_proxies: config.trusted_proxies.clone().into(),
+        hsts: config.hsts.clone().filter(|_| tls.is_some()),
         metrics: Arc::clone(&metrics),
     };
     let connections = Connections::new(gate.before(door.router()), tls, metrics, &config);
     connections.accept(listener, end).await;
+    door.close().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -80,6 +85,8 @@ struct Gate {
     api: Api,
     limit: Duration,
     trusted_proxies: Arc<[IpNet]>,
+    /// Where this process is who encrypts: behind a proxy it is the proxy's to say.
+    hsts: Option<HeaderValue>,
     metrics: Arc<Metrics>,
 }
 
@@ -111,6 +118,9 @@ impl Gate {
         self.metrics.answered(&route, status, took);
         let headers = response.headers_mut();
         always(headers);
+        if let Some(hsts) = &self.hsts {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(HeaderName::from_static("x-request-id"), id);
         }
@@ -138,8 +148,10 @@ impl Gate {
             Ok(Err(Unread::Broken)) | Err(_) => return self.refused(&parts.headers, &UNFINISHED),
         };
         // All that a refusal depends on, as the rest goes to the handler.
-        let origin = parts.headers.get(ORIGIN).cloned();
-        let origin: HeaderMap = origin.into_iter().map(|origin| (ORIGIN, origin)).collect();
+        let mut origin = HeaderMap::new();
+        for line in parts.headers.get_all(ORIGIN) {
+            origin.append(ORIGIN, line.clone());
+        }
         let handling = next.run(Request::from_parts(parts, Body::from(body)));
         match tokio::time::timeout(self.limit, caught(handling)).await {
             Ok(Some(response)) => response,
@@ -221,6 +233,7 @@ mod tests {
             api: door.api().clone(),
             limit,
             trusted_proxies: Arc::new([]),
+            hsts: None,
             metrics: Arc::new(Metrics::new().unwrap()),
         };
         let explode = || async {

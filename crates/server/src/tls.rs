@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::signal::unix::Signal;
 use tokio_rustls::TlsAcceptor;
 
-use crate::Outcome;
+use crate::{Outcome, secret_file};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -88,7 +88,8 @@ fn load(cert: &Path, key: &Path) -> Outcome<TlsAcceptor> {
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(|error| named(cert, error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, error))?;
+    let private = secret_file::read(key).map_err(|error| format!("{}: {error}", key.display()))?;
+    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| named(key, error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -7,7 +7,9 @@
 //! Reads run on the caller's thread: with the page in memory they take microseconds, less than a
 //! change of threads would.
 
+mod events;
 mod open;
+mod outbox;
 mod rotations;
 mod rows;
 mod writer;
@@ -18,13 +20,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -227,6 +231,7 @@ impl Group<'_> {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> rusqlite::Result<Vec<SessionId>> {
         self.tx
             .prepare_cached(
@@ -243,10 +248,11 @@ impl Group<'_> {
                 reason,
             })?;
         }
+        self.leave(&trail.records(user, &ids))?;
         Ok(ids)
     }
 
-    fn add_account(&self, account: &Account) -> rusqlite::Result<bool> {
+    fn add_account(&self, account: &Account, trail: &Trail) -> rusqlite::Result<bool> {
         let values = params![
             account.id.as_str(),
             account.username,
@@ -255,7 +261,55 @@ impl Group<'_> {
             account.created_at.0
         ];
         let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-        self.account(sql, values)
+        let added = self.account(sql, values)?;
+        if added {
+            self.leave(&trail.records(&account.id, &[]))?;
+        }
+        Ok(added)
+    }
+
+    /// Appends to the log of events.
+    fn leave(&self, records: &[Record]) -> rusqlite::Result<()> {
+        events::append(self.tx, records)
+    }
+
+    /// Removes all of a user's sessions, ended ones too, and the user's events; returns how many
+    /// sessions. What is removed is overwritten, in the file if not in its write-ahead log.
+    fn erase(
+        &mut self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> rusqlite::Result<u64> {
+        let ended = self.end_user(user, at, reason, None, &Trail::default())?;
+        self.tx.pragma_update(None, "secure_delete", "on")?;
+        let removed = rows::erase(self.tx, user).and_then(|removed| {
+            events::erase(self.tx, user)?;
+            Ok(removed)
+        });
+        self.tx.pragma_update(None, "secure_delete", "off")?;
+        self.leave(&trail.records(user, &ended))?;
+        removed
+    }
+
+    /// Removes a row that is over, and tells of one that ran out by itself.
+    fn purge(
+        &self,
+        id: SessionId,
+        over: Over,
+        policy: &Policy,
+        trail: &Trail,
+    ) -> rusqlite::Result<()> {
+        let row = rows::load(self.tx, id)?;
+        let ran_out = row.filter(|row| row.ended.is_none()).and_then(|row| {
+            let end = row.ran_out(policy);
+            trail.ran_out(&row.user, id, end)
+        });
+        if rows::purge(self.tx, id, over)? {
+            self.leave(ran_out.as_slice())?;
+        }
+        Ok(())
     }
 
     /// Changes one account by a statement whose first parameter is its id.
@@ -279,13 +333,19 @@ impl SessionStore for SqliteStore {
         session: Session,
         seen: ValidFrom,
         until: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Write> {
+        let trail = trail.clone();
         self.write(move |group| {
             // Before the row, without which nothing is remembered: a lost write changes nothing.
-            Ok(rows::valid_from(group.tx, &session.user)? == seen
+            let adopted = rows::valid_from(group.tx, &session.user)? == seen
                 && !rows::was_adopted(group.tx, session.id)?
                 && rows::insert(group.tx, &session)?
-                && rows::remember_adopted(group.tx, session.id, until)?)
+                && rows::remember_adopted(group.tx, session.id, until)?;
+            if adopted {
+                group.leave(&trail.records(&session.user, &[]))?;
+            }
+            Ok(adopted)
         })
         .await
     }
@@ -308,16 +368,21 @@ impl SessionStore for SqliteStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        trail: &Trail,
     ) -> StoreResult<Option<Session>> {
         let end = Ended {
             session: id,
             at,
             reason,
         };
+        let trail = trail.clone();
         self.writer
             .run(move |group| {
                 let took = group.end(end)?;
                 let row = rows::load(group.tx, id)?;
+                if let (true, Some(row)) = (took, &row) {
+                    group.leave(&trail.records(&row.user, &[id]))?;
+                }
                 if let (false, Some(End { at, reason })) =
                     (took, row.as_ref().and_then(|row| row.ended))
                 {
@@ -339,10 +404,11 @@ impl SessionStore for SqliteStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
-            .run(move |group| group.end_user(&user, at, reason, except))
+            .run(move |group| group.end_user(&user, at, reason, except, &trail))
             .await
     }
 
@@ -378,9 +444,38 @@ impl SessionStore for SqliteStore {
         })
     }
 
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.read_sessions(|db| {
+            db.prepare_cached(rows::KEPT_OF_USER)?
+                .query_map(params![rows::user_hash(user), user.as_str()], |row| {
+                    Ok(self.log.onto(rows::session(db, row)?))
+                })?
+                .collect()
+        })
+    }
+
+    async fn erase(
+        &self,
+        user: &UserId,
+        at: Timestamp,
+        reason: EndReason,
+        trail: &Trail,
+    ) -> StoreResult<u64> {
+        let (user, trail) = (user.clone(), trail.clone());
+        self.writer
+            .run(move |group| group.erase(&user, at, reason, &trail))
+            .await
+    }
+
     /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
     /// needed; `limit` is returned while there is more to look at in this round.
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<u32> {
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+        trail: &Trail,
+    ) -> StoreResult<u32> {
         let from = *self.swept();
         let ttl = Timestamp(0) + self.policy.refresh_ttl;
         let over = Over {
@@ -405,10 +500,10 @@ impl SessionStore for SqliteStore {
             self.writer.run(old).await?;
         }
         for some in gone.chunks(PURGED_AT_ONCE) {
-            let some = some.to_vec();
+            let (some, policy, trail) = (some.to_vec(), self.policy.clone(), trail.clone());
             let purge = move |group: &mut Group<'_>| {
                 some.iter()
-                    .try_for_each(|id| rows::purge(group.tx, *id, over))
+                    .try_for_each(|id| group.purge(*id, over, &policy, &trail))
             };
             self.writer.run(purge).await?;
         }
@@ -435,14 +530,17 @@ impl SessionStore for SqliteStore {
 
 #[async_trait]
 impl AccountStore for SqliteStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
-        self.write(move |group| group.add_account(&account)).await
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        let trail = trail.clone();
+        self.write(move |group| group.add_account(&account, &trail))
+            .await
     }
 
-    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
         self.writer
             .run(move |group| {
-                let added = accounts.iter().map(|account| group.add_account(account));
+                let added = accounts.iter();
+                let added = added.map(|(account, trail)| group.add_account(account, trail));
                 added.map(|added| added.map(took)).collect()
             })
             .await
@@ -490,8 +588,9 @@ impl AccountStore for SqliteStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        let (user, hash) = (user.clone(), hash.to_owned());
+        let (user, hash, trail) = (user.clone(), hash.to_owned(), trail.clone());
         self.writer
             .run(move |group| {
                 let now = rows::valid_from(group.tx, &user)?;
@@ -501,7 +600,8 @@ impl AccountStore for SqliteStore {
                 if !set {
                     return Ok(None);
                 }
-                let sessions = group.end_user(&user, at, EndReason::PasswordChanged, None)?;
+                let sessions =
+                    group.end_user(&user, at, EndReason::PasswordChanged, None, &trail)?;
                 let valid_from = rows::valid_from(group.tx, &user)?;
                 Ok(Some(AllEnded {
                     sessions,
@@ -516,16 +616,21 @@ impl AccountStore for SqliteStore {
         user: &UserId,
         disabled: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "UPDATE accounts SET disabled = ?2 WHERE id = ?1";
                 if !group.account(sql, params![user.as_str(), disabled])? {
                     return Ok(None);
                 }
-                let end = disabled.then(|| group.end_user(&user, at, EndReason::Disabled, None));
-                Ok(Some(end.transpose()?.unwrap_or_default()))
+                if disabled {
+                    let ended = group.end_user(&user, at, EndReason::Disabled, None, &trail);
+                    return ended.map(Some);
+                }
+                group.leave(&trail.records(&user, &[]))?;
+                Ok(Some(Vec::new()))
             })
             .await
     }
@@ -534,14 +639,15 @@ impl AccountStore for SqliteStore {
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let user = user.clone();
+        let (user, trail) = (user.clone(), trail.clone());
         self.writer
             .run(move |group| {
                 let sql = "DELETE FROM accounts WHERE id = ?1";
                 let found = group.account(sql, params![user.as_str()])?;
-                let end = found.then(|| group.end_user(&user, at, EndReason::Disabled, None));
-                end.transpose()
+                let end = || group.end_user(&user, at, EndReason::Disabled, None, &trail);
+                found.then(end).transpose()
             })
             .await
     }
@@ -622,5 +728,88 @@ impl KeyStore for SqliteStore {
                 == 1)
         })
         .await
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.writer.run(move |group| group.leave(&records)).await
+    }
+
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.read(|db| events::after(db, cursor, filter, limit))
+    }
+
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.read(|db| events::before(db, before, filter, limit))
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        // A second without anything to remove is one without a write.
+        if !self.read(|db| events::any_before(db, before))? {
+            return Ok(0);
+        }
+        self.writer
+            .run(move |group| events::purge(group.tx, before, limit))
+            .await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.read(|db| outbox::cursor(db, address))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let (address, places) = (address.to_owned(), places.to_vec());
+        self.write(move |group| outbox::enqueue(group.tx, &address, cursor, &places, due))
+            .await
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        // A second without anything to send is one without a write.
+        if !self.read(|db| outbox::is_any_due(db, address, now))? {
+            return Ok(Vec::new());
+        }
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::claim(group.tx, &address, now, until, limit))
+            .await
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| outbox::settle(group.tx, &address, place, again))
+            .await
     }
 }

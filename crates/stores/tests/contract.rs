@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use doorward_core::event::Trail;
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::memory::MemoryStore;
@@ -14,6 +15,9 @@ use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
+
+#[path = "contract/events.rs"]
+mod events;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
@@ -44,6 +48,10 @@ fn key() -> StoredKey {
         scopes: r#"[null,"app"]"#.into(),
         retired: false,
     }
+}
+
+fn none() -> Trail {
+    Trail::default()
 }
 
 fn session(env: &TestEnv, user: &str) -> Session {
@@ -157,7 +165,7 @@ fn an_ended_row_stays_ended_for_its_first_reason() {
         let row = session(env, "ada");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
         let ended = store
-            .end(row.id, NOW, EndReason::Logout)
+            .end(row.id, NOW, EndReason::Logout, &none())
             .block_on()
             .unwrap()
             .unwrap();
@@ -169,7 +177,7 @@ fn an_ended_row_stays_ended_for_its_first_reason() {
         };
         assert_eq!(store.swap(next).block_on().unwrap(), Write::Lost);
         let again = store
-            .end(row.id, NOW, EndReason::Reuse)
+            .end(row.id, NOW, EndReason::Reuse, &none())
             .block_on()
             .unwrap()
             .unwrap();
@@ -183,7 +191,7 @@ fn an_ended_row_stays_ended_for_its_first_reason() {
         assert_eq!(store.ended_after(cursor, 10).block_on().unwrap().0, []);
         assert_eq!(
             store
-                .end(SessionId([9; 16]), NOW, EndReason::Idle)
+                .end(SessionId([9; 16]), NOW, EndReason::Idle, &none())
                 .block_on()
                 .unwrap(),
             None
@@ -206,7 +214,7 @@ fn ending_all_sessions_moves_valid_from() {
             .unwrap();
         let reason = EndReason::EndedByUser;
         let but_one = store
-            .end_user(&user, NOW, reason, Some(rows[0].id))
+            .end_user(&user, NOW, reason, Some(rows[0].id), &none())
             .block_on()
             .unwrap();
         assert_eq!(but_one.len(), 2);
@@ -216,7 +224,10 @@ fn ending_all_sessions_moves_valid_from() {
             store.sessions_of(&user).block_on().unwrap(),
             [rows[0].clone()]
         );
-        let rest = store.end_user(&user, NOW, reason, None).block_on().unwrap();
+        let rest = store
+            .end_user(&user, NOW, reason, None, &none())
+            .block_on()
+            .unwrap();
         assert_eq!(rest, [rows[0].id]);
         let before = moved;
         let moved = store.valid_from(&user).block_on().unwrap();
@@ -227,7 +238,10 @@ fn ending_all_sessions_moves_valid_from() {
             Write::Lost
         );
         assert_eq!(store.insert(late, moved).block_on().unwrap(), Write::Done);
-        let _ = store.end_user(&user, NOW, reason, None).block_on().unwrap();
+        let _ = store
+            .end_user(&user, NOW, reason, None, &none())
+            .block_on()
+            .unwrap();
         assert!(store.valid_from(&user).block_on().unwrap() > moved);
         assert_eq!(store.sessions(None, 10).block_on().unwrap(), [other]);
     });
@@ -239,12 +253,12 @@ fn expired_rows_are_purged_and_ended_ones_keep_their_reason_until_then() {
         let row = session(env, "ada");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
         let _ = store
-            .end(row.id, NOW, EndReason::Logout)
+            .end(row.id, NOW, EndReason::Logout, &none())
             .block_on()
             .unwrap();
         let purge = |now| {
             for _ in 0..3 {
-                let _ = store.purge(now, now, 100).block_on().unwrap();
+                let _ = store.purge(now, now, 100, &none()).block_on().unwrap();
             }
         };
         purge(NOW + Duration::from_secs(29 * 24 * 3600));
@@ -267,14 +281,11 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             created_at: NOW,
             valid_from: ValidFrom(0),
         };
-        assert_eq!(
-            store.add_account(account.clone()).block_on().unwrap(),
-            Write::Done
-        );
-        assert_eq!(
-            store.add_account(account.clone()).block_on().unwrap(),
-            Write::Lost
-        );
+        for written in [Write::Done, Write::Lost] {
+            let add = none();
+            let add = store.add_account(account.clone(), &add);
+            assert_eq!(add.block_on().unwrap(), written);
+        }
         assert_eq!(
             store.account("ada").block_on().unwrap(),
             Some(account.clone())
@@ -294,9 +305,19 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             Write::Done
         );
 
+        let disable = |disabled| {
+            let set = none();
+            let set = store.set_disabled(&id, disabled, NOW, &set);
+            set.block_on().unwrap()
+        };
         let row = session(env, "1");
         let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
-        let set = |seen, hash| store.set_password(&id, seen, hash, NOW).block_on().unwrap();
+        let set = |seen, hash| {
+            store
+                .set_password(&id, seen, hash, NOW, &none())
+                .block_on()
+                .unwrap()
+        };
         assert_eq!(set(Some(ValidFrom(7)), "$stale"), None);
         let all = set(Some(ValidFrom(0)), "$newest").unwrap();
         assert_eq!(all.sessions, [row.id]);
@@ -325,15 +346,9 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
             .insert(row.clone(), seen.valid_from)
             .block_on()
             .unwrap();
-        assert_eq!(
-            store.set_disabled(&id, true, NOW).block_on().unwrap(),
-            Some(vec![row.id])
-        );
-        assert_eq!(
-            store.set_disabled(&id, false, NOW).block_on().unwrap(),
-            Some(Vec::new())
-        );
-        let _ = store.set_disabled(&id, true, NOW).block_on().unwrap();
+        assert_eq!(disable(true), Some(vec![row.id]));
+        assert_eq!(disable(false), Some(Vec::new()));
+        let _ = disable(true);
         assert!(
             store
                 .load(row.id)
@@ -344,9 +359,9 @@ fn accounts_are_unique_and_their_changes_end_sessions() {
                 .is_some()
         );
         assert!(store.account("ada").block_on().unwrap().unwrap().disabled);
-        let remove = || store.remove_account(&id, NOW).block_on().unwrap();
+        let remove = || store.remove_account(&id, NOW, &none()).block_on().unwrap();
         assert_eq!((remove(), remove()), (Some(Vec::new()), None));
-        let gone = store.set_disabled(&id, true, NOW).block_on().unwrap();
+        let gone = disable(true);
         assert_eq!(gone, None);
         assert_eq!(store.account("ada").block_on().unwrap(), None);
     });
@@ -443,7 +458,9 @@ fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
     assert_eq!(db.execute(sql, ended).unwrap(), 1);
     let feed = other.feed().unwrap();
     let (head, mut told) = (feed.head(), Vec::new());
-    let again = one.end(row.id, NOW + Duration::from_secs(1), EndReason::Logout);
+    let later = NOW + Duration::from_secs(1);
+    let (again, trail) = (EndReason::Logout, none());
+    let again = one.end(row.id, later, again, &trail);
     assert!(again.block_on().unwrap().unwrap().ended.is_some());
     feed.read(head, &mut |ended| told.push(ended)).unwrap();
     let end = Ended {
@@ -465,7 +482,14 @@ fn accounts_are_added_together_each_where_name_and_id_are_free() {
             created_at: NOW,
             valid_from: ValidFrom(0),
         };
-        let add = |accounts| store.add_accounts(accounts).block_on().unwrap();
+        let add = |accounts: Vec<Account>| {
+            let accounts = accounts.into_iter();
+            let with_trails = accounts.map(|account| (account, Trail::default()));
+            store
+                .add_accounts(with_trails.collect())
+                .block_on()
+                .unwrap()
+        };
         assert_eq!(add(Vec::new()), []);
         let some = [account("1", "ada"), account("2", "bob")];
         assert_eq!(add(some.to_vec()), [Write::Done, Write::Done]);
@@ -484,18 +508,39 @@ fn accounts_are_added_together_each_where_name_and_id_are_free() {
 }
 
 #[test]
+fn an_address_moves_on_only_from_where_it_is() {
+    on_every_store(|store, _| {
+        let at = |cursor, places: &[u64]| {
+            let queued = store.enqueue("one", cursor, places, Timestamp(5));
+            queued.block_on().unwrap()
+        };
+        assert_eq!(store.outbox_cursor("one").block_on().unwrap(), None);
+        assert_eq!(at((Some(0), 3), &[1]), Write::Lost);
+        assert_eq!(at((None, 0), &[]), Write::Done);
+        assert_eq!(at((None, 0), &[]), Write::Lost);
+        assert_eq!(at((Some(0), 3), &[1, 3]), Write::Done);
+        assert_eq!(at((Some(0), 3), &[1, 3]), Write::Lost);
+        assert_eq!(store.outbox_cursor("one").block_on().unwrap(), Some(3));
+        assert_eq!(store.outbox_cursor("other").block_on().unwrap(), None);
+    });
+}
+
+#[test]
 fn an_id_is_adopted_once_whatever_becomes_of_its_row() {
     on_every_store(|store, env| {
         let row = Session {
             absolute_end: NOW + Duration::from_secs(10),
             ..session(env, "ada")
         };
-        let day = Duration::from_secs(24 * 3600);
+        let (day, untold) = (Duration::from_secs(24 * 3600), Trail::default());
         let adopt = |row: &Session, seen| {
-            let adopted = store.adopt(row.clone(), ValidFrom(seen), NOW + day);
+            let adopted = store.adopt(row.clone(), ValidFrom(seen), NOW + day, &untold);
             adopted.block_on().unwrap()
         };
-        let purge = |now| store.purge(now, NOW, 100).block_on().map(drop).unwrap();
+        let purge = |now| {
+            let purged = store.purge(now, NOW, 100, &untold);
+            purged.block_on().map(drop).unwrap();
+        };
         assert_eq!(adopt(&row, 1), Write::Lost);
         assert_eq!(adopt(&row, 0), Write::Done);
         assert_eq!(store.load(row.id).block_on().unwrap(), Some(row.clone()));
@@ -512,5 +557,33 @@ fn an_id_is_adopted_once_whatever_becomes_of_its_row() {
         let own = session(env, "eve");
         let _ = store.insert(own.clone(), ValidFrom(0)).block_on().unwrap();
         assert_eq!(adopt(&own, 0), Write::Lost);
+    });
+}
+
+#[test]
+fn a_claimed_delivery_is_one_callers_alone_until_the_claim_runs_out() {
+    on_every_store(|store, _| {
+        let claim = |now: i64, limit| {
+            let (now, until) = (Timestamp(now), Timestamp(now + 100));
+            let claimed = store.claim("one", now, until, limit).block_on();
+            let claimed = claimed.unwrap().into_iter();
+            claimed
+                .map(|one| (one.place, one.attempts))
+                .collect::<Vec<_>>()
+        };
+        let settle = |place, again| store.settle("one", place, again).block_on().unwrap();
+        assert_eq!(claim(0, 9), []);
+        let all = store.enqueue("one", (None, 9), &[4, 7, 9], Timestamp(10));
+        assert_eq!(all.block_on().unwrap(), Write::Done);
+        assert_eq!(claim(9, 9), []);
+        assert_eq!(claim(10, 2), [(4, 0), (7, 0)]);
+        assert_eq!(claim(10, 2), [(9, 0)]);
+        assert_eq!(claim(109, 9), []);
+        settle(7, Some((1, Timestamp(50))));
+        settle(9, None);
+        assert_eq!(claim(60, 9), [(7, 1)]);
+        assert_eq!(claim(110, 9), [(4, 0)]);
+        settle(9, Some((3, Timestamp(0))));
+        assert_eq!(claim(300, 9), [(7, 1), (4, 0)]);
     });
 }

@@ -19,6 +19,7 @@ fn open(directory: &Path, seal_secret: Option<&[u8]>) -> Result<KeyRing, String>
         algorithm: Algorithm::HS256,
         key: Some(SECRET.to_vec().into()),
         seal_secret: seal_secret.map(|secret| secret.to_vec().into()),
+        ..KeyConfig::default()
     };
     let env = Arc::new(TestEnv::new(Timestamp(1_800_000_000_000), 1));
     let ring = KeyRing::open(&store, config, &Policy::default(), env).block_on();
@@ -58,4 +59,19 @@ fn a_sealed_database_opens_with_its_own_secret_only() {
     }
     let again = open(directory.path(), Some(SEAL)).unwrap();
     assert_eq!(again.rows(), upgraded.rows());
+}
+
+#[test]
+fn keys_that_are_sealed_later_leave_nothing_behind_in_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = open(directory.path(), None).unwrap().rows();
+    assert!(
+        plain
+            .iter()
+            .all(|row| lies_in(directory.path(), &row.secret))
+    );
+    drop(open(directory.path(), Some(SEAL)).unwrap());
+    for row in plain {
+        assert!(!lies_in(directory.path(), &row.secret));
+    }
 }

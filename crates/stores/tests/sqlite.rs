@@ -121,7 +121,8 @@ fn a_file_that_was_replaced_takes_no_more_ends() {
     let store = open(&path);
     assert!(store.ended_after(0, 10).block_on().is_ok());
     std::fs::rename(&backup, &path).unwrap();
-    let end = store.end(SessionId([1; 16]), NOW, EndReason::Logout);
+    let trail = doorward_core::event::Trail::default();
+    let end = store.end(SessionId([1; 16]), NOW, EndReason::Logout, &trail);
     let error = end.block_on().unwrap_err();
     assert!(error.0.contains("replaced"), "{error}");
     assert!(store.ended_after(0, 10).block_on().is_err());

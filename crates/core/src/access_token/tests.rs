@@ -8,6 +8,8 @@ use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
 use pollster::FutureExt as _;
 use serde_json::Map;
 
+mod mutated;
+
 use super::*;
 use crate::keys::{KeyConfig, KeyRing, PUBLISH_DELAY, Purpose};
 use crate::memory::MemoryStore;
@@ -204,41 +206,6 @@ fn another_jose_library_verifies_our_tokens_by_our_jwks() {
 }
 
 #[test]
-fn every_changed_character_is_refused() {
-    for world in World::each() {
-        let token = world.token();
-        let _ = world.verify(&token).unwrap();
-        for at in 0..token.len() {
-            for other in [b'A', b'B', b'.', token.as_bytes()[at] ^ 1] {
-                let mut changed = token.clone().into_bytes();
-                changed[at] = other;
-                let changed = String::from_utf8(changed).unwrap();
-                assert!(changed == token || world.refuses(&changed), "at {at}");
-            }
-            let cut = [&token[..at], &token[at + 1..]].concat();
-            assert!(world.refuses(&cut), "without {at}");
-        }
-    }
-}
-
-#[test]
-fn the_last_character_of_a_segment_has_one_spelling() {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    for world in World::each() {
-        let token = world.token();
-        let ends = token.match_indices('.').map(|(dot, _)| dot - 1);
-        for end in ends.chain([token.len() - 1]) {
-            let spellings = ALPHABET.iter().filter(|letter| {
-                let mut changed = token.clone().into_bytes();
-                changed[end] = **letter;
-                world.verify(std::str::from_utf8(&changed).unwrap()).is_ok()
-            });
-            assert_eq!(spellings.count(), 1);
-        }
-    }
-}
-
-#[test]
 fn a_header_that_is_not_the_keys_own_is_refused_however_well_signed() {
     for world in World::each() {
         let (own, name, kid) = (world.header(), world.algorithm.name(), world.row.id);
@@ -255,6 +222,12 @@ fn a_header_that_is_not_the_keys_own_is_refused_however_well_signed() {
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","crit":["exp"]}}"#),
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","jku":"https://x.example"}}"#),
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","b64":false}}"#),
+            format!(
+                r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","jwk":{{"kty":"oct","k":"AA"}}}}"#
+            ),
+            format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","x5u":"https://x.example"}}"#),
+            format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"JWT","x5c":["AA"]}}"#),
+            format!(r#"{{"alg":"none","alg":"{name}","kid":"{kid}","typ":"JWT"}}"#),
             format!(r#"{{"alg":"{name}","kid":"{kid}","typ":"at+jwt"}}"#),
             header(name, "0000000000000000"),
             header(name, "../../etc/passwd"),

@@ -9,6 +9,8 @@ use super::record::{Candidate, Secret};
 use super::{Fault, Format, ImportError, Options, Refusal, Tally, Watch};
 use crate::account::new_id;
 use crate::env::{Env, Timestamp};
+use crate::event::{Caller, Event, EventName, Trail};
+use crate::event_log::EventLog;
 use crate::password::Passwords;
 use crate::store::{Account, Store, ValidFrom, Write};
 
@@ -22,6 +24,7 @@ pub struct Import<'a> {
     store: &'a dyn Store,
     passwords: &'a Passwords,
     env: &'a dyn Env,
+    events: &'a EventLog,
     options: Options,
     tally: Tally,
     seen: Seen,
@@ -35,18 +38,19 @@ enum Became {
 }
 
 impl<'a> Import<'a> {
-    /// Into `store`, which nobody need stop using.
-    #[must_use]
-    pub fn new(
+    /// Into `store`, which nobody need stop using. See [`crate::operator::Operator::import`].
+    pub(crate) fn new(
         store: &'a dyn Store,
         passwords: &'a Passwords,
         env: &'a dyn Env,
+        events: &'a EventLog,
         options: Options,
     ) -> Self {
         Import {
             store,
             passwords,
             env,
+            events,
             options,
             tally: Tally::default(),
             seen: Seen::default(),
@@ -143,15 +147,27 @@ impl<'a> Import<'a> {
     }
 
     async fn add(&self, accounts: Vec<Account>) -> Result<Vec<Became>, ImportError> {
-        let writes = self.store.add_accounts(accounts.clone()).await?;
+        let with_trails = accounts.iter().map(|account| {
+            let trail = self.trail(account);
+            (account.clone(), trail)
+        });
+        let writes = self.store.add_accounts(with_trails.collect()).await?;
         let mut became = Vec::with_capacity(writes.len());
         for (write, account) in writes.into_iter().zip(accounts) {
             became.push(match write {
-                Write::Done => Became::Added,
+                Write::Done => {
+                    self.events.tell(&added(&account));
+                    Became::Added
+                }
                 Write::Lost => self.met(&account).await?,
             });
         }
         Ok(became)
+    }
+
+    fn trail(&self, account: &Account) -> Trail {
+        let once = Some(added(account));
+        self.events.trail(&Caller::operator(), once, None)
     }
 
     /// What stands in the way of an account.
@@ -216,6 +232,10 @@ impl<'a> Import<'a> {
             valid_from: ValidFrom::default(),
         })
     }
+}
+
+fn added(account: &Account) -> Event {
+    Event::new(EventName::AccountAdded).of(&account.id)
 }
 
 fn username_taken(username: &str) -> Fault {

@@ -5,9 +5,12 @@ use pollster::FutureExt;
 
 use super::*;
 use crate::env::{Env, Timestamp};
+use crate::event::{Actor, EventName, Filter};
+use crate::event_log::{EventConfig, EventLog};
 use crate::memory::MemoryStore;
+use crate::operator::Operator;
 use crate::password::{Hashing, Params, Password, Passwords};
-use crate::store::{Account, AccountStore};
+use crate::store::{Account, AccountStore, EventStore as _};
 use crate::testing::TestEnv;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -16,7 +19,7 @@ const OTHER: &str = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lw
 
 /// A store, and what is told on the way.
 struct World {
-    store: MemoryStore,
+    store: Arc<MemoryStore>,
     env: Arc<TestEnv>,
     passwords: Passwords,
 }
@@ -43,7 +46,7 @@ impl World {
             ..Hashing::default()
         };
         World {
-            store: MemoryStore::default(),
+            store: Arc::default(),
             passwords: Passwords::new(hashing, Arc::clone(&env) as Arc<dyn Env>),
             env,
         }
@@ -56,7 +59,11 @@ impl World {
         options: Options,
     ) -> Result<(Tally, Vec<Refusal>), ImportError> {
         let mut told = Told::default();
-        let import = Import::new(&self.store, &self.passwords, &*self.env, options);
+        let (store, env) = (Arc::clone(&self.store), Arc::clone(&self.env));
+        let (log, log_env) = (Arc::clone(&store), Arc::clone(&env));
+        let events = EventLog::new(log, EventConfig::default(), log_env);
+        let operator = Operator::new(store, Arc::new(events), env);
+        let import = operator.import(&self.passwords, options);
         let tally = import.run(input, format, &mut told).block_on()?;
         Ok((tally, told.0))
     }
@@ -372,4 +379,29 @@ fn endless_input_takes_no_endless_memory() {
         .import(input(), Format::JsonLines, Options::default())
         .unwrap();
     assert_eq!(codes(&refusals), [(1, "line_too_long")]);
+}
+
+#[test]
+fn each_account_that_is_added_has_its_record_and_no_other() {
+    let world = World::new();
+    let line = |name: &str| format!("{name},{BCRYPT}\n");
+    let text = [
+        "username,password_hash\n",
+        &line("ada"),
+        &line("bob"),
+        &line("ada"),
+    ]
+    .concat();
+    world.csv(&text);
+    world.csv(&text);
+    let all = Filter::default();
+    let records = world.store.events_after(0, &all, 10);
+    let (records, _) = records.block_on().unwrap();
+    let told = records.into_iter().map(|entry| {
+        let (event, actor) = (entry.record.event, entry.record.actor);
+        (event.name, event.user, actor)
+    });
+    let id = |name| Some(world.account(name).unwrap().id);
+    let added = |name| (EventName::AccountAdded, id(name), Actor::Operator);
+    assert!(told.eq([added("ada"), added("bob")]));
 }

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stored::id_of;
 use super::{
     Algorithm, KeyError, KeyId, NO_SEAL_SECRET, NOT_AUTHENTIC, Purpose, RefreshKey, StoredKey,
-    id_of,
 };
 use crate::access_token::AccessKey;
 use crate::env::Timestamp;
 use crate::policy::Policy;
-use crate::seal::{Seal, is_sealed, opened};
+use crate::seal::{Seals, is_sealed};
 
 /// What this process signs with, and for whom.
 pub(super) struct Signer {
@@ -76,11 +76,14 @@ pub(super) struct Published {
     /// Whether it is somebody's own; else the ring made it. An own key's id follows from its secret.
     pub(super) joined: bool,
     pub(super) key: AccessKey,
+    /// See [`Ring::sealed_by`].
+    sealed_by: usize,
 }
 
 impl Published {
-    fn open(row: &StoredKey, secret: &[u8]) -> Result<Published, KeyError> {
+    fn open(row: &StoredKey, secret: &[u8], sealed_by: usize) -> Result<Published, KeyError> {
         Ok(Published {
+            sealed_by,
             row: row.clone(),
             joined: row.id == id_of(secret),
             key: AccessKey::of(row, secret)?,
@@ -104,6 +107,8 @@ pub(super) struct Ring {
     /// Those of them that verify.
     verifying: Vec<Arc<Published>>,
     pub(super) refresh: Vec<Arc<RefreshKey>>,
+    /// By which of the seals each key is sealed that authenticated: 0 is the newest.
+    sealed_by: Vec<(KeyId, usize)>,
 }
 
 impl Ring {
@@ -112,7 +117,7 @@ impl Ring {
     pub(super) fn of(
         rows: Vec<StoredKey>,
         before: &Ring,
-        seal: Option<&Seal>,
+        seals: &Seals,
         signer: &Signer,
         (now, as_of): (Timestamp, Timestamp),
     ) -> Result<Ring, KeyError> {
@@ -123,13 +128,13 @@ impl Ring {
             let live = rows.iter().filter(|row| row.purpose == purpose);
             let live: Vec<_> = live.filter(|row| !row.retired).collect();
             let any_sealed = live.iter().any(|row| is_sealed(row));
-            if seal.is_none() && any_sealed {
+            if seals.are_none() && any_sealed {
                 return Err(NO_SEAL_SECRET);
             }
             let mut authentic = 0;
             for row in live {
                 let known = opened_before.get(&row.id).copied();
-                authentic += usize::from(ring.take(row, known, seal));
+                authentic += usize::from(ring.take(row, known, seals));
             }
             // A purpose whose keys were never sealed, beside another's that are, is one without keys: a
             // process without the secret began on a new store at the same moment.
@@ -138,7 +143,7 @@ impl Ring {
             }
         }
         let has_none = ring.access.is_empty() && ring.refresh.is_empty();
-        if seal.is_some() && has_none && rows.iter().any(|row| !row.retired) {
+        if !seals.are_none() && has_none && rows.iter().any(|row| !row.retired) {
             return Err(NOT_AUTHENTIC);
         }
         ring.rows = rows;
@@ -147,22 +152,19 @@ impl Ring {
     }
 
     /// Whether the row authenticates. Keys that are malformed are left out.
-    fn take(
-        &mut self,
-        row: &StoredKey,
-        before: Option<&Arc<Published>>,
-        seal: Option<&Seal>,
-    ) -> bool {
+    fn take(&mut self, row: &StoredKey, before: Option<&Arc<Published>>, seals: &Seals) -> bool {
         if let Some(same) = before.filter(|before| before.row == *row) {
+            self.sealed_by.push((row.id, same.sealed_by));
             self.access.push(Arc::clone(same));
             return true;
         }
-        let Some(secret) = opened(seal, row) else {
+        let Some((secret, sealed_by)) = seals.open(row) else {
             return false;
         };
+        self.sealed_by.push((row.id, sealed_by));
         match row.purpose {
             Purpose::Access => {
-                let key = Published::open(row, &secret).ok();
+                let key = Published::open(row, &secret, sealed_by).ok();
                 self.access.extend(key.map(Arc::new));
             }
             Purpose::Refresh if secret.len() >= 32 => {
@@ -193,6 +195,19 @@ impl Ring {
             .iter()
             .filter(|key| key.row.verifies_until <= as_of);
         lapsed.any(|key| own != Some(key.row.id))
+    }
+
+    /// The seal that the store's keys are sealed by. Whoever writes goes on with it, so that processes
+    /// which do not know a newer one yet can read what he wrote.
+    pub(super) fn seal(&self) -> usize {
+        let places = self.sealed_by.iter().map(|(_, place)| *place);
+        places.min().unwrap_or(0)
+    }
+
+    /// Keys that are not sealed by the newest.
+    pub(super) fn sealed_before(&self) -> impl Iterator<Item = &StoredKey> {
+        let before = self.sealed_by.iter().filter(|(_, place)| *place > 0);
+        before.filter_map(|(id, _)| self.row(*id))
     }
 
     pub(super) fn row(&self, id: KeyId) -> Option<&StoredKey> {

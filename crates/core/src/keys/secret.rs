@@ -1,9 +1,10 @@
-//! Which secrets can be guessed: samples, words that say "replace me", sequences, keyboard rows.
+//! Which secrets can be guessed: those that are printed somewhere, samples, words that say "replace me", sequences, keyboard rows.
 //!
 //! Random hexadecimal digits and base64 pass, whatever they happen to contain. A phrase of uncommon
 //! words passes too: this is no measure of entropy.
 
 use super::KeyError;
+use super::samples::is_printed;
 
 /// What no secret contains by chance: as long as that is improbable in base64.
 const SAMPLES: [&str; 25] = [
@@ -78,6 +79,9 @@ pub fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
 
 fn is_guessable(lower: &[u8]) -> bool {
     let mut samples = SAMPLES.iter();
+    if is_printed(lower) {
+        return true;
+    }
     if samples.any(|sample| find(lower, sample.as_bytes()).next().is_some()) || repeats(lower) {
         return true;
     }
@@ -161,6 +165,10 @@ mod tests {
             "Pa55w0rt-Xy81Pa55w0rt-Xy81Pa55w0rt-Xy81",
             "0000000000000000000000000000000000000000",
             "abcd1234abcd5678efgh1234ijkl5678mnop",
+            "a-string-secret-at-least-256-bits-long",
+            "09D25E094FAA6CA2556C818166B7A9563B93F7099F6F0F4CAA6CF63B88E8D3E7",
+            "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+            "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
         ] {
             let refused = check_secret(secret.as_bytes()).map_err(|error| error.0);
             assert!(

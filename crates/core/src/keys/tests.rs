@@ -1,18 +1,25 @@
 mod lapse;
+mod leaks;
+mod seals;
 
 use std::sync::Barrier;
 
 use base64_simd::URL_SAFE_NO_PAD;
 use pollster::FutureExt as _;
 
+use super::stored::own_key;
 use super::*;
+use crate::access_token::AccessKey;
 use crate::account::Identity;
-use crate::id::UserId;
+use crate::csrf::CsrfKind;
+use crate::env::millis;
+use crate::id::{SessionId, TokenId, UserId};
 use crate::memory::MemoryStore;
 use crate::revocation::{Bounds, Revocations};
+use crate::seal::{Seal, Seals, is_sealed};
 use crate::service::{Service, Terms};
 use crate::session::{Delivery, Device};
-use crate::store::KeyStore as _;
+use crate::store::{KeyStore as _, Write};
 use crate::testing::TestEnv;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);

@@ -8,7 +8,7 @@ use crate::account::Identity;
 use crate::adoption::{Adoption, Foreign};
 use crate::env::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, EventName, Trail};
 use crate::refresh_token::RefreshToken;
 use crate::session::{Delivery, EndReason, Session};
 use crate::store::{ValidFrom, Write};
@@ -78,13 +78,11 @@ impl Service {
         terms: Terms,
     ) -> Outcome<Refreshed> {
         let delivery = terms.delivery;
-        match self.open_adopted(foreign, identity, terms).await {
+        let event = Event::new(EventName::Adopted).of(&identity.user);
+        let event = event.in_session(foreign.session);
+        match self.open_adopted(foreign, identity, terms, &event).await {
             Ok(Some(refreshed)) => {
-                let Session { user, id, .. } = &refreshed.session;
-                let event = Event::Adopted {
-                    user: user.clone(),
-                    session: *id,
-                };
+                self.events.tell(&event);
                 (Ok(refreshed), Some(event))
             }
             Ok(None) => {
@@ -101,6 +99,7 @@ impl Service {
         foreign: &Foreign,
         identity: Identity,
         terms: Terms,
+        event: &Event,
     ) -> Result<Option<Refreshed>> {
         if let Some(claims) = identity.claims.as_deref() {
             check_custom(claims, self.policy.identity_claim.as_deref())?;
@@ -113,8 +112,12 @@ impl Service {
             return Err(Error::TokenInvalid);
         }
         let now = self.env.now();
+        let caller = self.caller_on(&terms);
+        let trail = self.events.trail(&caller, Some(event.clone()), None);
         let session = self.adopted_row(foreign, identity, terms, now)?;
-        let adopted = self.store.adopt(session.clone(), seen, foreign.until);
+        let adopted = self
+            .store
+            .adopt(session.clone(), seen, foreign.until, &trail);
         Ok(match adopted.await? {
             Write::Done => Some(Refreshed { session, now }),
             Write::Lost => None,
@@ -171,6 +174,8 @@ impl Service {
 
     /// Whoever presents the token later finds a row, or that there was one.
     async fn leave_a_row(&self, foreign: &Foreign, terms: &Terms) -> Result<()> {
+        // Its end is told of, and there was nothing before.
+        let untold = Trail::default();
         for _ in 0..=RETRIES {
             if self.store.load(foreign.session).await?.is_some() {
                 return Ok(());
@@ -183,7 +188,7 @@ impl Service {
             };
             let seen = self.store.valid_from(&identity.user).await?;
             let row = self.adopted_row(foreign, identity, terms.clone(), self.env.now())?;
-            if self.store.adopt(row, seen, foreign.until).await? == Write::Done {
+            if self.store.adopt(row, seen, foreign.until, &untold).await? == Write::Done {
                 return Ok(());
             }
         }

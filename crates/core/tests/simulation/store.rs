@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use doorward_core::error::StoreError;
+use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::Ended;
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{
-    Account, AccountStore, AllEnded, KeyStore, SessionStore, StoreResult, ValidFrom, Write,
+    Account, AccountStore, AllEnded, Delivery, EventStore, KeyStore, OutboxStore, SessionStore,
+    StoreResult, ValidFrom, Write,
 };
 use doorward_core::{Policy, SessionId, Timestamp, UserId};
 
@@ -144,7 +146,7 @@ impl SessionStore for SimStore {
         .await
     }
 
-    async fn adopt(&self, _: Session, _: ValidFrom, _: Timestamp) -> StoreResult<Write> {
+    async fn adopt(&self, _: Session, _: ValidFrom, _: Timestamp, _: &Trail) -> StoreResult<Write> {
         Err(StoreError("nothing is adopted here".into()))
     }
 
@@ -176,6 +178,7 @@ impl SessionStore for SimStore {
         id: SessionId,
         at: Timestamp,
         reason: EndReason,
+        _: &Trail,
     ) -> StoreResult<Option<Session>> {
         self.call(move |rows| rows.end(id, at, reason)).await
     }
@@ -186,6 +189,7 @@ impl SessionStore for SimStore {
         at: Timestamp,
         reason: EndReason,
         except: Option<SessionId>,
+        _: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
         let user = user.clone();
         self.call(move |rows| {
@@ -240,7 +244,21 @@ impl SessionStore for SimStore {
         .await
     }
 
-    async fn purge(&self, now: Timestamp, log_before: Timestamp, _: u32) -> StoreResult<u32> {
+    async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
+        self.sessions_of(user).await
+    }
+
+    async fn erase(&self, _: &UserId, _: Timestamp, _: EndReason, _: &Trail) -> StoreResult<u64> {
+        unreachable!("nobody is erased here")
+    }
+
+    async fn purge(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        _: u32,
+        _: &Trail,
+    ) -> StoreResult<u32> {
         self.call(|rows| {
             let keep = |row: &Session| row.expires_at(&self.policy) >= now;
             rows.rows.retain(|_, row| keep(row));
@@ -256,10 +274,10 @@ impl SessionStore for SimStore {
 
 #[async_trait]
 impl AccountStore for SimStore {
-    async fn add_account(&self, account: Account) -> StoreResult<Write> {
-        self.others.add_account(account).await
+    async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        self.others.add_account(account, trail).await
     }
-    async fn add_accounts(&self, accounts: Vec<Account>) -> StoreResult<Vec<Write>> {
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
         self.others.add_accounts(accounts).await
     }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
@@ -280,23 +298,26 @@ impl AccountStore for SimStore {
         seen: Option<ValidFrom>,
         hash: &str,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        self.others.set_password(user, seen, hash, at).await
+        self.others.set_password(user, seen, hash, at, trail).await
     }
     async fn set_disabled(
         &self,
         user: &UserId,
         off: bool,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        self.others.set_disabled(user, off, at).await
+        self.others.set_disabled(user, off, at, trail).await
     }
     async fn remove_account(
         &self,
         user: &UserId,
         at: Timestamp,
+        trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        self.others.remove_account(user, at).await
+        self.others.remove_account(user, at, trail).await
     }
 }
 
@@ -314,5 +335,64 @@ impl KeyStore for SimStore {
     }
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
         self.others.remove_key(id).await
+    }
+}
+
+#[async_trait]
+impl EventStore for SimStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.others.append(records).await
+    }
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.others.events_after(cursor, filter, limit).await
+    }
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.others.events_before(before, filter, limit).await
+    }
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        self.others.purge_events(before, limit).await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SimStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.others.outbox_cursor(address).await
+    }
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        self.others.enqueue(address, cursor, places, due).await
+    }
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        self.others.claim(address, now, until, limit).await
+    }
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        self.others.settle(address, place, again).await
     }
 }

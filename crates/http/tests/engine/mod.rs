@@ -45,6 +45,16 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn on(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
+        let engine = Engine::bare(store, policy, settings).await;
+        for user in USERS {
+            let password = Password::new(PASSWORD).unwrap();
+            engine.accounts.register(user, password).await.unwrap();
+        }
+        engine
+    }
+
+    /// Without accounts.
+    pub(crate) async fn bare(store: Arc<dyn Store>, policy: Policy, settings: Settings) -> Self {
         let test_env = Arc::new(TestEnv::new(Timestamp::from_seconds(1_800_000_000), 7));
         let env: Arc<dyn Env> = Arc::clone(&test_env) as _;
         let keys = KeyRing::open(&*store, KeyConfig::default(), &policy, Arc::clone(&env)).await;
@@ -63,10 +73,6 @@ impl Engine {
         };
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
         let accounts = Accounts::new(store, passwords, revocations, env);
-        for user in USERS {
-            let password = Password::new(PASSWORD).unwrap();
-            accounts.register(user, password).await.unwrap();
-        }
         Engine {
             api: Api::new(Arc::new(service), settings).unwrap(),
             accounts,

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use doorward_core::import::{self, Format, Import, Options, Refusal, Report, Tally, Watch};
+use doorward_core::SystemEnv;
+use doorward_core::import::{self, Format, Options, Refusal, Report, Tally, Watch};
 use doorward_core::password::Passwords;
-use doorward_core::{Env, SystemEnv};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{lasting, looked_at, report};
+use super::{lasting, looked_at, operator, report};
 use crate::Outcome;
 use crate::config::Config;
 
@@ -61,13 +61,13 @@ pub(crate) async fn run(config: &Config, arguments: &ArgMatches) -> Outcome {
     } else {
         lasting(config)?
     };
-    let env: Arc<dyn Env> = Arc::new(SystemEnv);
-    let passwords = Passwords::new(config.engine.hashing.clone(), Arc::clone(&env));
+    let passwords = Passwords::new(config.engine.hashing.clone(), Arc::new(SystemEnv));
+    let operator = operator(config, store);
     let mut shown = Shown {
         bar: bar(length),
         report: text("report").map(Report::create).transpose()?,
     };
-    let import = Import::new(&*store, &passwords, &*env, options);
+    let import = operator.import(&passwords, options);
     let tally = import.run(input, format, &mut shown).await;
     shown.bar.finish_and_clear();
     told(tally?, options.dry_run)

@@ -6,12 +6,13 @@ use clap::ArgMatches;
 use doorward_core::keys::{KeyId, KeyRing, PUBLISH_DELAY, Purpose, StoredKey};
 use doorward_core::{Env, SystemEnv, Timestamp};
 
-use super::{date, existing, report, say};
+use super::{date, existing, operator, report, say};
 use crate::Outcome;
 use crate::config::Config;
 
 pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
     let store = existing(&config)?;
+    let operator = operator(&config, Arc::clone(&store));
     let ring = KeyRing::look(
         &*store,
         config.engine.key,
@@ -24,13 +25,17 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
                 Some("refresh") => Purpose::Refresh,
                 _ => Purpose::Access,
             };
-            let id = ring.await?.rotate(&*store, purpose).await?;
+            let id = operator.rotate_key(&ring.await?, purpose).await?;
             report(&format!("{id}: signs in {} s", PUBLISH_DELAY.as_secs()))
+        }
+        Some(("reseal", _)) => {
+            let count = ring.await?.reseal(&*store).await?;
+            report(&format!("{count} keys sealed by seal_secret"))
         }
         Some(("retire", arguments)) => {
             let text = arguments.get_one::<String>("id").map_or("", String::as_str);
             let id: KeyId = text.parse().map_err(|_| format!("{text} is no key id"))?;
-            ring.await?.retire(&*store, id).await?;
+            operator.retire_key(&ring.await?, id).await?;
             report(&format!("{id}: retired"))
         }
         _ => {

@@ -1,5 +1,6 @@
 //! The command line: its grammar, and what all commands share.
 
+pub(crate) mod events;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod session;
@@ -9,14 +10,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, Command};
-use doorward_core::SystemEnv;
 use doorward_core::keys::KeyRing;
 use doorward_core::memory::MemoryStore;
+use doorward_core::operator::Operator;
 use doorward_core::store::Store;
+use doorward_core::{EventLog, SystemEnv};
 
 use crate::config::{Config, KEYS, StorePlace};
 use crate::initialization::is_there;
-use crate::{Outcome, initialization};
+use crate::{Outcome, exposure, initialization};
 
 /// The grammar. Every setting is a flag of every command.
 pub(crate) fn command() -> Command {
@@ -55,6 +57,18 @@ pub(crate) fn command() -> Command {
             Command::new("remove")
                 .about("Remove an account and end all sessions")
                 .arg(name()),
+            Command::new("export")
+                .about("Write all that is kept of a user's sessions, as JSON")
+                .args(subject()),
+            Command::new("erase")
+                .about("End a user's sessions and remove all that is kept of them")
+                .args(subject())
+                .arg(
+                    Arg::new("account")
+                        .long("account")
+                        .action(ArgAction::SetTrue)
+                        .help("Remove the account too"),
+                ),
             import::command(),
         ]);
     let session = Command::new("session")
@@ -65,22 +79,8 @@ pub(crate) fn command() -> Command {
                 .about("Show live sessions")
                 .arg(Arg::new("name").value_name("NAME")),
             Command::new("end").about("End a session").arg(id()),
-        ]);
-    let keys = Command::new("keys")
-        .about("The key ring")
-        .subcommand_required(true)
-        .subcommands([
-            Command::new("list").about("Show keys"),
-            Command::new("rotate")
-                .about("Make a new key that signs once all nodes know it")
-                .arg(
-                    Arg::new("purpose")
-                        .long("purpose")
-                        .value_parser(["access", "refresh"])
-                        .default_value("access"),
-                ),
-            Command::new("retire")
-                .about("Drop a key at once, for logout too")
+            Command::new("why")
+                .about("Show what happened to a session, and why it ended")
                 .arg(id()),
         ]);
     Command::new("doorward")
@@ -102,7 +102,42 @@ pub(crate) fn command() -> Command {
                 .about("Check settings and the store, and say what is wrong"),
             user,
             session,
-            keys,
+            keys_command(),
+            events::command(),
+        ])
+}
+
+/// Of a user who may have no account.
+fn subject() -> [Arg; 2] {
+    let by_id = Arg::new("by-id").long("id").value_name("ID");
+    let name = Arg::new("name").value_name("NAME");
+    [
+        name.required_unless_present("by-id"),
+        by_id
+            .conflicts_with("name")
+            .help("A user's id, for users of an app's own"),
+    ]
+}
+
+fn keys_command() -> Command {
+    Command::new("keys")
+        .about("The key ring")
+        .subcommand_required(true)
+        .subcommands([
+            Command::new("list").about("Show keys"),
+            Command::new("rotate")
+                .about("Make a new key that signs once all nodes know it")
+                .arg(
+                    Arg::new("purpose")
+                        .long("purpose")
+                        .value_parser(["access", "refresh"])
+                        .default_value("access"),
+                ),
+            Command::new("reseal")
+                .about("Seal all keys by seal_secret, those of a previous one too"),
+            Command::new("retire")
+                .about("Drop a key at once, for logout too")
+                .arg(Arg::new("id").required(true).value_name("ID")),
         ])
 }
 
@@ -151,6 +186,21 @@ fn looked_at(config: &Config) -> Outcome<Arc<dyn Store>> {
     }
 }
 
+/// The log of events of a command.
+fn events(config: &Config, store: &Arc<dyn Store>) -> Arc<EventLog> {
+    let events = config.engine.events.clone();
+    Arc::new(EventLog::new(
+        Arc::clone(store),
+        events,
+        Arc::new(SystemEnv),
+    ))
+}
+
+fn operator(config: &Config, store: Arc<dyn Store>) -> Operator {
+    let events = events(config, &store);
+    Operator::new(store, events, Arc::new(SystemEnv))
+}
+
 /// Looks at everything that `serve` would open, makes nothing, and serves nothing.
 pub(crate) async fn check_config(config: Config) -> Outcome {
     if let Some((cert, key)) = config.tls.clone() {
@@ -166,11 +216,14 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
     let store = looked_at(&config)?;
     KeyRing::look(
         &*store,
-        config.engine.key,
+        config.engine.key.clone(),
         &config.engine.policy,
         Arc::new(SystemEnv),
     )
     .await?;
+    let advice = config.settings.advice(&config.engine.policy).into_iter();
+    let exposed = exposure::advice(config.operator_listen);
+    advice.chain(exposed).for_each(say_error);
     say("the settings are in order")
 }
 

@@ -2,10 +2,11 @@
 
 use clap::ArgMatches;
 use doorward_core::account::canonical;
+use doorward_core::operator::event_line;
 use doorward_core::store::{SessionStore, Store};
-use doorward_core::{EndReason, Env, Policy, Session, SessionId, SystemEnv};
+use doorward_core::{Env, Error, Policy, Session, SessionId, SystemEnv};
 
-use super::{date, existing, report, say, shown};
+use super::{date, existing, operator, report, say, shown};
 use crate::Outcome;
 use crate::config::Config;
 
@@ -19,10 +20,20 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
         Some(("end", arguments)) => {
             let id = arguments.get_one::<String>("id").map_or("", String::as_str);
             let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
-            let (at, why) = (SystemEnv.now(), EndReason::EndedByOperator);
-            let ended = store.end(id, at, why).await?;
-            ended.ok_or_else(|| format!("there is no session {id}"))?;
-            report(&format!("{id}: ended"))
+            match operator(&config, store).end_session(id).await {
+                Err(Error::NotFound) => Err(format!("there is no session {id}").into()),
+                Err(error) => Err(error.into()),
+                Ok(()) => report(&format!("{id}: ended")),
+            }
+        }
+        Some(("why", arguments)) => {
+            let id = arguments.get_one::<String>("id").map_or("", String::as_str);
+            let id: SessionId = id.parse().map_err(|_| format!("{id} is no session id"))?;
+            let operator = operator(&config, store);
+            let (chain, words) = operator.why(id, &config.engine.policy).await?;
+            let mut lines = chain.iter().map(event_line);
+            lines.try_for_each(|line| say(&line))?;
+            say(&format!("{id}: {words}"))
         }
         _ => Ok(()),
     }

@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use clap::ArgMatches;
+use doorward_core::operator::Operator;
 use doorward_core::password::{Password, Passwords};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account, AccountStore, Store};
-use doorward_core::{Accounts, Env, Error, SystemEnv};
+use doorward_core::{Accounts, Caller, Env, Error, SystemEnv, UserId};
 use zeroize::Zeroizing;
 
-use super::{date, existing, lasting, report, say, shown};
+use super::{date, events, existing, lasting, operator, report, say, shown};
 use crate::Outcome;
 use crate::config::Config;
 
@@ -25,6 +26,16 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
         }
         Some(("import", arguments)) => super::import::run(&config, arguments).await,
         Some(("list", _)) => list(&*existing(&config)?).await,
+        Some((command @ ("export" | "erase"), arguments)) => {
+            let operator = operator(&config, existing(&config)?);
+            let user = subject(&operator, arguments).await?;
+            let policy = &config.engine.policy;
+            if command == "erase" {
+                return erase(&config, &operator, &user, arguments).await;
+            }
+            let export = operator.export(&user, policy).await?;
+            say(&format!("{export:#}"))
+        }
         Some((command, arguments)) => {
             let accounts = accounts(&config, existing(&config)?);
             change(&accounts, command, named(arguments), arguments).await
@@ -38,7 +49,40 @@ fn accounts(config: &Config, store: Arc<dyn Store>) -> Accounts {
     let passwords = Passwords::new(config.engine.hashing.clone(), Arc::clone(&env));
     // Nobody verifies here; those who do hear of ended sessions from the store.
     let revocations = Revocations::new(Bounds::of(&config.engine.policy), None);
-    Accounts::new(store, Arc::new(passwords), Arc::new(revocations), env)
+    let events = events(config, &store);
+    let accounts = Accounts::new(store, Arc::new(passwords), Arc::new(revocations), env);
+    let accounts = accounts.logging_to(events);
+    accounts.on_behalf_of(Caller::operator())
+}
+
+/// Whose data it is: an account's, by its name, or anybody's, by the id.
+async fn subject(operator: &Operator, arguments: &ArgMatches) -> Outcome<UserId> {
+    if let Some(id) = arguments.get_one::<String>("by-id") {
+        return Ok(UserId::new(id).map_err(|_| "this is no user id")?);
+    }
+    let name = named(arguments);
+    let found = operator.account(name).await?;
+    Ok(found.ok_or_else(|| {
+        let name = shown(name);
+        format!("there is no account named {name}; users without one are named with --id")
+    })?)
+}
+
+async fn erase(
+    config: &Config,
+    operator: &Operator,
+    user: &UserId,
+    arguments: &ArgMatches,
+) -> Outcome {
+    if arguments.get_flag("account") {
+        let accounts = accounts(config, existing(config)?);
+        match accounts.remove(user).await {
+            Ok(()) | Err(Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let sessions = operator.erase(user).await?;
+    report(&format!("erased: {sessions} sessions, and all events"))
 }
 
 fn named(arguments: &ArgMatches) -> &str {

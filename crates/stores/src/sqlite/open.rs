@@ -10,11 +10,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 /// Each migration once, in order; `user_version` counts those that were run.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_sessions.sql"),
     include_str!("../../migrations/0002_rotations.sql"),
     include_str!("../../migrations/0003_keys.sql"),
+    include_str!("../../migrations/0005_events.sql"),
     include_str!("../../migrations/0007_adopted.sql"),
+    include_str!("../../migrations/0008_outbox.sql"),
 ];
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.
 const CACHE_KIB: i32 = 8 * 1024;
@@ -115,6 +117,8 @@ impl File {
             "journal_size_limit",
             4 * i64::from(CHECKPOINT_PAGES) * 4096,
         )?;
+        // What a row held before it was sealed or retired does not stay behind in its page.
+        db.pragma_update_and_check(None, "secure_delete", "fast", |_| Ok(()))?;
         db.pragma_update(None, "foreign_keys", "off")?;
         db.pragma_update(None, "trusted_schema", "off")?;
         db.set_prepared_statement_cache_capacity(64);

@@ -30,6 +30,8 @@ const ONE: &str = sessions!("s.id = ?1");
 /// The live ones of a user, by hash and id.
 pub(super) const OF_USER: &str =
     sessions!("user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id");
+/// All that are kept of a user.
+pub(super) const KEPT_OF_USER: &str = sessions!("user_hash = ?1 AND user = ?2 ORDER BY s.id");
 /// The live ones after an id, so many.
 pub(super) const AFTER: &str = sessions!("s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2");
 
@@ -206,8 +208,18 @@ pub(super) fn look(db: &Connection, from: [u8; 16], limit: u32, over: Over) -> R
     Ok(looked)
 }
 
-/// Removes a row, if it is still over, and its details.
-pub(super) fn purge(db: &Connection, id: SessionId, over: Over) -> Result<()> {
+/// Removes all rows of a user, and their details; how many.
+pub(super) fn erase(db: &Connection, user: &UserId) -> Result<u64> {
+    let theirs = params![user_hash(user), user.as_str()];
+    let details = "DELETE FROM details WHERE session IN \
+        (SELECT id FROM sessions WHERE user_hash = ?1 AND user = ?2)";
+    db.execute(details, theirs)?;
+    let sessions = "DELETE FROM sessions WHERE user_hash = ?1 AND user = ?2";
+    db.execute(sessions, theirs).map(|gone| gone as u64)
+}
+
+/// Removes a row, if it is still over, and its details; whether it was.
+pub(super) fn purge(db: &Connection, id: SessionId, over: Over) -> Result<bool> {
     let gone = db
         .prepare_cached(concat!(
             "DELETE FROM sessions WHERE ",
@@ -219,7 +231,7 @@ pub(super) fn purge(db: &Connection, id: SessionId, over: Over) -> Result<()> {
         db.prepare_cached("DELETE FROM details WHERE session = ?1")?
             .execute([id.0])?;
     }
-    Ok(())
+    Ok(gone == 1)
 }
 
 /// Whether the log of ends begins with one from before.

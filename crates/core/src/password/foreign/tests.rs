@@ -578,7 +578,9 @@ fn an_account_with_a_hash_of_any_kind_logs_in_and_has_one_of_ours() {
             valid_from: ValidFrom::default(),
         };
         assert!(matches!(
-            store.add_account(account).block_on(),
+            store
+                .add_account(account, &crate::event::Trail::default())
+                .block_on(),
             Ok(Write::Done)
         ));
         let login = |typed| {

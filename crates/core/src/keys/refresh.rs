@@ -1,0 +1,81 @@
+//! The keys behind refresh tokens, and what is derived along with them.
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::KeyId;
+use super::derive::Derived;
+use crate::csrf::{CsrfKind, CsrfValue};
+use crate::id::{SessionId, TokenId};
+
+/// What a refresh key's row is the root of: the keys behind refresh tokens, the double submit, and
+/// what devices show.
+pub struct RefreshKey {
+    id: KeyId,
+    ids: Hmac<Sha256>,
+    tokens: Hmac<Sha256>,
+    csrf: Hmac<Sha256>,
+    devices: Hmac<Sha256>,
+}
+
+impl RefreshKey {
+    /// Derives them from the secret of the ring's row.
+    #[must_use]
+    pub fn new(id: KeyId, secret: &[u8]) -> Self {
+        RefreshKey {
+            id,
+            ids: Derived::RefreshId.mac_from(secret),
+            tokens: Derived::RefreshToken.mac_from(secret),
+            csrf: Derived::Csrf.mac_from(secret),
+            devices: Derived::Device.mac_from(secret),
+        }
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The id of the child of `confirmed`.
+    #[must_use]
+    pub fn child_id(&self, session: SessionId, confirmed: TokenId, attempt: u32) -> TokenId {
+        let mut mac = self.ids.clone();
+        mac.update(&session.0);
+        mac.update(&confirmed.0);
+        mac.update(&attempt.to_be_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        TokenId(id)
+    }
+
+    /// What a session's requests repeat where the double submit is on.
+    #[must_use]
+    pub fn csrf(&self, session: SessionId, kind: CsrfKind) -> CsrfValue {
+        let mut mac = self.csrf.clone();
+        mac.update(match kind {
+            CsrfKind::Access => b"access",
+            CsrfKind::Refresh => b"refresh",
+        });
+        mac.update(&session.0);
+        CsrfValue::of(&mac.finalize().into_bytes()[..16])
+    }
+
+    /// The MAC over a refresh token's fixed-length fields.
+    #[must_use]
+    pub fn tag(&self, fields: &[u8]) -> [u8; 32] {
+        of(&self.tokens, fields)
+    }
+
+    /// The MAC over what a device shows that has logged in before.
+    #[must_use]
+    pub fn device(&self, fields: &[u8]) -> [u8; 32] {
+        of(&self.devices, fields)
+    }
+}
+
+fn of(key: &Hmac<Sha256>, message: &[u8]) -> [u8; 32] {
+    let mut mac = key.clone();
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
