@@ -221,6 +221,7 @@ impl News {
 
 /// What was told last.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 struct Told {
     failing: bool,
     keyless: Option<KeyError>,

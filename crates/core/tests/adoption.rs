@@ -25,8 +25,8 @@ const SECRET: &[u8] = b"what the old program had";
 const DAY: u64 = 24 * 3600;
 const HS256: jws::Algorithm = jws::Algorithm::Hs(Sha::Sha256);
 
-fn name(event: &Option<Event>) -> Option<EventName> {
-    event.as_ref().map(|event| event.name)
+fn name(event: Option<Event>) -> Option<EventName> {
+    event.map(|event| event.name)
 }
 
 struct World {
@@ -245,7 +245,7 @@ fn an_adopted_session_is_as_old_as_its_token_and_never_fresh() {
         let iat = NOW.seconds() - age;
         let token = signed(&with(&json!({"iat": iat, "nbf": iat})), HS256, SECRET);
         let (granted, event) = world.present(&token);
-        assert_eq!(name(&event), Some(EventName::Adopted));
+        assert_eq!(name(event), Some(EventName::Adopted));
         let row = world
             .service
             .session(granted.unwrap().0)
@@ -267,7 +267,7 @@ fn a_lost_answer_is_given_again_and_a_second_tab_is_the_same_session() {
         let (second, event) = world.present(&token);
         let (first, second) = (first.unwrap(), second.unwrap());
         assert_eq!(first.0, second.0);
-        assert_eq!(name(&event), Some(EventName::Refreshed));
+        assert_eq!(name(event), Some(EventName::Refreshed));
         // A client that got either goes on.
         assert!(world.refresh(&second.1).is_ok());
         if pause <= 30 {
@@ -287,7 +287,7 @@ fn the_token_is_late_for_a_moment_and_reused_later() {
     world.wait(20);
     let (refused, event) = world.present(&token);
     assert_eq!(refused, Err(Error::RefreshReused));
-    assert_eq!(name(&event), Some(EventName::ReuseDetected));
+    assert_eq!(name(event), Some(EventName::ReuseDetected));
     assert_eq!(
         world.refresh(&next),
         Err(Error::SessionEnded(EndReason::Reuse))
@@ -299,8 +299,8 @@ fn of_two_adoptions_at_once_one_opens_and_both_get_its_child() {
     let (world, token) = (World::new(1), token());
     let foreign = world.read(&token).unwrap();
     let (first, second) = (world.adopt(&foreign), world.adopt(&foreign));
-    assert_eq!(name(&first.1), Some(EventName::Adopted));
-    assert_eq!(name(&second.1), Some(EventName::Refreshed));
+    assert_eq!(name(first.1), Some(EventName::Adopted));
+    assert_eq!(name(second.1), Some(EventName::Refreshed));
     let child = |refreshed| world.service.grant(refreshed).unwrap().refresh;
     assert_eq!(child(first.0.unwrap()), child(second.0.unwrap()));
     let user = UserId::new("ada").unwrap();
