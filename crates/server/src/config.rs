@@ -809,6 +809,18 @@ mod tests {
     }
 
     #[test]
+    fn the_old_secret_is_none_that_is_used_here() {
+        const ONE: &str = "7f0c3a9e51d24b86a1c9e3f05b7d2846";
+        for own in ["secret", "seal_secret"] {
+            let (until, adopted) = (("adopt_until", "2030-01-01"), ("adopt_secret", ONE));
+            let error = checked(&[(own, ONE), until, adopted]).err();
+            let error = error.map(|error| error.to_string());
+            let wanted = format!("adopt_secret: must differ from {own}");
+            assert_eq!(error, Some(wanted));
+        }
+    }
+
+    #[test]
     fn the_seal_secret_is_one_of_its_own() {
         const ONE: &str = "7f0c3a9e51d24b86a1c9e3f05b7d2846";
         const OTHER: &str = "b1946ac92492d2347c6235b4d2611184";
