@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use doorward_axum::core::adoption::{Adoption, AdoptionConfig, Foreign, Names};
@@ -12,7 +11,7 @@ use doorward_axum::core::jws::{self, Sha, SigningKey};
 use doorward_axum::core::memory::MemoryStore;
 use doorward_axum::core::password::Password;
 use doorward_axum::core::store::EventStore as _;
-use doorward_axum::core::{Delivery, Error, Identity, Timestamp, UserId};
+use doorward_axum::core::{Delivery, Env as _, Error, Identity, SystemEnv, Timestamp, UserId};
 use doorward_axum::{Doorward, Users};
 use http::{Request, StatusCode};
 use serde_json::json;
@@ -51,8 +50,7 @@ impl Users for Own {
 }
 
 fn token(subject: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let now = now.as_secs();
+    let now = SystemEnv.now().seconds();
     let claims = json!({
         "fresh": false, "iat": now, "nbf": now, "exp": now + 3600, "type": "refresh",
         "jti": format!("of {subject}"), "sub": subject,
