@@ -12,6 +12,7 @@ __all__ = [
     "Door",
     "Event",
     "EventFilter",
+    "FORMATS",
     "Identity",
     "Jws",
     "Key",
@@ -30,6 +31,7 @@ __all__ = [
     "before_fork",
     "cookie",
     "credential",
+    "format_of",
     "generated_password",
     "knows_hash",
     "unverified_claims",
@@ -42,6 +44,8 @@ __all__ = [
 ROUTES: list[tuple[str, str, str]]
 #: The largest body that is read, in bytes.
 MAX_BODY: int
+#: How the file of an import may be written.
+FORMATS: list[str]
 #: How long a new key is known before it signs, in seconds.
 PUBLISH_DELAY: int
 
@@ -56,6 +60,9 @@ def after_fork() -> None:
 
 def generated_password() -> str:
     """One for somebody who has none yet: 140 random bits."""
+
+def format_of(name: str, /) -> str | None:
+    """How an import's file is written, by its name."""
 
 def knows_hash(password_hash: str) -> bool:
     """Whether a hash is of a form that passwords are checked against, within the ceilings."""
@@ -192,6 +199,7 @@ class Question:
     - `set_password` (user_id, password, new_password): `password_set` or `refuse`
     - `reset_password` (new_password): `settle`
     - `register` (username, password): `registered` or `taken`
+    - `adopt` (user_id, as the token names the user; foreign): `identified` or `refuse`
     - `renew` (user_id): `renewed` or `refuse`, which ends the session
     """
 
@@ -205,6 +213,11 @@ class Question:
     def password(self) -> str | None: ...
     @property
     def new_password(self) -> str | None: ...
+    @property
+    def foreign(self) -> tuple[str, str] | None:
+        """For `adopt`: header and claims of the token, as JSON."""
+    def named_by_accounts(self) -> Identity | Answer:
+        """For `adopt`: whom the built-in accounts know. An `Answer` is the finished refusal."""
     def by_accounts(self) -> Identity | Answer:
         """For `identify`: as the built-in accounts say. An `Answer` is the finished refusal."""
     def check_claims(self, claims: str | None) -> None:
@@ -316,6 +329,8 @@ class Door:
         """The tokens of a refreshed session."""
     def check_refresh(self, refresh_token: str, delivery: str) -> tuple[SessionRow, list[Event]]:
         """Decides as `refresh` does, without rotating."""
+    def adopted(self, token: str) -> str | None:
+        """The double-submit value of a foreign refresh token that became a session; None: it did not."""
     def refresh_csrf(self, refresh_token: str) -> str:
         """The double-submit value that goes with a refresh token."""
     def sessions_of(self, user_id: str) -> list[SessionRow]: ...
@@ -390,6 +405,20 @@ class Operator:
     def check_free(self, username: str) -> None:
         """Refuses a name that has an account."""
     def users(self, after: str | None = None, limit: int = 1000) -> list[Account]: ...
+    def import_users(
+        self,
+        file: str,
+        format: str,
+        flags: list[str],
+        report: str | None,
+        refused: Callable[[str], None],
+        read: Callable[[int], None],
+    ) -> tuple[int, int, int, int]:
+        """Takes accounts of another program (`-`: standard input). Returns how many were added, were
+        there already, were skipped and were refused. Refusals go to the file `report`, or in words
+        to `refused`; `read` is told the bytes that were read.
+
+        Flags: passwords, ignore_others, dry_run, skip_conflicts."""
     def disable_user(self, username: str) -> None: ...
     def enable_user(self, username: str) -> None: ...
     def remove_user(self, username: str) -> None: ...

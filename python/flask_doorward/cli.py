@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -11,7 +12,16 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from flask.cli import AppGroup, with_appcontext
 
-from ._native import PUBLISH_DELAY, Account, Key, Operator, SessionRow, generated_password
+from ._native import (
+    FORMATS,
+    PUBLISH_DELAY,
+    Account,
+    Key,
+    Operator,
+    SessionRow,
+    format_of,
+    generated_password,
+)
 from .mounted import Mounted, mounted_as
 
 P = ParamSpec("P")
@@ -105,7 +115,52 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
         sessions = _operator(mounted()).erase(name, id, account)
         click.echo(f"erased: {sessions} sessions, and all events")
 
+    _import_command(group, mounted)
     return group
+
+
+def _import_command(group: click.Group, mounted: Callable[[], Mounted]) -> None:
+    @group.command("import", help="Take accounts of another program, from CSV or JSON Lines.")
+    @click.argument("file")
+    @click.option("--format", type=click.Choice(FORMATS), help="[default: by the file's name]")
+    @click.option("--passwords", is_flag=True, help="Hash plain-text passwords; slow.")
+    @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+    @click.option("--ignore-others", is_flag=True, help="Pass over columns of other names.")
+    @click.option("--on-conflict", type=click.Choice(["refuse", "skip"]), default="refuse")
+    @click.option("--report", metavar="PATH", help="Write refusals there, as JSON Lines.")
+    @_in_words
+    def import_(file: str, format: str | None, on_conflict: str, report: str | None, **flags: bool) -> None:
+        how = format or format_of(file)
+        if how is None:
+            raise click.UsageError("say how it is written: --format csv or --format jsonl")
+        given = [flag for flag, is_set in flags.items() if is_set]
+        given += ["skip_conflicts"] if on_conflict == "skip" else []
+        operator = _accounts(mounted(), makes=not flags["dry_run"])
+        with _bar(file) as read:
+            counts = operator.import_users(file, how, given, report, _say_refused, read)
+        _show_tally(*counts, dry_run=flags["dry_run"])
+
+
+@contextmanager
+def _bar(file: str) -> Iterator[Callable[[int], None]]:
+    """On a terminal only: takes the bytes that were read."""
+    length = os.path.getsize(file) if os.path.isfile(file) else 0
+    if not (length and sys.stderr is not None and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, file=sys.stderr) as bar:
+        yield lambda read: bar.update(read - bar.pos)
+
+
+def _say_refused(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def _show_tally(added: int, there: int, skipped: int, refused: int, dry_run: bool) -> None:
+    prefix = "dry run, nothing was changed: " if dry_run else ""
+    click.echo(f"{prefix}added {added}, there already {there}, skipped {skipped}, refused {refused}")
+    if refused:
+        raise SystemExit(3)
 
 
 def _session(mounted: Callable[[], Mounted]) -> click.Group:

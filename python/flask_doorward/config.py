@@ -9,7 +9,7 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,6 +130,11 @@ def same_site(value: Any) -> str:
     return word
 
 
+def moment(value: Any) -> str:
+    """A date, or a time."""
+    return value.isoformat() if isinstance(value, date) else text(value)
+
+
 #: What each reader takes, in words.
 WANTED: dict[Callable[[Any], Any], str] = {
     seconds: 'a timedelta, a number of seconds, or a text such as "15m" or "30d"',
@@ -145,6 +150,7 @@ WANTED: dict[Callable[[Any], Any], str] = {
     locations: 'some of "cookies", "headers", "query_string" and "json"',
     methods: 'methods of HTTP, such as ["POST", "PUT"]',
     same_site: '"Strict", "Lax" or "None"',
+    moment: 'a date, such as "2027-03-31"',
 }
 
 
@@ -213,6 +219,14 @@ SETTINGS = (
     Setting("allow_same_site", "DOORWARD_ALLOW_SAME_SITE", None, switch),
     Setting("csrf_strict", "DOORWARD_CSRF_STRICT", None, switch),
     Setting("trusted_proxies", "DOORWARD_TRUSTED_PROXIES", None, texts),
+    # Adoption
+    Setting("adopt_until", "DOORWARD_ADOPT_UNTIL", None, moment),
+    Setting("adopt_secret", "DOORWARD_ADOPT_SECRET", "JWT_SECRET_KEY", key_text),
+    Setting("adopt_key", "DOORWARD_ADOPT_KEY", "JWT_PUBLIC_KEY", key_text),
+    Setting("adopt_algorithm", "DOORWARD_ADOPT_ALGORITHM", "JWT_ALGORITHM"),
+    Setting("adopt_issuer", "DOORWARD_ADOPT_ISSUER", "JWT_DECODE_ISSUER", texts),
+    Setting("adopt_audience", "DOORWARD_ADOPT_AUDIENCE", "JWT_DECODE_AUDIENCE", texts),
+    Setting("adopt_names", "DOORWARD_ADOPT_NAMES", None),
     # Accounts
     Setting("register", "DOORWARD_REGISTER", None, switch),
     Setting("throttle", "DOORWARD_THROTTLE", None, switch),
@@ -457,6 +471,7 @@ def _defaults(settings: Settings, app: Flask, name: str) -> None:
     if "session_ttl" in options and "assurance" not in options:
         options.setdefault("fresh_ttl", min(600.0, options["session_ttl"]))
     _one_key(settings)
+    _adoption(options)
     options["store"] = _store(options.get("store"), app, name)
 
 
@@ -475,6 +490,15 @@ def _one_key(settings: Settings) -> None:
         other = "private_key" if is_secret else "secret"
         if set_by[other].startswith("JWT_"):
             del options[other]
+
+
+def _adoption(options: dict[str, Any]) -> None:
+    """Off without a date: the keys of the old app are those of this one, as often as not."""
+    if "adopt_until" in options:
+        options["adopt_claim"] = options.get("identity_claim", "sub")
+        return
+    for option in [option for option in options if option.startswith("adopt_")]:
+        del options[option]
 
 
 def _store(store: str | None, app: Flask, name: str) -> str:

@@ -4,6 +4,7 @@ Without callbacks the built-in accounts answer everything. A callback is a funct
 function; whatever it returns is awaited if it can be.
 """
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -32,6 +33,7 @@ SavePasswordHash = Callable[[str, str], Soon[object]]
 RegisterUser = Callable[[str, str], Soon[UserId | None]]
 ClaimsLoader = Callable[[str], Soon[Claims | None]]
 PrivilegeLoader = Callable[[str], Soon[bool]]
+AdoptUser = Callable[[Claims], Soon[UserId | None]]
 UserLoader = Callable[[str], Soon[Any]]
 
 FindUserF = TypeVar("FindUserF", bound=FindUser)
@@ -41,6 +43,7 @@ SavePasswordHashF = TypeVar("SavePasswordHashF", bound=SavePasswordHash)
 RegisterUserF = TypeVar("RegisterUserF", bound=RegisterUser)
 ClaimsLoaderF = TypeVar("ClaimsLoaderF", bound=ClaimsLoader)
 PrivilegeLoaderF = TypeVar("PrivilegeLoaderF", bound=PrivilegeLoader)
+AdoptUserF = TypeVar("AdoptUserF", bound=AdoptUser)
 UserLoaderF = TypeVar("UserLoaderF", bound=UserLoader)
 
 
@@ -80,6 +83,7 @@ class Callbacks:
     register_user: RegisterUser | None = None
     claims_loader: ClaimsLoader | None = None
     privilege_loader: PrivilegeLoader | None = None
+    adopt_user: AdoptUser | None = None
     user_loader: UserLoader | None = None
 
     def __init__(self) -> None:
@@ -170,6 +174,11 @@ class Users:
     def privilege_loader(self, callback: PrivilegeLoaderF) -> PrivilegeLoaderF:
         """`(user_id) -> bool`: whether a session that opens is privileged, and so has shorter limits."""
         return self.callbacks.add("privilege_loader", callback)
+
+    def adopt_user(self, callback: AdoptUserF) -> AdoptUserF:
+        """`(claims) -> id | None`: whose a refresh token of the app from before is, where
+        DOORWARD_ADOPT_UNTIL is set. None: nobody's any more. Without it `find_user_by_id` is asked."""
+        return self.callbacks.add("adopt_user", callback)
 
     def user_loader(self, callback: UserLoaderF) -> UserLoaderF:
         """`(user_id) -> user | None`: what `current_user` is."""
@@ -351,6 +360,54 @@ def _register(callbacks: Callbacks, question: Question) -> Answer:
     return blocking(question.registered, text_of(user_id), question.username)
 
 
+def _adopt(callbacks: Callbacks, question: Question) -> Answer:
+    assert question.foreign
+    header, claims = map(json.loads, question.foreign)
+    if _is_blocked(header, claims):
+        return blocking(question.refuse)
+    if callbacks.adopt_user is None and not callbacks.own_users:
+        return _adopt_by_accounts(callbacks, question)
+    found = _adopted_user(callbacks, question, claims)
+    if found is None:
+        return blocking(question.refuse)
+    user_id = text_of(found)
+    return blocking(question.identified, user_id, claims=callbacks.claims_of(user_id))
+
+
+def _is_blocked(header: Claims, claims: Claims) -> bool:
+    """Whether the app from before had revoked it: Flask-JWT-Extended's blocklist, or that of
+    `flask_doorward.jwt_extended`."""
+    manager = current_app.extensions.get("flask-jwt-extended")
+    blocklist = getattr(manager, "_token_in_blocklist_callback", None)
+    return blocklist is not None and bool(called(blocklist, header, claims))
+
+
+def _adopt_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
+    identity = blocking(question.named_by_accounts)
+    if isinstance(identity, Answer):
+        return identity
+    claims = callbacks.claims_of(identity.user_id)
+    return blocking(question.identified, identity, identity.username, claims)
+
+
+def _adopted_user(callbacks: Callbacks, question: Question, claims: Claims) -> UserId | None:
+    if callbacks.adopt_user:
+        user_id: UserId | None = called(callbacks.adopt_user, claims)
+        return user_id
+    if callbacks.find_user_by_id is None:
+        _point_out_adoption(current_app.logger)
+        return None
+    found: tuple[UserId, str] | None = called(callbacks.find_user_by_id, question.user_id or "")
+    return found[0] if found else None
+
+
+@lru_cache
+def _point_out_adoption(logger: logging.Logger) -> None:
+    logger.warning(
+        "no refresh token is adopted: register adopt_user, or find_user_by_id, which says who there is"
+    )
+
+
 def _renew(callbacks: Callbacks, question: Question) -> Answer:
     return blocking(question.renewed, callbacks.claims_of(question.user_id or ""))
 
@@ -362,4 +419,5 @@ SETTLED: dict[str, Callable[[Callbacks, Question], Answer]] = {
     "reset_password": _reset_password,
     "register": _register,
     "renew": _renew,
+    "adopt": _adopt,
 }

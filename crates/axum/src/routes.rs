@@ -10,6 +10,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
+use doorward_core::adoption::Foreign;
 use doorward_core::password::Password;
 use doorward_core::{Accounts, Error, Identity, PasswordChange, UserId};
 use doorward_http::{
@@ -70,6 +71,15 @@ pub trait Users: Send + Sync + 'static {
         Box::pin(async { Err(Error::NotFound) })
     }
 
+    /// Whom a refresh token of another program names, where those are adopted, and whether that
+    /// program had not revoked it. Without this method none is adopted.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`].
+    fn adopt<'a>(&'a self, _foreign: &'a Foreign) -> Answering<'a, Identity> {
+        Box::pin(async { Err(Error::InvalidCredentials) })
+    }
+
     /// The claims that a refreshed token carries, where `settings.renew` is on; `None`: those of
     /// the login.
     ///
@@ -100,6 +110,10 @@ impl Users for Accounts {
 
     fn sets_passwords(&self) -> bool {
         true
+    }
+
+    fn adopt<'a>(&'a self, foreign: &'a Foreign) -> Answering<'a, Identity> {
+        Box::pin(Accounts::named(self, foreign.subject(), foreign.names()))
     }
 }
 
@@ -199,6 +213,9 @@ impl Doorward {
                     password,
                     next,
                 }) => next.answer(users.register(&username, password).await).await,
+                Reply::Ask(Ask::Adopt { foreign, next }) => {
+                    next.answer(users.adopt(&foreign).await).await
+                }
                 Reply::Ask(Ask::Renew { user, next }) => {
                     next.answer(users.renew(&user).await).await
                 }

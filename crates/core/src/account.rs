@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::adoption::Names;
 use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result, StoreError};
 use crate::event::{Actor, Caller, Event, EventName, Failure, Trail};
@@ -128,6 +129,12 @@ pub fn canonical(username: &str) -> Result<Box<str>> {
     }
 }
 
+/// An id for a new account.
+pub(crate) fn new_id(now: Timestamp, env: &dyn Env) -> Result<UserId> {
+    let id = SessionId::new(now, env).to_string();
+    UserId::new(&id).map_err(|_| Error::StoreUnavailable)
+}
+
 /// Control characters, and those that only change how others are shown: two names that differ by
 /// them look the same.
 pub(crate) fn is_invisible(char: char) -> bool {
@@ -213,6 +220,30 @@ impl Accounts {
             valid_from: Some(account.valid_from),
             claims: None,
             privileged: account.privileged,
+        })
+    }
+
+    /// Whom a foreign token names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] if there is no such account, or it is disabled;
+    /// [`Error::StoreUnavailable`].
+    pub async fn named(&self, subject: &UserId, names: Names) -> Result<Identity> {
+        let account = match names {
+            Names::Ids => self.store.account_of(subject).await?,
+            Names::Usernames => match canonical(subject.as_str()) {
+                Ok(name) => self.store.account(&name).await?,
+                Err(_) => None,
+            },
+        };
+        let account = account.filter(|account| !account.disabled);
+        let account = account.ok_or(Error::InvalidCredentials)?;
+        Ok(Identity {
+            user: account.id,
+            username: Some(account.username),
+            valid_from: Some(account.valid_from),
+            privileged: account.privileged,
+            claims: None,
         })
     }
 
@@ -367,8 +398,7 @@ impl Accounts {
         let username = canonical(username)?;
         let password_hash = self.passwords.hash_new(&username, password).await?;
         let now = self.env.now();
-        let id = SessionId::new(now, &*self.env).to_string();
-        let id = UserId::new(&id).map_err(|_| Error::StoreUnavailable)?;
+        let id = new_id(now, &*self.env)?;
         let account = Account {
             id: id.clone(),
             username,

@@ -8,7 +8,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::account::Accounts;
-use crate::env::Env;
+use crate::adoption::Adoption;
+use crate::env::{Env, Timestamp};
 use crate::event_log::{EventConfig, EventLog};
 use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError, SEALED_BEFORE};
 use crate::password::{Hashing, Passwords};
@@ -32,6 +33,8 @@ pub struct EngineConfig {
     pub key: KeyConfig,
     /// How passwords of built-in accounts are hashed, and which new ones are refused.
     pub hashing: Hashing,
+    /// Which refresh tokens of another program become sessions; `None`: none.
+    pub adoption: Option<Arc<Adoption>>,
     /// What is kept of events.
     pub events: EventConfig,
     /// Where they are sent.
@@ -78,6 +81,7 @@ impl Engine {
             policy,
             key,
             mut hashing,
+            adoption,
             events,
             webhooks,
         } = config;
@@ -104,7 +108,8 @@ impl Engine {
             let (store, events, env) = (Arc::clone(&store), Arc::clone(&events), Arc::clone(&env));
             Arc::new(Outbox::new(store, events, webhooks, env))
         });
-        let service = Service::new(store, keys, revocations, policy, env).logging_to(events);
+        let service = Service::new(store, keys, revocations, policy, env);
+        let service = service.logging_to(events).adopting(adoption);
         service.tick().await.map_err(|_| EngineError::Store)?;
         Ok(Engine {
             service: Arc::new(service),
@@ -173,6 +178,7 @@ impl Engine {
             told.keys(keys.can_sign(service.now()).err()),
             told.changing(keys.changes_between_starts()),
             told.sealed_before(keys.is_sealed_before()),
+            told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
         ];
         let advice = mem::take(&mut told.advice);
@@ -224,12 +230,14 @@ impl News {
 
 /// What was told last.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 struct Told {
     /// What is weaker than it need be; told at the first tick.
     advice: Vec<News>,
     failing: bool,
     keyless: Option<KeyError>,
     changing: bool,
+    adopting: bool,
     sealed_before: bool,
     /// Whether at once, and if not, why.
     spread: (bool, Option<String>),
@@ -267,6 +275,22 @@ impl Told {
             )
         };
         changed.then(if is { before } else { resealed })
+    }
+
+    /// Whoever has the old key can make tokens: nobody should forget that it counts.
+    fn adoption(&mut self, adoption: Option<&Adoption>, now: Timestamp) -> Option<News> {
+        let adoption = adoption.filter(|_| !mem::replace(&mut self.adopting, true))?;
+        Some(match adoption.weakness() {
+            _ if now >= adoption.until() => News::new(
+                Level::Warning,
+                "adopt_until has passed: nothing is adopted; remove the adopt_ settings",
+            ),
+            Some(why) => News::new(
+                Level::Warning,
+                format!("adopt_secret lets others make tokens that are adopted: {why}"),
+            ),
+            None => News::new(Level::Info, "refresh tokens of the old program are adopted"),
+        })
     }
 
     /// Which bound holds for processes that share the store.

@@ -1,6 +1,7 @@
 //! Where time and randomness come from, so that a simulation can decide both.
 
 use std::ops::{Add, Sub};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -27,6 +28,35 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> i64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The text is no time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a time, as 2027-03-31 or 2027-03-31T08:30:00Z or in seconds since 1970")]
+pub struct NotATime;
+
+impl FromStr for Timestamp {
+    type Err = NotATime;
+
+    /// RFC 3339, as databases write it (UTC where there is no offset, midnight where there is only a
+    /// date), or seconds since the epoch.
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let text = text.trim();
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text
+                .parse()
+                .map(Timestamp::from_seconds)
+                .map_err(|_| NotATime);
+        }
+        let in_utc = || {
+            jiff::tz::TimeZone::UTC
+                .to_timestamp(text.parse().ok()?)
+                .ok()
+        };
+        let time = text.parse::<jiff::Timestamp>().ok().or_else(in_utc);
+        time.map(|time| Timestamp(time.as_millisecond()))
+            .ok_or(NotATime)
     }
 }
 
@@ -103,5 +133,34 @@ impl Env for SystemEnv {
     fn fill(&self, bytes: &mut [u8]) {
         // A system without randomness cannot make a secret: ending the process is the safe answer.
         getrandom::fill(bytes).expect("the operating system has no randomness");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_and_databases_write_them() {
+        let day = Timestamp(1_711_843_200_000);
+        for text in [
+            "2024-03-31",
+            "2024-03-31T00:00:00Z",
+            "2024-03-31 02:00:00+02:00",
+            "2024-03-31 00:00:00.000",
+            " 1711843200 ",
+        ] {
+            assert_eq!(text.parse(), Ok(day), "{text}");
+        }
+        for text in [
+            "",
+            "soon",
+            "2024-02-30",
+            "1e9",
+            "-1",
+            "99999999999999999999",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(NotATime), "{text}");
+        }
     }
 }

@@ -40,6 +40,8 @@ macro_rules! events {
 events! {
     /// A session opened.
     LoggedIn "logged_in" Success,
+    /// A refresh token of another program became a session.
+    Adopted "adopted" Success,
     /// Credentials were refused, at a login or within a session.
     LoginFailed "login_failed" Failure,
     /// A login was refused unseen, after too many failures.

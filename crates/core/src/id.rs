@@ -16,6 +16,11 @@ impl SessionId {
     pub fn new(now: Timestamp, env: &dyn Env) -> Self {
         let mut bytes = [0; 16];
         env.fill(&mut bytes);
+        SessionId::at(now, bytes)
+    }
+
+    /// The id of a time, whatever it is besides.
+    pub(crate) fn at(now: Timestamp, mut bytes: [u8; 16]) -> Self {
         let millis = u64::try_from(now.0).unwrap_or(0).to_be_bytes();
         bytes[..6].copy_from_slice(&millis[2..]);
         bytes[6] = 0x70 | (bytes[6] & 0x0f);

@@ -251,7 +251,7 @@ impl<'a> Jws<'a> {
 
     /// What is signed, and the signature.
     #[must_use]
-    pub fn signed(&self) -> (&str, &[u8]) {
+    pub fn signed(&self) -> (&'a str, &[u8]) {
         (self.signed, &self.signature)
     }
 

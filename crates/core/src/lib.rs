@@ -14,13 +14,15 @@
 //! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
 //!    commands do.
 //! 10. [`engine`]: all of it as a process runs it.
-//! 11. [`jws`]: foreign tokens, for apps that move over.
+//! 11. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts, and
+//!     [`adoption`]: their sessions.
 //! 12. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`id`]: the words the
 //!     others use.
 #![forbid(unsafe_code)]
 
 pub mod access_token;
 pub mod account;
+pub mod adoption;
 pub mod assurance;
 pub mod csrf;
 pub mod device_token;
@@ -30,6 +32,7 @@ pub mod error;
 pub mod event;
 pub mod event_log;
 pub mod id;
+pub mod import;
 pub mod jws;
 pub mod keys;
 pub mod limits;

@@ -39,6 +39,7 @@ struct Tables {
     keys: Vec<StoredKey>,
     buckets: HashMap<BucketKey, Bucket>,
     ended: BTreeMap<u64, Ended>,
+    adopted: HashMap<SessionId, Timestamp>,
     last_end: u64,
     events: BTreeMap<u64, Record>,
     last_event: u64,
@@ -183,6 +184,16 @@ impl Tables {
         }
     }
 
+    fn add_account(&mut self, account: Account, trail: &Trail) -> Write {
+        let fits = !self.accounts.contains_key(&account.username)
+            && self.account_mut(&account.id).is_none();
+        if fits {
+            self.append(trail.records(&account.id, &[]));
+            self.accounts.insert(account.username.clone(), account);
+        }
+        done(fits)
+    }
+
     fn account_mut(&mut self, user: &UserId) -> Option<&mut Account> {
         self.accounts
             .values_mut()
@@ -211,6 +222,29 @@ impl SessionStore for MemoryStore {
         let ends = ends.into_iter();
         let gone = ends.filter_map(|(id, reason)| tables.end_for(id, at, reason, trail));
         Ok(Opened::Done(gone.collect()))
+    }
+
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Write> {
+        let (mut tables, id) = (self.tables(), session.id);
+        let fits = tables.seen(&session.user) == seen
+            && !tables.sessions.contains_key(&id)
+            && !tables.adopted.contains_key(&id);
+        if fits {
+            tables.append(trail.records(&session.user, &[]));
+            tables.sessions.insert(id, session);
+            tables.adopted.insert(id, until);
+        }
+        Ok(done(fits))
+    }
+
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
+        Ok(self.tables().adopted.contains_key(&id))
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -307,6 +341,7 @@ impl SessionStore for MemoryStore {
     ) -> StoreResult<u32> {
         let mut tables = self.tables();
         tables.ended.retain(|_, end| end.at >= log_before);
+        tables.adopted.retain(|_, until| *until >= now);
         let over = tables
             .sessions
             .values()
@@ -323,14 +358,15 @@ impl SessionStore for MemoryStore {
 #[async_trait]
 impl AccountStore for MemoryStore {
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
+        Ok(self.tables().add_account(account, trail))
+    }
+
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
         let mut tables = self.tables();
-        let fits = !tables.accounts.contains_key(&account.username)
-            && tables.account_mut(&account.id).is_none();
-        if fits {
-            tables.append(trail.records(&account.id, &[]));
-            tables.accounts.insert(account.username.clone(), account);
-        }
-        Ok(done(fits))
+        let added = accounts.into_iter();
+        Ok(added
+            .map(|(account, trail)| tables.add_account(account, &trail))
+            .collect())
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {

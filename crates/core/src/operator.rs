@@ -17,7 +17,9 @@ use crate::error::{Error, Result, StoreError};
 use crate::event::{Caller, Entry, Event, EventName, Filter, Record, why_ended};
 use crate::event_log::EventLog;
 use crate::id::{SessionId, UserId};
+use crate::import::{self, Import};
 use crate::keys::{KeyId, KeyRing, Purpose, RingError};
+use crate::password::Passwords;
 use crate::policy::Policy;
 use crate::session::{Delivery, EndReason, Session};
 use crate::store::Store;
@@ -83,6 +85,12 @@ impl Operator {
 
     async fn keep(&self, event: Event) {
         self.events.keep(&self.caller, &event).await;
+    }
+
+    /// Takes accounts of another program, each with its record.
+    #[must_use]
+    pub fn import<'a>(&'a self, passwords: &'a Passwords, options: import::Options) -> Import<'a> {
+        Import::new(&*self.store, passwords, &*self.env, &self.events, options)
     }
 
     /// The account of this name.

@@ -111,6 +111,13 @@ impl PasswordHash {
         Stored::parse(&self.0).is_some()
     }
 
+    /// Why no password matches it, in words that name its form and show nothing of it; `None`: it
+    /// [is known](PasswordHash::is_known).
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        (!self.is_known()).then(|| foreign::refusal(&self.0))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::access_token::{Claims, MAX_IN_COOKIE, MAX_LIFETIME, NewClaims, check_custom};
 use crate::account::{Identity, PasswordChange};
+use crate::adoption::Adoption;
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::device_token::DeviceText;
 use crate::env::{Env, Timestamp, millis};
@@ -24,6 +25,8 @@ use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
 use crate::revocation::{Ended, Revocations};
 use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
 use crate::store::{Opened, Store, ValidFrom, Write};
+
+mod adopting;
 
 /// How often a lost swap is decided again before the store counts as unavailable.
 const RETRIES: usize = 4;
@@ -50,6 +53,7 @@ pub struct Service {
     policy: Arc<Policy>,
     env: Arc<dyn Env>,
     log_cursor: Arc<Mutex<u64>>,
+    adoption: Option<Arc<Adoption>>,
     events: Arc<EventLog>,
     caller: Caller,
 }
@@ -158,6 +162,7 @@ impl Service {
             policy: Arc::new(policy),
             env,
             log_cursor: Arc::default(),
+            adoption: None,
             events: Arc::new(EventLog::new(log, EventConfig::default(), log_env)),
             caller: Caller::default(),
         }
@@ -196,10 +201,7 @@ impl Service {
         cap: Option<Cap>,
     ) -> (Result<Grant>, Vec<Event>) {
         let user = identity.user.clone();
-        let caller = Caller {
-            device: terms.device.name.as_deref().map(Into::into),
-            ..self.caller.clone()
-        };
+        let caller = self.caller_on(&terms);
         match self.opened(&caller, identity, terms, cap).await {
             Ok((grant, events)) => (Ok(grant), events),
             Err(Error::InvalidCredentials) => {
@@ -209,6 +211,13 @@ impl Service {
                 (Err(Error::InvalidCredentials), vec![event])
             }
             Err(error) => (Err(error), Vec::new()),
+        }
+    }
+
+    fn caller_on(&self, terms: &Terms) -> Caller {
+        Caller {
+            device: terms.device.name.as_deref().map(Into::into),
+            ..self.caller.clone()
         }
     }
 
@@ -317,7 +326,7 @@ impl Service {
     /// [`Error::TokenInvalid`], [`Error::SessionEnded`], [`Error::RefreshReused`],
     /// [`Error::StoreUnavailable`].
     pub async fn refresh(&self, text: &str, via: Delivery) -> Outcome<Refreshed> {
-        match self.refresh_token(text).await {
+        match self.presented(text).await {
             Ok(token) => self.decide(&token, via, Turn::Rotates).await,
             Err(error) => (Err(error), None),
         }
@@ -329,7 +338,7 @@ impl Service {
     /// # Errors
     /// As [`Service::refresh`].
     pub async fn check_refresh(&self, text: &str, via: Delivery) -> Outcome<Session> {
-        let decided = match self.refresh_token(text).await {
+        let decided = match self.presented(text).await {
             Ok(token) => self.decide(&token, via, Turn::Stays).await,
             Err(error) => (Err(error), None),
         };

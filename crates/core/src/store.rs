@@ -90,6 +90,19 @@ pub trait SessionStore: Send + Sync {
     /// opened, and [`Trail::ended`] of each that ended.
     async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened>;
 
+    /// As [`SessionStore::insert`], of a foreign token's session, and remembers its id until then:
+    /// until a `purge` of a later `now`. Lost too if the id is remembered, whatever became of the row.
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Write>;
+
+    /// Whether [`SessionStore::adopt`] remembers an id.
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool>;
+
     /// The row, ended or not.
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>>;
 
@@ -196,6 +209,9 @@ pub struct Account {
 pub trait AccountStore: Send + Sync {
     /// Adds an account. Lost: the username or id exists.
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write>;
+
+    /// Adds accounts in one transaction, each as [`AccountStore::add_account`] does, with its trail, in this order.
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>>;
 
     /// The account of a canonical username, with the user's `valid_from` of the same moment.
     async fn account(&self, username: &str) -> StoreResult<Option<Account>>;

@@ -21,6 +21,8 @@ pub(crate) struct Cookies {
     pub(crate) refresh: Cookie,
     /// Not a session's: a logout leaves it.
     pub(crate) device: Cookie,
+    /// The refresh token of another program that goes by another name, at its usual path.
+    pub(crate) foreign: Option<Cookie>,
     /// Beside those, where the double submit is by cookie.
     csrf: Option<[Cookie; 2]>,
 }
@@ -59,7 +61,18 @@ impl Cookies {
                 Read::ByUsOnly,
                 strict,
             ),
+            foreign: settings
+                .adopted_cookie_name
+                .as_ref()
+                .filter(|name| **name != refresh)
+                .map(|name| cookie(name, "/", Read::ByUsOnly, strict)),
             csrf,
+        }
+    }
+
+    pub(crate) fn clear_foreign(&self, headers: &mut HeaderMap) {
+        if let Some(foreign) = &self.foreign {
+            foreign.set(headers, "", Some(0));
         }
     }
 

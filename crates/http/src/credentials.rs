@@ -76,7 +76,7 @@ impl Places {
     }
 
     /// Credentials of our scheme (RFC 6750, section 2.1), its name in any case.
-    fn in_header<'a>(&self, headers: Headers<'a>) -> Vec<Cow<'a, str>> {
+    pub(crate) fn in_header<'a>(&self, headers: Headers<'a>) -> Vec<Cow<'a, str>> {
         let lines = headers.all(&self.header);
         let ours = lines.filter_map(|line| self.credentials(line.trim_ascii()));
         one_or_none_valid(ours.map(text))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use doorward_core::account::{PasswordChange, PasswordReset, Refusal};
+use doorward_core::adoption::Foreign;
 use doorward_core::device_token::DeviceText;
 use doorward_core::error::Result as Decided;
 use doorward_core::service::{Grant, Refreshed, Terms};
@@ -30,6 +31,8 @@ pub(crate) type Step = Result<Reply, Problem>;
 pub struct Identified {
     pub(crate) terms: Terms,
     pub(crate) admitted: Admitted,
+    /// Tokens of another program that came along: they must not open a session after this one.
+    pub(crate) outdated: Vec<Foreign>,
     pub(crate) exchange: Exchange,
 }
 
@@ -45,15 +48,30 @@ impl Identified {
         let outcome = Outcome::from(&identity);
         let identity = identity.map_err(|refusal| exchange.failed(refusal));
         let settled = self.admitted.settle(outcome).await;
+        let terms = self.terms.clone();
         let opened = match settled.and_then(|device| Ok((identity?, device))) {
             Ok((identity, device)) => opened(self.terms, identity, device, &mut exchange).await,
             Err(error) => Err(error),
         };
-        match opened {
-            Ok((grant, username)) => exchange.granted(&grant, username.as_deref(), Handed::Both),
+        let (grant, username) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return exchange.refuse(&error.into()),
+        };
+        match end_foreign(&self.outdated, &terms, &mut exchange).await {
+            Ok(()) => exchange.granted(&grant, username.as_deref(), Handed::Both),
             Err(error) => exchange.refuse(&error.into()),
         }
     }
+}
+
+/// Only once a login has opened its session: one that fails leaves the browser what it has.
+async fn end_foreign(tokens: &[Foreign], terms: &Terms, exchange: &mut Exchange) -> Decided<()> {
+    let service = exchange.service.clone();
+    for token in tokens {
+        let ended = service.end_foreign(token, terms, EndReason::Replaced);
+        exchange.took(ended.await)?;
+    }
+    Ok(())
 }
 
 /// Opens the session of a login.
@@ -261,6 +279,44 @@ impl Renewed {
     }
 }
 
+/// Continues an adoption.
+#[derive(Debug)]
+pub struct Adopted {
+    pub(crate) foreign: Arc<Foreign>,
+    pub(crate) terms: Terms,
+    pub(crate) exchange: Exchange,
+}
+
+impl Adopted {
+    /// The host says who it is. Whatever is against it, the client learns that the token does not
+    /// count.
+    pub async fn answer(mut self, identity: Decided<Identity>) -> Reply {
+        match self.open(identity).await {
+            Ok(reply) => reply,
+            Err(error) => self.exchange.refuse(&error.into()),
+        }
+    }
+
+    async fn open(&mut self, identity: Decided<Identity>) -> Decided<Reply> {
+        let identity = identity.map_err(|error| match error {
+            Error::InvalidCredentials | Error::NotFound => Error::TokenInvalid,
+            error => error,
+        })?;
+        let service = self.exchange.service.clone();
+        let username = identity.username.clone();
+        let adopted = service.adopt(&self.foreign, identity, self.terms.clone());
+        let refreshed = self.exchange.took(adopted.await)?;
+        let grant = service.grant(refreshed)?;
+        let exchange = self.exchange.clone();
+        let mut reply = exchange.granted(&grant, username.as_deref(), Handed::Both);
+        if let (Reply::Done(answer), Delivery::Cookie) = (&mut reply, self.terms.delivery) {
+            let headers = answer.response.headers_mut();
+            self.exchange.api.cookies().clear_foreign(headers);
+        }
+        Ok(reply)
+    }
+}
+
 /// Which tokens an answer carries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handed {
@@ -386,6 +442,7 @@ impl Exchange {
         *response.status_mut() = StatusCode::NO_CONTENT;
         if clear && self.api.settings().allows(Delivery::Cookie) {
             self.api.cookies().clear(response.headers_mut());
+            self.api.cookies().clear_foreign(response.headers_mut());
         }
         self.done(response)
     }

@@ -15,6 +15,7 @@
 //! 10. [`testing`]: recorded exchanges, replayed through any door.
 #![forbid(unsafe_code)]
 
+mod adopting;
 mod answers;
 pub mod asked;
 mod attempts;

@@ -1,12 +1,17 @@
 //! What comes back: a finished answer, or a question that only the host can settle.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use doorward_core::adoption::Foreign;
 use doorward_core::password::Password;
 use doorward_core::reset::ResetHash;
 use doorward_core::{Accounts, Caller, Error, Event, Identity, Result, UserId};
 use http::Response;
 
-use crate::exchange::{Confirmed, Identified, PasswordSet, PasswordWasReset, Registered, Renewed};
+use crate::exchange::{
+    Adopted, Confirmed, Identified, PasswordSet, PasswordWasReset, Registered, Renewed,
+};
 
 /// A step of an exchange.
 #[derive(Debug)]
@@ -79,6 +84,14 @@ pub enum Ask {
         /// Goes on.
         next: Registered,
     },
+    /// Who is it that a verified refresh token of another program names, and had that program not
+    /// revoked it? [`Error::InvalidCredentials`] if there is no such user, or it was.
+    Adopt {
+        /// The token.
+        foreign: Arc<Foreign>,
+        /// Goes on.
+        next: Adopted,
+    },
     /// What claims does this user have now? An error ends the session.
     Renew {
         /// Whose.
@@ -98,6 +111,7 @@ impl Ask {
             Ask::SetPassword { next, .. } => &next.exchange,
             Ask::ResetPassword { next, .. } => &next.exchange,
             Ask::Register { next, .. } => &next.exchange,
+            Ask::Adopt { next, .. } => &next.exchange,
             Ask::Renew { next, .. } => &next.exchange,
         };
         exchange.service.caller()
@@ -152,6 +166,10 @@ async fn by_accounts(ask: Ask, accounts: &Accounts) -> Reply {
         } => {
             next.by_accounts(register(&username, password, &accounts).await)
                 .await
+        }
+        Ask::Adopt { foreign, next } => {
+            let identity = accounts.named(foreign.subject(), foreign.names()).await;
+            next.answer(identity).await
         }
         Ask::Renew { user: _, next } => next.answer(Ok(None)).await,
     }

@@ -9,7 +9,7 @@ use doorward_core::access_token::Claims;
 use doorward_core::error::Result as Decided;
 use doorward_core::password::Password;
 use doorward_core::reset::ResetHash;
-use doorward_core::service::{Grant, Terms};
+use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::throttle::Throttle;
 use doorward_core::{
     CsrfKind, Delivery, Device, EndReason, Error, Sensitive, Service, Session, SessionId,
@@ -204,7 +204,7 @@ impl Api {
     ) -> Step {
         match endpoint {
             Endpoint::Login => self.login(request, client, exchange).await,
-            Endpoint::Refresh => self.refresh(request, exchange).await,
+            Endpoint::Refresh => self.refresh(request, client, exchange).await,
             Endpoint::Logout => self.logout(request, exchange).await,
             Endpoint::Session => self.session(request, exchange).await,
             Endpoint::Sessions => self.sessions(request, exchange).await,
@@ -362,6 +362,7 @@ impl Api {
         let next = Identified {
             terms,
             admitted: self.admit_login(&username, token, request, client).await?,
+            outdated: self.foreign_cookies(request, delivery),
             exchange,
         };
         Ok(Reply::Ask(Ask::Identify {
@@ -395,22 +396,38 @@ impl Api {
 
     // ---- refresh ----
 
-    async fn refresh(&self, request: &Request<Bytes>, mut exchange: Exchange) -> Step {
+    async fn refresh(
+        &self,
+        request: &Request<Bytes>,
+        client: Client,
+        mut exchange: Exchange,
+    ) -> Step {
         let mut fields = Fields::of(request)?;
         let in_body = fields.take(&self.settings().refresh_json_key)?;
         let body::Nothing {} = fields.rest()?;
         let asked = Asked::of_request(request);
         let found = self.refresh_found(&asked, in_body.as_deref())?;
+        let found = found.or_else(|| self.foreign_found(&asked));
         let found = found.ok_or(Error::TokenMissing)?;
-        let token = self.refresh_token(&asked, &found).await?;
-        let refreshed = {
-            let service = exchange.service.clone();
-            exchange.took(service.refresh(token, found.via()).await)
+        let service = exchange.service.clone();
+        let outcome = match self.refresh_token(&asked, &found).await {
+            Ok(token) => service.refresh(token, found.via()).await,
+            Err(Problem::Engine(Error::TokenInvalid)) => {
+                let foreign = self.newest_foreign(&asked, &found)?;
+                match service.refresh_adopted(&foreign, found.via()).await {
+                    Some(outcome) => outcome,
+                    None => return self.adopt(foreign, found.via(), request, client, exchange),
+                }
+            }
+            Err(problem) => return Err(problem),
         };
-        let refreshed = match refreshed {
-            Ok(refreshed) => refreshed,
-            Err(error) => return Ok(exchange.refuse(&error.into())),
-        };
+        match exchange.took(outcome) {
+            Ok(refreshed) => self.refreshed(refreshed, exchange),
+            Err(error) => Ok(exchange.refuse(&error.into())),
+        }
+    }
+
+    fn refreshed(&self, refreshed: Refreshed, exchange: Exchange) -> Step {
         if self.settings().renew {
             let user = refreshed.session.user.clone();
             return Ok(Reply::Ask(Ask::Renew {
@@ -437,6 +454,9 @@ impl Api {
             csrf: None,
         });
         let refresh = self.refresh_found(&asked, in_body.as_deref())?;
+        let elsewhere = self.foreign_found(&asked);
+        let mut foreign = self.foreign_among(&asked, refresh.as_ref())?;
+        foreign.extend(self.foreign_among(&asked, elsewhere.as_ref())?);
         let used = match self.named_by_refresh(&asked, refresh).await? {
             Some(used) => Some(used),
             None => self.named_by_access(&asked)?,
@@ -452,6 +472,7 @@ impl Api {
             let service = exchange.service.clone();
             exchange.took(service.end(session, EndReason::Logout).await)?;
         }
+        self.end_foreign(&foreign, &mut exchange).await?;
         Ok(exchange.ended(clears))
     }
 

@@ -35,6 +35,9 @@ pub struct Settings {
     pub access_cookie_name: Option<String>,
     /// Name of the refresh cookie. `None`: `refresh_token_cookie`, after `__Secure-` where it is.
     pub refresh_cookie_name: Option<String>,
+    /// The name of the cookie that holds another program's refresh token, where the service adopts
+    /// those; `None`: that of ours.
+    pub adopted_cookie_name: Option<String>,
     /// `Path` of the access cookie, at or above `url_prefix`, which is what `None` says.
     pub access_cookie_path: Option<String>,
     /// `Path` of the refresh cookie, at or above `/refresh` under `url_prefix`, which is what `None`
@@ -99,6 +102,7 @@ impl Default for Settings {
             same_site: None,
             access_cookie_name: None,
             refresh_cookie_name: None,
+            adopted_cookie_name: None,
             access_cookie_path: None,
             refresh_cookie_path: None,
             device_cookie_path: None,

@@ -74,6 +74,20 @@ impl SessionStore for Faulty {
         self.enter("open")?;
         self.inner.open(opening, trail).await
     }
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Write> {
+        self.enter("adopt")?;
+        self.inner.adopt(session, seen, until, trail).await
+    }
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
+        self.enter("was_adopted")?;
+        self.inner.was_adopted(id).await
+    }
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         self.enter("load")?;
         self.inner.load(id).await
@@ -149,6 +163,10 @@ impl AccountStore for Faulty {
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
         self.enter("add_account")?;
         self.inner.add_account(account, trail).await
+    }
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
+        self.enter("add_accounts")?;
+        self.inner.add_accounts(accounts).await
     }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         self.enter("account")?;

@@ -14,9 +14,10 @@ use doorward_core::operator::Operator as Doings;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::service::{Grant, Terms};
 use doorward_core::throttle::Outcome as Tried;
-use doorward_core::{Caller, Device, EndReason, Error, Service, SessionId, SystemEnv};
+use doorward_core::{Caller, CsrfValue, Device, EndReason, Error, Service, SessionId, SystemEnv};
 use doorward_http::{
-    Answer as Finished, Client, Endpoint, Headers, InBody, Need, Problem, ROUTES, Reply, settle,
+    Answer as Finished, Ask, Client, Endpoint, Headers, InBody, Need, Problem, ROUTES, Reply,
+    settle,
 };
 use http::{HeaderMap, Response};
 use pollster::FutureExt;
@@ -140,7 +141,9 @@ impl Door {
         let engine = self.open(py)?;
         let reply = py.detach(|| {
             let reply = engine.api.call(endpoint, request, client).block_on();
-            if self.home.options.settles {
+            // Whether the old program had revoked the token only the app knows.
+            let asks_app = matches!(reply, Reply::Ask(Ask::Adopt { .. }));
+            if self.home.options.settles && !asks_app {
                 Reply::Done(settle(reply, engine.core.accounts()).block_on())
             } else {
                 reply
@@ -355,6 +358,19 @@ impl Door {
         let outcome = py.detach(|| service.check_refresh(refresh_token, via).block_on());
         let (row, events) = self.outcome(py, &engine, outcome)?;
         Ok((SessionRow::new(row, service.policy()), events))
+    }
+
+    /// Whether a foreign refresh token has become a session; its double-submit value.
+    fn adopted(&self, py: Python<'_>, token: &str) -> PyResult<Option<String>> {
+        let engine = self.open(py)?;
+        let service = engine.api.service();
+        let Ok(foreign) = service.foreign(token) else {
+            return Ok(None);
+        };
+        let row = py.detach(|| service.is_adopted(&foreign).block_on());
+        let is_adopted = row.map_err(|error| self.error(py, &engine, error))?;
+        let csrf = foreign.csrf().map_or("", CsrfValue::as_str);
+        Ok(is_adopted.then(|| csrf.to_owned()))
     }
 
     /// The double-submit value that goes with a refresh token.

@@ -44,7 +44,7 @@ mod _native {
         uuid4, uuid4s,
     };
     #[pymodule_export]
-    use crate::operator::{Account, EventFilter, Key, Operator, generated_password};
+    use crate::operator::{Account, EventFilter, Key, Operator, format_of, generated_password};
     #[pymodule_export]
     use crate::question::{Identity, Question};
     #[pymodule_export]
@@ -54,6 +54,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("ROUTES", crate::door::routes())?;
         module.add("MAX_BODY", doorward_http::Api::MAX_BODY)?;
+        module.add("FORMATS", doorward_core::import::Format::NAMES)?;
         module.add(
             "PUBLISH_DELAY",
             doorward_core::keys::PUBLISH_DELAY.as_secs(),

@@ -1,9 +1,11 @@
 //! The commands of `flask auth`: a store of their own, no threads but its writer, and no key of
 //! theirs in the ring.
 
+use std::io;
 use std::sync::Arc;
 
 use doorward_core::event::{Entry, Filter};
+use doorward_core::import::{self, Format, Options as ImportFlags, Refusal, Report, Tally, Watch};
 use doorward_core::keys::{KeyRing, Purpose, StoredKey};
 use doorward_core::operator::{Operator as Doings, Wanted, event_json, event_line};
 use doorward_core::password::{Password, Passwords, generated};
@@ -126,12 +128,60 @@ pub(crate) fn generated_password() -> String {
 pub(crate) struct Operator {
     store: Arc<dyn Store>,
     accounts: Accounts,
+    passwords: Arc<Passwords>,
     doings: Doings,
     events: Arc<EventLog>,
     revocations: Arc<Revocations>,
     options: Options,
     /// The last to go.
     _open: Open,
+}
+
+/// The flags of an import, by name.
+fn import_options(flags: Vec<String>) -> PyResult<ImportFlags> {
+    let mut options = ImportFlags::default();
+    for flag in flags {
+        match flag.as_str() {
+            "passwords" => options.passwords = true,
+            "ignore_others" => options.ignore_others = true,
+            "dry_run" => options.dry_run = true,
+            "skip_conflicts" => options.skip_conflicts = true,
+            _ => return Err(failed(format!("{flag} is no flag of an import"))),
+        }
+    }
+    Ok(options)
+}
+
+/// How an import's file is written, by its name.
+#[pyfunction]
+#[pyo3(signature = (name, /))]
+pub(crate) fn format_of(name: &str) -> Option<&'static str> {
+    Format::of(name).map(Format::name)
+}
+
+/// Tells Python how an import goes on.
+struct Watching {
+    report: Option<Report>,
+    refused: Py<PyAny>,
+    read: Py<PyAny>,
+}
+
+impl Watch for Watching {
+    fn refused(&mut self, refusal: &Refusal) -> io::Result<()> {
+        match &mut self.report {
+            Some(report) => report.add(refusal),
+            None => told(&self.refused, refusal.to_string()),
+        }
+    }
+
+    fn read(&mut self, bytes: u64, _: &Tally) -> io::Result<()> {
+        told(&self.read, bytes)
+    }
+}
+
+/// Whatever it raises, an interruption too, ends the import.
+fn told(listener: &Py<PyAny>, news: impl for<'py> IntoPyObject<'py>) -> io::Result<()> {
+    Python::attach(|py| listener.call1(py, (news,)).map(drop)).map_err(io::Error::other)
 }
 
 fn failed(error: impl std::fmt::Display) -> PyErr {
@@ -170,11 +220,17 @@ impl Operator {
         let events = Arc::new(events);
         let log = Arc::clone(&events);
         let doings = Doings::new(Arc::clone(&store), Arc::clone(&log), Arc::clone(&env));
-        let accounts = Accounts::new(Arc::clone(&store), passwords, Arc::clone(&revocations), env);
+        let accounts = Accounts::new(
+            Arc::clone(&store),
+            Arc::clone(&passwords),
+            Arc::clone(&revocations),
+            env,
+        );
         let accounts = accounts.logging_to(log).on_behalf_of(Caller::operator());
         Ok(Operator {
             store,
             accounts,
+            passwords,
             doings,
             events,
             revocations,
@@ -235,6 +291,46 @@ impl Operator {
     fn users(&self, py: Python<'_>, after: Option<&str>, limit: u32) -> PyResult<Vec<Account>> {
         let page = py.detach(|| self.store.accounts(after, limit).block_on());
         Ok(page.map_err(failed)?.into_iter().map(Account).collect())
+    }
+
+    /// Takes accounts of another program; returns how many were added, were there already, were
+    /// skipped and were refused. `refused` is called with each refusal in words where there is no
+    /// `report`, `read` with the bytes that were read.
+    #[pyo3(signature = (file, format, flags, report, refused, read))]
+    #[expect(clippy::too_many_arguments, reason = "as Python calls it")]
+    fn import_users(
+        &self,
+        py: Python<'_>,
+        file: &str,
+        format: &str,
+        flags: Vec<String>,
+        report: Option<&str>,
+        refused: Py<PyAny>,
+        read: Py<PyAny>,
+    ) -> PyResult<(u64, u64, u64, u64)> {
+        let options = import_options(flags)?;
+        py.detach(|| {
+            let how = Format::of(format);
+            let how = how.ok_or_else(|| failed("the format must be csv or jsonl"))?;
+            let (input, _) = import::open(file).map_err(failed)?;
+            let report = report.map(Report::create).transpose().map_err(failed)?;
+            let mut watch = Watching {
+                report,
+                refused,
+                read,
+            };
+            let import = self.doings.import(&self.passwords, options);
+            let tally = import
+                .run(input, how, &mut watch)
+                .block_on()
+                .map_err(failed)?;
+            Ok((
+                tally.added,
+                tally.there_already,
+                tally.skipped,
+                tally.refused,
+            ))
+        })
     }
 
     fn disable_user(&self, py: Python<'_>, username: &str) -> PyResult<()> {

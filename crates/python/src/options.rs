@@ -3,15 +3,17 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_core::adoption::{Adoption, AdoptionConfig, Names};
 use doorward_core::event_log::NetworkForm;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use doorward_core::limits::{Cap, OverCap};
 use doorward_core::password::Breached;
 use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
-use doorward_core::{Assurance, Delivery, EngineConfig, Sensitive, jws};
+use doorward_core::{Assurance, Delivery, EngineConfig, Sensitive, Timestamp, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
 use http::Method;
 use ipnet::IpNet;
@@ -84,6 +86,59 @@ struct Reading {
     throttle: bool,
     budgets: Budgets,
     event_network: Option<String>,
+    adopt: Adopt,
+}
+
+/// Of another program's tokens. Without a date nothing of it counts.
+#[derive(Default)]
+struct Adopt {
+    until: Option<Timestamp>,
+    secret: Option<Zeroizing<Vec<u8>>>,
+    key: Option<Zeroizing<Vec<u8>>>,
+    algorithm: Option<jws::Algorithm>,
+    issuer: Option<Vec<String>>,
+    audience: Option<Vec<String>>,
+    claim: Option<String>,
+    names: Names,
+}
+
+impl Adopt {
+    fn adoption(&self) -> PyResult<Option<Arc<Adoption>>> {
+        let Some(until) = self.until else {
+            return Ok(None);
+        };
+        let hs256 = jws::Algorithm::Hs(jws::Sha::Sha256);
+        let algorithm = self.algorithm.unwrap_or(hs256);
+        let (option, key) = match algorithm {
+            jws::Algorithm::Hs(_) => ("adopt_secret", &self.secret),
+            _ => ("adopt_key", &self.key),
+        };
+        let key = key.clone();
+        let adoption = Adoption::new(AdoptionConfig {
+            algorithm,
+            key: key.ok_or_else(|| wrong(option, "must be set where adopt_until is"))?,
+            until,
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            identity_claim: self.claim.clone().unwrap_or_else(|| "sub".into()),
+            names: self.names,
+        });
+        let adoption = adoption.map_err(|error| wrong(option, error))?;
+        Ok(Some(Arc::new(adoption)))
+    }
+}
+
+fn foreign_algorithm(value: &Bound<'_, PyAny>) -> PyResult<jws::Algorithm> {
+    let algorithm = jws::Algorithm::named(&value.extract::<String>()?);
+    algorithm.ok_or_else(|| PyValueError::new_err("is no algorithm that is known"))
+}
+
+fn names(text: &str) -> PyResult<Names> {
+    match text {
+        "id" => Ok(Names::Ids),
+        "username" => Ok(Names::Usernames),
+        _ => Err(PyValueError::new_err("must be id or username")),
+    }
 }
 
 impl Default for Reading {
@@ -103,6 +158,7 @@ impl Default for Reading {
             over_cap: None,
             throttle: true,
             budgets: Budgets::default(),
+            adopt: Adopt::default(),
             event_network: None,
         }
     }
@@ -161,6 +217,7 @@ impl Reading {
             hashing,
             events,
             webhooks,
+            ..
         } = &mut self.options.engine;
         match name {
             "access_ttl" => policy.access_ttl = seconds(value)?,
@@ -201,6 +258,14 @@ impl Reading {
                 key.seal_secret_previous = secrets?;
             }
             "seal_secret" => key.seal_secret = Some(bytes(value)?),
+            "adopt_until" => self.adopt.until = Some(parsed(&value.extract::<String>()?)?),
+            "adopt_secret" => self.adopt.secret = Some(bytes(value)?),
+            "adopt_key" => self.adopt.key = Some(bytes(value)?),
+            "adopt_algorithm" => self.adopt.algorithm = Some(foreign_algorithm(value)?),
+            "adopt_issuer" => self.adopt.issuer = Some(value.extract()?),
+            "adopt_audience" => self.adopt.audience = Some(value.extract()?),
+            "adopt_claim" => self.adopt.claim = Some(value.extract()?),
+            "adopt_names" => self.adopt.names = names(&value.extract::<String>()?)?,
             "webhook_urls" => webhooks.urls = each(value, worded(HookUrl::parse))?,
             "webhook_secrets" => webhooks.secrets = each(value, worded(HookSecret::parse))?,
             "webhook_events" => webhooks.events = each(value, worded(WebhookConfig::event))?,
@@ -222,7 +287,7 @@ impl Reading {
     }
 
     fn check(self) -> PyResult<Options> {
-        let key = self.key()?;
+        let (key, adoption) = (self.key()?, self.adopt.adoption()?);
         let cap = self.cap()?;
         let network = self.event_network.as_deref().unwrap_or("truncated");
         let seal = key.seal_secret.as_ref().map(|secret| secret.as_slice());
@@ -233,6 +298,7 @@ impl Reading {
         options.engine.key = key;
         options.engine.policy.cap = cap;
         options.settings.throttle = self.throttle.then_some(self.budgets);
+        options.engine.adoption = adoption;
         let issuer = options.engine.policy.issuer.as_deref();
         options.engine.hashing.rules.name_after(issuer);
         let wrong = |problem: &dyn std::fmt::Display| PyValueError::new_err(problem.to_string());

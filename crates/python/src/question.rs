@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::access_token::check_custom;
 use doorward_core::account::{Refusal, canonical};
+use doorward_core::adoption::Foreign;
 use doorward_core::event::Failure;
 use doorward_core::password::{Password, PasswordHash};
 use doorward_core::{Error, Identity as Who, PasswordChange, Policy, UserId};
@@ -51,6 +52,7 @@ pub(crate) struct Question {
     user: Option<UserId>,
     password: Option<Password>,
     new: Option<Password>,
+    foreign: Option<Arc<Foreign>>,
     ask: Mutex<Option<Ask>>,
     engine: Arc<Engine>,
 }
@@ -96,6 +98,10 @@ impl Question {
                 None,
             ),
             Ask::ResetPassword { new, .. } => ("reset_password", None, None, None, Some(new)),
+            Ask::Adopt { foreign, .. } => {
+                let subject = Some(foreign.subject().clone());
+                ("adopt", None, subject, None, None)
+            }
             Ask::Renew { user, .. } => ("renew", None, Some(user.clone()), None, None),
         };
         Question {
@@ -104,6 +110,10 @@ impl Question {
             user,
             password: password.cloned(),
             new: new.cloned(),
+            foreign: match &ask {
+                Ask::Adopt { foreign, .. } => Some(Arc::clone(foreign)),
+                _ => None,
+            },
             ask: Mutex::new(Some(ask)),
             engine,
         }
@@ -144,6 +154,7 @@ impl Question {
             Ask::SetPassword { next, .. } => next.settled(Err(why)).block_on(),
             Ask::ResetPassword { next, .. } => next.answer(Err(why.error)),
             Ask::Register { next, .. } => next.answer(Err(why.error)).block_on(),
+            Ask::Adopt { next, .. } => next.answer(Err(why.error)).block_on(),
             Ask::Renew { next, .. } => next.answer(Err(why.error)).block_on(),
         });
         finished(reply)
@@ -193,6 +204,26 @@ impl Question {
     fn new_password<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
         let password = self.new.as_ref();
         password.map(|password| PyString::new(py, password.as_str()))
+    }
+
+    /// For `adopt`: header and claims of the token, as JSON.
+    #[getter]
+    fn foreign(&self) -> Option<(&str, &str)> {
+        let foreign = self.foreign.as_ref();
+        foreign.map(|foreign| (foreign.header(), foreign.claims()))
+    }
+
+    /// For `adopt`: whom the built-in accounts know.
+    fn named_by_accounts(&self, py: Python<'_>) -> PyResult<Or<Identity>> {
+        let Some(foreign) = &self.foreign else {
+            return self.not_of_this_kind();
+        };
+        let accounts = self.engine.core.accounts();
+        let named = accounts.named(foreign.subject(), foreign.names());
+        match py.detach(|| named.block_on()) {
+            Ok(identity) => Ok(Or::Value(Identity(identity))),
+            Err(error) => self.refused(py, error).map(Or::Answer),
+        }
     }
 
     /// For `identify`: as the built-in accounts say.
@@ -295,6 +326,7 @@ impl Question {
             Ask::Identify { next, .. } => {
                 finished(py.detach(|| next.answer(Ok(identity)).block_on()))
             }
+            Ask::Adopt { next, .. } => finished(py.detach(|| next.answer(Ok(identity)).block_on())),
             _ => self.not_of_this_kind(),
         }
     }

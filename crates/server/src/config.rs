@@ -1,6 +1,7 @@
 //! Every setting in one table, and how it is read: file, then environment, then flags; each
 //! overrides the one before. Unknown keys are refused.
 
+mod adoption;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -132,6 +133,34 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     ("issuer", "", "iss of access tokens"),
     ("audience", "", "aud of access tokens"),
+    (
+        "adopt_until",
+        "",
+        "until this date refresh tokens of Flask-JWT-Extended become sessions",
+    ),
+    (
+        "adopt_secret",
+        "",
+        "the secret that they are signed with; nothing is signed with it here",
+    ),
+    (
+        "adopt_key_file",
+        "",
+        "the public key that verifies them, PEM, in place of a secret",
+    ),
+    ("adopt_algorithm", "HS256", "what they are signed by"),
+    ("adopt_issuer", "", "their iss, where they have one"),
+    ("adopt_audience", "", "their aud, where they have one"),
+    (
+        "adopt_cookie",
+        "refresh_token_cookie",
+        "the cookie that they come in",
+    ),
+    (
+        "adopt_names",
+        "id",
+        "what their sub is: the id or the username of an account",
+    ),
     ("cookie_secure", "true", "cookies travel over https only"),
     ("cookie_domain", "", "Domain of the cookies"),
     (
@@ -504,6 +533,7 @@ impl Values {
                 policy,
                 key: self.key()?,
                 hashing: self.hashing()?,
+                adoption: self.adoption()?,
                 webhooks: self.webhooks()?,
                 events: self.events()?,
             },
@@ -593,6 +623,10 @@ impl Values {
             register: self.switch("register")?,
             throttle: self.throttle()?,
             verify: true,
+            // Its name there, unless it was configured.
+            adopted_cookie_name: self
+                .maybe("adopt_until")
+                .map(|_| self.text("adopt_cookie").to_owned()),
             ..Settings::default()
         })
     }
@@ -773,6 +807,7 @@ mod tests {
     use doorward_core::limits::OverCap;
 
     use super::*;
+    use doorward_core::Timestamp;
 
     fn checked(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let pairs = pairs
@@ -842,6 +877,8 @@ mod tests {
             ("url_prefix", "api"),
             ("cookie_secure", "maybe"),
             ("allowed_origins", "https://a.example/path"),
+            ("adopt_secret", "without a date"),
+            ("adopt_until", "2030-01-01"),
             ("url_prefix", "/:a"),
             ("url_prefix", "/*a"),
             ("url_prefix", "/{x}"),
@@ -917,6 +954,46 @@ mod tests {
             let text = error.map(|error| error.to_string()).unwrap_or_default();
             let begin = format!("breached_passwords_file: {path}: ");
             assert!(text.starts_with(&begin), "{text}");
+        }
+    }
+
+    #[test]
+    fn adoption_takes_a_key_of_its_algorithm_and_a_date() {
+        let with =
+            |pairs: &[(&str, &str)]| checked(&[&[("adopt_until", "2030-01-01")], pairs].concat());
+        let secret = ("adopt_secret", "weak");
+        let adoption = with(&[secret]).unwrap_or_else(|error| panic!("{error}"));
+        let adoption = adoption.engine.adoption.unwrap();
+        assert_eq!(adoption.until(), Timestamp::from_seconds(1_893_456_000));
+        assert!(adoption.weakness().is_some());
+        for wrong in [
+            &[secret, ("adopt_algorithm", "none")][..],
+            &[secret, ("adopt_algorithm", "RS256")],
+            &[secret, ("adopt_until", "soon")],
+            &[secret, ("adopt_names", "email")],
+            &[("adopt_key_file", "Cargo.toml")],
+            &[
+                ("adopt_key_file", "Cargo.toml"),
+                ("adopt_algorithm", "EdDSA"),
+            ],
+        ] {
+            let error = with(wrong).err().map(|error| error.to_string()).unwrap();
+            assert!(
+                error.starts_with("adopt_") && !error.contains("weak"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_old_secret_is_none_that_is_used_here() {
+        const ONE: &str = "7f0c3a9e51d24b86a1c9e3f05b7d2846";
+        for own in ["secret", "seal_secret"] {
+            let (until, adopted) = (("adopt_until", "2030-01-01"), ("adopt_secret", ONE));
+            let error = checked(&[(own, ONE), until, adopted]).err();
+            let error = error.map(|error| error.to_string());
+            let wanted = format!("adopt_secret: must differ from {own}");
+            assert_eq!(error, Some(wanted));
         }
     }
 

@@ -34,6 +34,9 @@ fn main() -> ExitCode {
         Err(error) if cli::is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             cli::say_error(&error.to_string());
+            if error.is::<cli::import::SomeRefused>() {
+                return ExitCode::from(3);
+            }
             ExitCode::FAILURE
         }
     }

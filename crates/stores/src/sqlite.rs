@@ -125,9 +125,12 @@ impl SqliteStore {
         &self,
         write: impl Fn(&mut Group<'_>) -> rusqlite::Result<bool> + Send + 'static,
     ) -> StoreResult<Write> {
-        let took = self.writer.run(write).await?;
-        Ok(if took { Write::Done } else { Write::Lost })
+        Ok(took(self.writer.run(write).await?))
     }
+}
+
+fn took(effect: bool) -> Write {
+    if effect { Write::Done } else { Write::Lost }
 }
 
 fn failed(error: &rusqlite::Error) -> StoreError {
@@ -327,6 +330,22 @@ impl Group<'_> {
         Ok(ids)
     }
 
+    fn add_account(&self, account: &Account, trail: &Trail) -> rusqlite::Result<bool> {
+        let values = params![
+            account.id.as_str(),
+            account.username,
+            account.password_hash.as_str(),
+            account.disabled,
+            account.created_at.0
+        ];
+        let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+        let added = self.account(sql, values)?;
+        if added {
+            self.leave(&trail.records(&account.id, &[]))?;
+        }
+        Ok(added)
+    }
+
     /// Appends to the log of events.
     fn leave(&self, records: &[Record]) -> rusqlite::Result<()> {
         events::append(self.tx, records)
@@ -384,6 +403,32 @@ impl SessionStore for SqliteStore {
         self.writer
             .run(move |group| group.open(&opening, &policy, &trail))
             .await
+    }
+
+    async fn adopt(
+        &self,
+        session: Session,
+        seen: ValidFrom,
+        until: Timestamp,
+        trail: &Trail,
+    ) -> StoreResult<Write> {
+        let trail = trail.clone();
+        self.write(move |group| {
+            // Before the row, without which nothing is remembered: a lost write changes nothing.
+            let adopted = rows::valid_from(group.tx, &session.user)? == seen
+                && !rows::was_adopted(group.tx, session.id)?
+                && rows::insert(group.tx, &session)?
+                && rows::remember_adopted(group.tx, session.id, until)?;
+            if adopted {
+                group.leave(&trail.records(&session.user, &[]))?;
+            }
+            Ok(adopted)
+        })
+        .await
+    }
+
+    async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
+        self.read(|db| rows::was_adopted(db, id))
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -495,6 +540,10 @@ impl SessionStore for SqliteStore {
         let over = Over::at(now, &self.policy);
         let looked = self.read_sessions(|db| rows::look(db, from, limit, &over))?;
         let log_is_old = self.read(|db| rows::log_is_old(db, log_before))?;
+        if self.read(|db| rows::adopted_is_old(db, now))? {
+            let old = move |group: &mut Group<'_>| rows::purge_adopted(group.tx, now, limit);
+            self.writer.run(old).await?;
+        }
         // What was refreshed since is not as old as its row says.
         let gone: Vec<_> = looked
             .over
@@ -540,24 +589,18 @@ impl SessionStore for SqliteStore {
 impl AccountStore for SqliteStore {
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
         let trail = trail.clone();
-        self.write(move |group| {
-            let values = params![
-                account.id.as_str(),
-                account.username,
-                account.password_hash.as_str(),
-                account.disabled,
-                account.created_at.0,
-                account.privileged
-            ];
-            let sql = "INSERT INTO accounts (id, username, password_hash, disabled, created_at, \
-                privileged) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
-            let added = group.account(sql, values)?;
-            if added {
-                group.leave(&trail.records(&account.id, &[]))?;
-            }
-            Ok(added)
-        })
-        .await
+        self.write(move |group| group.add_account(&account, &trail))
+            .await
+    }
+
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
+        self.writer
+            .run(move |group| {
+                let added = accounts.iter();
+                let added = added.map(|(account, trail)| group.add_account(account, trail));
+                added.map(|added| added.map(took)).collect()
+            })
+            .await
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {

@@ -475,6 +475,43 @@ fn an_end_whose_news_was_lost_is_told_by_whoever_asks_again() {
 }
 
 #[test]
+fn accounts_are_added_together_each_where_name_and_id_are_free() {
+    on_every_store(|store, _| {
+        let account = |id: &str, name: &str| Account {
+            id: UserId::new(id).unwrap(),
+            username: name.into(),
+            password_hash: PasswordHash::from_phc(name),
+            disabled: id == "2",
+            created_at: NOW,
+            privileged: false,
+            valid_from: ValidFrom(0),
+        };
+        let add = |accounts: Vec<Account>| {
+            let accounts = accounts.into_iter();
+            let with_trails = accounts.map(|account| (account, Trail::default()));
+            store
+                .add_accounts(with_trails.collect())
+                .block_on()
+                .unwrap()
+        };
+        assert_eq!(add(Vec::new()), []);
+        let some = [account("1", "ada"), account("2", "bob")];
+        assert_eq!(add(some.to_vec()), [Write::Done, Write::Done]);
+        let more = vec![
+            account("3", "ada"),
+            account("4", "cy"),
+            account("4", "di"),
+            account("2", "bob"),
+        ];
+        let writes = [Write::Lost, Write::Done, Write::Lost, Write::Lost];
+        assert_eq!(add(more), writes);
+        let kept = store.accounts(None, 10).block_on().unwrap();
+        assert_eq!(kept[..2], some);
+        assert_eq!((kept.len(), &*kept[2].username), (3, "cy"));
+    });
+}
+
+#[test]
 fn an_address_moves_on_only_from_where_it_is() {
     on_every_store(|store, _| {
         let at = |cursor, places: &[u64]| {
@@ -489,6 +526,41 @@ fn an_address_moves_on_only_from_where_it_is() {
         assert_eq!(at((Some(0), 3), &[1, 3]), Write::Lost);
         assert_eq!(store.outbox_cursor("one").block_on().unwrap(), Some(3));
         assert_eq!(store.outbox_cursor("other").block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn an_id_is_adopted_once_whatever_becomes_of_its_row() {
+    on_every_store(|store, env| {
+        let row = Session {
+            absolute_end: NOW + Duration::from_secs(10),
+            ..session(env, "ada")
+        };
+        let (day, untold) = (Duration::from_secs(24 * 3600), Trail::default());
+        let adopt = |row: &Session, seen| {
+            let adopted = store.adopt(row.clone(), ValidFrom(seen), NOW + day, &untold);
+            adopted.block_on().unwrap()
+        };
+        let purge = |now| {
+            let purged = store.purge(now, NOW, 100, &untold);
+            purged.block_on().map(drop).unwrap();
+        };
+        assert_eq!(adopt(&row, 1), Write::Lost);
+        assert_eq!(adopt(&row, 0), Write::Done);
+        assert_eq!(store.load(row.id).block_on().unwrap(), Some(row.clone()));
+        assert_eq!(adopt(&row, 0), Write::Lost);
+        purge(NOW + day);
+        assert!(store.was_adopted(row.id).block_on().unwrap());
+        assert_eq!(store.load(row.id).block_on().unwrap(), None);
+        assert_eq!(adopt(&row, 0), Write::Lost);
+        assert_eq!(store.load(row.id).block_on().unwrap(), None);
+        purge(NOW + 2 * day);
+        assert!(!store.was_adopted(row.id).block_on().unwrap());
+        assert_eq!(adopt(&row, 0), Write::Done);
+        // A session of ours with that id, should there ever be one, is not overwritten.
+        let own = session(env, "eve");
+        let _ = store.insert(own.clone(), ValidFrom(0)).block_on().unwrap();
+        assert_eq!(adopt(&own, 0), Write::Lost);
     });
 }
 

@@ -51,6 +51,8 @@ def doorward_token(
         return None
     if refresh and encoded_token.startswith("dwr_"):
         return _refresh_token(instances.values(), encoded_token, location, csrf_value)
+    if refresh and any("adopt_until" in own.settings.options for own in instances.values()):
+        return _adopted_token(instances.values(), encoded_token, location, csrf_value)
     return _access_token(instances.values(), encoded_token, location, csrf_value)
 
 
@@ -92,6 +94,27 @@ def _refresh_token(
             row, events = decided
             dispatch(mounted, events)
             return SessionToken({"typ": "refresh"}, _claims_of(row, csrf))
+    return None
+
+
+def _adopted_token(
+    instances: Iterable[Mounted], encoded_token: str, location: str, csrf_value: str | None
+) -> SessionToken | None:
+    """A token from before that became a session: what it opens, the session decides from then on."""
+    delivery = "cookie" if location == "cookies" else "body"
+    for mounted in instances:
+        csrf = _asked(mounted, lambda door: door.adopted(encoded_token))
+        if csrf is None:
+            continue
+        _check_origin(mounted, location)
+        if csrf_value:
+            _check_csrf(csrf or None, csrf_value)
+        decided = _asked(mounted, lambda door: door.check_refresh(encoded_token, delivery))
+        if decided is None:
+            raise RevokedTokenError(unverified_header(encoded_token), unverified_claims(encoded_token))
+        row, events = decided
+        dispatch(mounted, events)
+        return SessionToken({"typ": "refresh"}, _claims_of(row, csrf))
     return None
 
 

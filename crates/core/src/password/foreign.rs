@@ -26,11 +26,13 @@ use super::{Memory, Params};
 mod argon2;
 mod bcrypt;
 mod pbkdf2;
+mod refused;
 mod scrypt;
 
 pub(super) use self::argon2::Argon2Hash;
 use self::bcrypt::Bcrypt;
 use self::pbkdf2::Pbkdf2;
+pub(super) use self::refused::refusal;
 use self::scrypt::Scrypt;
 
 /// A hash taken apart.

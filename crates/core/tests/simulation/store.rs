@@ -152,6 +152,14 @@ impl SessionStore for SimStore {
         .await
     }
 
+    async fn adopt(&self, _: Session, _: ValidFrom, _: Timestamp, _: &Trail) -> StoreResult<Write> {
+        Err(StoreError("nothing is adopted here".into()))
+    }
+
+    async fn was_adopted(&self, _: SessionId) -> StoreResult<bool> {
+        Ok(false)
+    }
+
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
         let row = self.call(move |rows| rows.rows.get(&id).cloned()).await;
         let hang = self.faults.lock().unwrap().hang;
@@ -274,6 +282,9 @@ impl SessionStore for SimStore {
 impl AccountStore for SimStore {
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
         self.others.add_account(account, trail).await
+    }
+    async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
+        self.others.add_accounts(accounts).await
     }
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         self.others.account(username).await

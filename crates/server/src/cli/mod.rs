@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod session;
 pub(crate) mod user;
@@ -80,6 +81,7 @@ pub(crate) fn command() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("Remove the account too"),
                 ),
+            import::command(),
         ]);
     let session = Command::new("session")
         .about("Sessions")
@@ -207,6 +209,16 @@ fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
     initialization::store(config)
 }
 
+/// The store of a command that changes nothing: an empty one where there is none.
+fn looked_at(config: &Config) -> Outcome<Arc<dyn Store>> {
+    match &config.store {
+        StorePlace::Sqlite(path) if !is_there(path)? => {
+            Ok(Arc::new(MemoryStore::new(config.engine.policy.clone())))
+        }
+        _ => initialization::store(config),
+    }
+}
+
 /// The log of events of a command.
 fn events(config: &Config, store: &Arc<dyn Store>) -> Arc<EventLog> {
     let events = config.engine.events.clone();
@@ -227,16 +239,14 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
     if let Some((cert, key)) = config.tls.clone() {
         crate::tls::Tls::open(cert, key)?;
     }
-    let store = match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => {
-            say(&format!(
-                "{}: there is no database yet; `doorward serve` makes it",
-                path.display()
-            ))?;
-            Arc::new(MemoryStore::new(config.engine.policy.clone()))
-        }
-        _ => initialization::store(&config)?,
-    };
+    match &config.store {
+        StorePlace::Sqlite(path) if !is_there(path)? => say(&format!(
+            "{}: there is no database yet; `doorward serve` makes it",
+            path.display()
+        ))?,
+        _ => {}
+    }
+    let store = looked_at(&config)?;
     KeyRing::look(
         &*store,
         config.engine.key.clone(),

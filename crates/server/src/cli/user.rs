@@ -24,6 +24,7 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
             let accounts = accounts(&config, lasting(&config)?);
             add(&accounts, named(arguments), arguments).await
         }
+        Some(("import", arguments)) => super::import::run(&config, arguments).await,
         Some(("list", _)) => list(&*existing(&config)?).await,
         Some(("reset", arguments)) => {
             let accounts = accounts(&config, existing(&config)?);

@@ -9,7 +9,12 @@ use super::{ConfigError, Values, wrong};
 use crate::secret_file;
 
 /// Those that only the server may know.
-const SECRETS: [&str; 3] = ["secret", "seal_secret", "seal_secret_previous"];
+const SECRETS: [&str; 4] = [
+    "secret",
+    "seal_secret",
+    "seal_secret_previous",
+    "adopt_secret",
+];
 
 impl Values {
     pub(super) fn hold_secrets(&self) -> bool {

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0004_throttle.sql"),
     include_str!("../../migrations/0005_events.sql"),
     include_str!("../../migrations/0006_limits.sql"),
+    include_str!("../../migrations/0007_adopted.sql"),
     include_str!("../../migrations/0008_outbox.sql"),
 ];
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.

@@ -115,6 +115,32 @@ pub(super) fn insert(db: &Connection, session: &Session) -> Result<bool> {
     Ok(added)
 }
 
+/// Whether a session's id is that of a foreign token that was adopted.
+pub(super) fn was_adopted(db: &Connection, id: SessionId) -> Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM adopted WHERE session = ?1)")?
+        .query_row([id.0], |row| row.get(0))
+}
+
+pub(super) fn remember_adopted(db: &Connection, id: SessionId, until: Timestamp) -> Result<bool> {
+    let added = db
+        .prepare_cached("INSERT INTO adopted VALUES (?1, ?2)")?
+        .execute(params![id.0, until.0])?;
+    Ok(added == 1)
+}
+
+/// Whether there are adopted tokens that have been over since before `now`.
+pub(super) fn adopted_is_old(db: &Connection, now: Timestamp) -> Result<bool> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM adopted WHERE until < ?1)")?
+        .query_row([now.0], |row| row.get(0))
+}
+
+pub(super) fn purge_adopted(db: &Connection, now: Timestamp, limit: u32) -> Result<()> {
+    let old = "DELETE FROM adopted WHERE session IN \
+        (SELECT session FROM adopted WHERE until < ?1 LIMIT ?2)";
+    db.prepare_cached(old)?.execute(params![now.0, limit])?;
+    Ok(())
+}
+
 /// The version of a row that has not ended.
 pub(super) fn live_version(db: &Connection, id: SessionId) -> Result<Option<i64>> {
     db.prepare_cached("SELECT version FROM sessions WHERE id = ?1 AND ended_at IS NULL")?

@@ -342,6 +342,38 @@ fn what_opens_leaves_its_record_and_what_ends_for_it_its_own() {
 }
 
 #[test]
+fn accounts_that_are_added_together_and_adoptions_leave_a_record_each_if_they_take_effect() {
+    on_every_store(|store, env| {
+        let once = |name, user: &str| Trail {
+            once: Some(record(0, of(name, user))),
+            each: None,
+        };
+        let account = |name: &str| Account {
+            id: UserId::new(name).unwrap(),
+            username: name.into(),
+            password_hash: PasswordHash::from_phc("$old"),
+            disabled: false,
+            created_at: NOW,
+            valid_from: ValidFrom(0),
+            privileged: false,
+        };
+        let added = ["ada", "bob", "ada"];
+        let added = added.map(|name| (account(name), once(EventName::AccountAdded, name)));
+        let writes = store.add_accounts(added.to_vec()).block_on().unwrap();
+        assert_eq!(writes, [Write::Done, Write::Done, Write::Lost]);
+        let (row, trail) = (session(env, "ada"), once(EventName::Adopted, "ada"));
+        for write in [Write::Done, Write::Lost] {
+            let adopted = store.adopt(row.clone(), ValidFrom(0), NOW, &trail);
+            assert_eq!(adopted.block_on().unwrap(), write);
+        }
+        let left: Vec<_> = all(store).into_iter().map(|record| record.event).collect();
+        let added = |name| of(EventName::AccountAdded, name);
+        let adopted = of(EventName::Adopted, "ada");
+        assert_eq!(left, [added("ada"), added("bob"), adopted]);
+    });
+}
+
+#[test]
 fn a_session_that_ran_out_unseen_is_told_of_once() {
     on_every_store(|store, env| {
         let (idle, ended, absolute) = (
