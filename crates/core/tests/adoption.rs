@@ -107,6 +107,7 @@ impl World {
             user: foreign.subject().clone(),
             username: None,
             valid_from: None,
+            privileged: false,
             claims: None,
         };
         let adopted = self.service.adopt(foreign, identity, self.terms());
@@ -119,6 +120,7 @@ impl World {
             remember: false,
             delivery: Delivery::Body,
             device: Device::default(),
+            replaces: None,
         }
     }
 
