@@ -336,9 +336,11 @@ impl Group<'_> {
             account.username,
             account.password_hash.as_str(),
             account.disabled,
-            account.created_at.0
+            account.created_at.0,
+            account.privileged
         ];
-        let sql = "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO accounts (id, username, password_hash, disabled, created_at, \
+            privileged) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
         let added = self.account(sql, values)?;
         if added {
             self.leave(&trail.records(&account.id, &[]))?;
