@@ -382,6 +382,9 @@ def has_headers(answer: Received, is_docs: bool = False) -> None:
 # ---- cookies ----
 
 
+DEVICE = "__Secure-device_token_cookie"
+
+
 def check_cookies(door: Door, remember: bool, domain: str = "") -> None:
     """Each is set as documented, and a logout clears it by the same name, path and domain."""
     answer = door.login("cookie", remember=remember)
@@ -392,6 +395,11 @@ def check_cookies(door: Door, remember: bool, domain: str = "") -> None:
         assert (age is not None and 0 < int(age) <= 90 * 86400) == remember, answer
         wanted = {"Path": path, "HttpOnly": "", "Secure": "", "SameSite": same_site}
         assert attributes == wanted | ({"Domain": domain} if domain else {}), answer
+    # Not the session's: a logout leaves it.
+    device = cookies.pop(DEVICE)
+    assert 0 < int(device.pop("Max-Age")) <= 3650 * 86400
+    wanted = {"Path": "/api/v1/login", "HttpOnly": "", "Secure": "", "SameSite": "Strict"}
+    assert device == wanted | ({"Domain": domain} if domain else {}), answer
     sent = [("Cookie", "; ".join(f"{name}={value}" for name, value in jar(answer).items()))]
     sent += [("X-CSRF-TOKEN", value) for name, value in jar(answer).items() if name == "csrf_refresh_token"]
     out = door.send("POST", "/refresh/logout", sent)

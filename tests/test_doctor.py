@@ -296,6 +296,7 @@ class Authority:
         files[0].write_bytes(leaf.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                                serialization.NoEncryption()))
+        files[1].chmod(0o600)
         return files
 
 
