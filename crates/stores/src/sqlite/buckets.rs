@@ -1,10 +1,34 @@
 //! The table of buckets: read, decided on by core, and written back in the same transaction.
 
+use super::SqliteStore;
+use super::writer::Group;
+use async_trait::async_trait;
 use doorward_core::Timestamp;
+use doorward_core::store::{StoreResult, ThrottleStore};
 use doorward_core::throttle::{Bucket, BucketKey, Change, Refused};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
-pub(super) fn change(tx: &Connection, change: &Change) -> Result<Result<(), Refused>> {
+#[async_trait]
+impl ThrottleStore for SqliteStore {
+    async fn change_buckets(
+        &self,
+        change: Change,
+    ) -> StoreResult<std::result::Result<(), Refused>> {
+        let changed = self.writer.run(move |group| carry_out(group.tx, &change));
+        changed.await
+    }
+
+    async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
+        if !self.read(|db| any_idle(db, now))? {
+            return Ok(0);
+        }
+        let purge = move |group: &mut Group<'_>| purge(group.tx, now, limit);
+        let gone = self.writer.run(purge).await?;
+        Ok(u32::try_from(gone).unwrap_or(limit))
+    }
+}
+
+fn carry_out(tx: &Connection, change: &Change) -> Result<Result<(), Refused>> {
     let keys = || change.buckets.iter().map(|(key, _)| *key);
     let before: Result<Vec<_>> = keys().map(|key| load(tx, key)).collect();
     let after = match change.apply(&before?) {
@@ -54,12 +78,12 @@ fn save(tx: &Connection, key: BucketKey, bucket: &Bucket) -> Result<()> {
 }
 
 /// Whether there is anything to purge: a second without it is one without a write.
-pub(super) fn any_idle(db: &Connection, now: Timestamp) -> Result<bool> {
+fn any_idle(db: &Connection, now: Timestamp) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM throttle WHERE idle_at < ?1)";
     db.prepare_cached(sql)?.query_row([now.0], |row| row.get(0))
 }
 
-pub(super) fn purge(tx: &Connection, now: Timestamp, limit: u32) -> Result<usize> {
+fn purge(tx: &Connection, now: Timestamp, limit: u32) -> Result<usize> {
     let sql = "DELETE FROM throttle WHERE key IN \
         (SELECT key FROM throttle WHERE idle_at < ?1 ORDER BY idle_at LIMIT ?2)";
     tx.prepare_cached(sql)?.execute(params![now.0, limit])

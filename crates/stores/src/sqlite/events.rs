@@ -1,15 +1,61 @@
 //! The log of events: records to rows and back.
 
+use super::SqliteStore;
+use super::writer::Group;
+use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::event::{Actor, Entry, Event, EventName, Filter, Record};
 use doorward_core::id::{SessionId, UserId};
+use doorward_core::store::{EventStore, StoreResult};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Result, Row, params};
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
+        self.writer.run(move |group| group.leave(&records)).await
+    }
+
+    async fn events_after(
+        &self,
+        cursor: u64,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<(Vec<Entry>, u64)> {
+        self.read(|db| after(db, cursor, filter, limit))
+    }
+
+    async fn events_before(
+        &self,
+        before: Option<u64>,
+        filter: &Filter,
+        limit: u32,
+    ) -> StoreResult<Vec<Entry>> {
+        self.read(|db| preceding(db, before, filter, limit))
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
+        // A second without anything to remove is one without a write.
+        if !self.read(|db| any_before(db, before))? {
+            return Ok(0);
+        }
+        self.writer
+            .run(move |group| purge(group.tx, before, limit))
+            .await
+    }
+}
+
+impl Group<'_> {
+    /// Appends to the log of events.
+    pub(super) fn leave(&self, records: &[Record]) -> Result<()> {
+        append(self.tx, records)
+    }
+}
 
 const COLUMNS: &str =
     "seq, at, name, actor, count, user, session, reason, detail, network, device, agent";
 
-pub(super) fn append(db: &Connection, records: &[Record]) -> Result<()> {
+fn append(db: &Connection, records: &[Record]) -> Result<()> {
     let mut insert = db.prepare_cached(
         "INSERT INTO events (at, name, actor, count, user, session, reason, detail, network, device, \
          agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -34,12 +80,7 @@ pub(super) fn append(db: &Connection, records: &[Record]) -> Result<()> {
 }
 
 /// Those after a place, and the place to go on from.
-pub(super) fn after(
-    db: &Connection,
-    cursor: u64,
-    filter: &Filter,
-    limit: u32,
-) -> Result<(Vec<Entry>, u64)> {
+fn after(db: &Connection, cursor: u64, filter: &Filter, limit: u32) -> Result<(Vec<Entry>, u64)> {
     // One look: what is appended between the two questions must not be passed over.
     let look = db.unchecked_transaction()?;
     let place = cursor.cast_signed();
@@ -54,7 +95,7 @@ pub(super) fn after(
 }
 
 /// Those before a place, the last first.
-pub(super) fn before(
+fn preceding(
     db: &Connection,
     place: Option<u64>,
     filter: &Filter,
@@ -149,13 +190,13 @@ fn entry(row: &Row<'_>) -> Result<Option<Entry>> {
 }
 
 /// Whether there is a record from before.
-pub(super) fn any_before(db: &Connection, at: Timestamp) -> Result<bool> {
+fn any_before(db: &Connection, at: Timestamp) -> Result<bool> {
     db.prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE at < ?1)")?
         .query_row([at.0], |row| row.get(0))
 }
 
 /// Removes records from before, the oldest first; how many.
-pub(super) fn purge(db: &Connection, before: Timestamp, limit: u32) -> Result<u32> {
+fn purge(db: &Connection, before: Timestamp, limit: u32) -> Result<u32> {
     let old = "DELETE FROM events WHERE seq IN \
         (SELECT seq FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)";
     let gone = db.prepare_cached(old)?.execute(params![before.0, limit])?;

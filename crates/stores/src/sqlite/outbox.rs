@@ -1,10 +1,61 @@
 //! What webhooks have still to send.
 
+use super::SqliteStore;
+use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::store::Delivery;
+use doorward_core::store::{OutboxStore, StoreResult, Write};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-pub(super) fn cursor(db: &Connection, address: &str) -> Result<Option<u64>> {
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
+        self.read(|db| cursor(db, address))
+    }
+
+    async fn enqueue(
+        &self,
+        address: &str,
+        cursor: (Option<u64>, u64),
+        places: &[u64],
+        due: Timestamp,
+    ) -> StoreResult<Write> {
+        let (address, places) = (address.to_owned(), places.to_vec());
+        self.write(move |group| enqueue(group.tx, &address, cursor, &places, due))
+            .await
+    }
+
+    async fn claim(
+        &self,
+        address: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<Delivery>> {
+        // A second without anything to send is one without a write.
+        if !self.read(|db| is_any_due(db, address, now))? {
+            return Ok(Vec::new());
+        }
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| claim(group.tx, &address, now, until, limit))
+            .await
+    }
+
+    async fn settle(
+        &self,
+        address: &str,
+        place: u64,
+        again: Option<(u32, Timestamp)>,
+    ) -> StoreResult<()> {
+        let address = address.to_owned();
+        self.writer
+            .run(move |group| settle(group.tx, &address, place, again))
+            .await
+    }
+}
+
+fn cursor(db: &Connection, address: &str) -> Result<Option<u64>> {
     let sql = "SELECT seq FROM outbox WHERE address = ?1";
     let seq = db
         .prepare_cached(sql)?
@@ -13,7 +64,7 @@ pub(super) fn cursor(db: &Connection, address: &str) -> Result<Option<u64>> {
 }
 
 /// Whether the cursor was where it was said to be.
-pub(super) fn enqueue(
+fn enqueue(
     db: &Connection,
     address: &str,
     (from, to): (Option<u64>, u64),
@@ -33,13 +84,13 @@ pub(super) fn enqueue(
     Ok(true)
 }
 
-pub(super) fn is_any_due(db: &Connection, address: &str, now: Timestamp) -> Result<bool> {
+fn is_any_due(db: &Connection, address: &str, now: Timestamp) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE address = ?1 AND due <= ?2)";
     db.prepare_cached(sql)?
         .query_row(params![address, now.0], |row| row.get(0))
 }
 
-pub(super) fn claim(
+fn claim(
     db: &Connection,
     address: &str,
     now: Timestamp,
@@ -67,7 +118,7 @@ pub(super) fn claim(
     Ok(due)
 }
 
-pub(super) fn settle(
+fn settle(
     db: &Connection,
     address: &str,
     place: u64,
