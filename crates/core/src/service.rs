@@ -8,28 +8,27 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::access_token::{Claims, MAX_IN_COOKIE, MAX_LIFETIME, NewClaims, check_custom};
-use crate::account::{Identity, PasswordChange};
+use crate::access_token::{Claims, MAX_IN_COOKIE, MAX_LIFETIME, NewClaims};
 use crate::adoption::Adoption;
 use crate::csrf::{CsrfKind, CsrfValue};
 use crate::device_token::DeviceText;
-use crate::env::{Env, Timestamp, millis};
+use crate::env::{Env, Timestamp};
 use crate::error::{Error, Result};
-use crate::event::{Caller, Entry, Event, EventName, Failure, Trail};
+use crate::event::{Caller, Entry, Event, EventName};
 use crate::event_log::{EventConfig, EventLog};
 use crate::id::{SessionId, TokenId, UserId};
-use crate::keys::{KeyId, KeyRing, RefreshKey, RingError};
-use crate::limits::{Cap, Opening};
+use crate::keys::{KeyRing, RingError};
 use crate::policy::{MAX_EXP_LEEWAY, Policy};
-use crate::refresh_token::{RefreshText, RefreshToken, Unverified};
-use crate::revocation::{Ended, Revocations};
-use crate::session::{Delivery, Device, End, EndReason, Session, Verdict};
-use crate::store::{Opened, Store, ValidFrom, Write};
+use crate::refresh_token::RefreshText;
+use crate::revocation::Revocations;
+use crate::session::{Delivery, Device, Session};
+use crate::store::Store;
 
 mod adopting;
+mod ending;
+mod opening;
+mod refreshing;
 
-/// How often a lost swap is decided again before the store counts as unavailable.
-const RETRIES: usize = 4;
 /// How many log entries one poll reads at a time.
 const LOG_BATCH: u32 = 10_000;
 
@@ -110,13 +109,6 @@ pub struct Refreshed {
     pub now: Timestamp,
 }
 
-/// Whether a decision moves the row on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Rotates,
-    Stays,
-}
-
 /// The text of an access token. It never appears in a `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessText(String);
@@ -183,182 +175,6 @@ impl Service {
         }
     }
 
-    /// Opens a session for somebody whose credentials were checked.
-    ///
-    /// # Errors
-    /// [`Error::InvalidCredentials`] if all sessions of the user were ended meanwhile,
-    /// [`Error::SessionLimitReached`] if the user has as many as one may have,
-    /// [`Error::BadRequest`] if [`check_custom`] refuses the host's claims, or if they make a token that
-    /// no cookie can carry.
-    pub async fn login(&self, identity: Identity, terms: Terms) -> (Result<Grant>, Vec<Event>) {
-        self.open(identity, terms, self.policy.cap).await
-    }
-
-    async fn open(
-        &self,
-        identity: Identity,
-        terms: Terms,
-        cap: Option<Cap>,
-    ) -> (Result<Grant>, Vec<Event>) {
-        let user = identity.user.clone();
-        let caller = self.caller_on(&terms);
-        match self.opened(&caller, identity, terms, cap).await {
-            Ok((grant, events)) => (Ok(grant), events),
-            Err(Error::InvalidCredentials) => {
-                let event = Event::new(EventName::LoginFailed).of(&user);
-                let event = event.because(Failure::Overtaken.name());
-                self.events.keep(&caller, &event).await;
-                (Err(Error::InvalidCredentials), vec![event])
-            }
-            Err(error) => (Err(error), Vec::new()),
-        }
-    }
-
-    fn caller_on(&self, terms: &Terms) -> Caller {
-        Caller {
-            device: terms.device.name.as_deref().map(Into::into),
-            ..self.caller.clone()
-        }
-    }
-
-    /// The session's tokens, and what happened: it opened, and others ended for it. The records are in the
-    /// transaction that did it.
-    async fn opened(
-        &self,
-        caller: &Caller,
-        identity: Identity,
-        terms: Terms,
-        cap: Option<Cap>,
-    ) -> Result<(Grant, Vec<Event>)> {
-        let opening = self.opening(identity, terms, cap).await?;
-        let session = opening.session.clone();
-        let now = session.created_at;
-        let event = Event::new(EventName::LoggedIn).of(&session.user);
-        let event = event.in_session(session.id);
-        let each = Event::new(EventName::SessionEnded);
-        let trail = self.events.trail(caller, Some(event.clone()), Some(each));
-        // Failures that wait for the tick happened before: they stand before it. Should the store
-        // fail, they go on waiting.
-        let _ = self.events.flush().await;
-        // Before the session is there: one whose tokens cannot be made must not be.
-        let grant = self.grant(Refreshed { session, now })?;
-        let gone = match self.store.open(opening, &trail).await? {
-            Opened::Done(gone) => self.gone(gone, now),
-            Opened::Lost => return Err(Error::InvalidCredentials),
-            Opened::Full => return Err(Error::SessionLimitReached),
-        };
-        let events: Vec<_> = std::iter::once(event).chain(gone).collect();
-        for event in &events {
-            self.events.tell(event);
-        }
-        Ok((grant, events))
-    }
-
-    /// The sessions that ended `at` the opening of another.
-    fn gone(&self, rows: Vec<Session>, at: Timestamp) -> Vec<Event> {
-        let ended = rows.into_iter().filter_map(|row| {
-            let end = row.ended?;
-            let reason = self.remember(row.id, end);
-            let event = Event::ended(&row.user, row.id, reason);
-            (end.at == at).then_some(event)
-        });
-        ended.collect()
-    }
-
-    async fn opening(&self, identity: Identity, terms: Terms, cap: Option<Cap>) -> Result<Opening> {
-        if let Some(claims) = identity.claims.as_deref() {
-            check_custom(claims, self.policy.identity_claim.as_deref())?;
-        }
-        let seen = match identity.valid_from {
-            Some(seen) => seen,
-            None => {
-                self.valid_from_since(&identity.user, terms.started_at)
-                    .await?
-            }
-        };
-        let now = self.env.now();
-        let limits = self.policy.limits(terms.remember, identity.privileged);
-        let session = Session {
-            id: SessionId::new(now, &*self.env),
-            user: identity.user,
-            confirmed: TokenId::random(&*self.env),
-            generation: -1,
-            previous: None,
-            siblings: false,
-            attempt: 0,
-            confirmed_at: Timestamp::NEVER,
-            child_at: Timestamp::NEVER,
-            refresh_key: self.keys.current_refresh(now)?.id(),
-            created_at: now,
-            auth_time: now,
-            absolute_end: now + limits.absolute,
-            remember: terms.remember,
-            privileged: identity.privileged,
-            delivery: terms.delivery,
-            device: terms.device,
-            claims: identity.claims,
-            ended: None,
-            version: 0,
-        };
-        Ok(Opening {
-            session,
-            seen,
-            replaces: terms.replaces,
-            cap,
-        })
-    }
-
-    /// The `valid_from` of a user whose credentials the host checked, if it has not moved since the
-    /// request came in. One in the future is of a clock that stepped back, and no reason to refuse.
-    async fn valid_from_since(&self, user: &UserId, started: Timestamp) -> Result<ValidFrom> {
-        let seen = self.store.valid_from(user).await?;
-        let moved = seen.0 > started.0 && seen.0 <= self.env.now().0;
-        if moved {
-            Err(Error::InvalidCredentials)
-        } else {
-            Ok(seen)
-        }
-    }
-
-    /// Decides what a refresh token that arrived by `via` means, and carries it out.
-    ///
-    /// # Errors
-    /// [`Error::TokenInvalid`], [`Error::SessionEnded`], [`Error::RefreshReused`],
-    /// [`Error::StoreUnavailable`].
-    pub async fn refresh(&self, text: &str, via: Delivery) -> Outcome<Refreshed> {
-        match self.presented(text).await {
-            Ok(token) => self.decide(&token, via, Turn::Rotates).await,
-            Err(error) => (Err(error), None),
-        }
-    }
-
-    /// Decides as [`Service::refresh`] does, but without rotating: whatever that would answer with
-    /// tokens passes, and nothing is written. What has ended is refused; reuse ends the session.
-    ///
-    /// # Errors
-    /// As [`Service::refresh`].
-    pub async fn check_refresh(&self, text: &str, via: Delivery) -> Outcome<Session> {
-        let decided = match self.presented(text).await {
-            Ok(token) => self.decide(&token, via, Turn::Stays).await,
-            Err(error) => (Err(error), None),
-        };
-        match decided {
-            (Ok(passed), _) => (Ok(passed.session), None),
-            (Err(error), event) => (Err(error), event),
-        }
-    }
-
-    /// What a request with this refresh token, whose MAC was checked, must repeat where the double
-    /// submit is on.
-    ///
-    /// # Errors
-    /// [`Error::TokenInvalid`] if its key was retired meanwhile.
-    pub fn refresh_csrf(&self, token: &RefreshToken) -> Result<CsrfValue> {
-        let key = self.keys.refresh_key(token.key);
-        let key = key.ok_or(Error::TokenInvalid)?;
-        Ok(key.csrf(token.session, CsrfKind::Refresh))
-    }
-
     /// The tokens of a refreshed session, with the claims that its row holds.
     ///
     /// # Errors
@@ -384,132 +200,6 @@ impl Service {
             device: None,
             now,
         })
-    }
-
-    /// Checks a refresh token's MAC. An unknown key id reloads the ring once.
-    pub async fn refresh_token(&self, text: &str) -> Result<RefreshToken> {
-        let token = Unverified::parse(text)?;
-        let key = self.known_refresh_key(token.key()).await?;
-        token.verify(&key)
-    }
-
-    async fn known_refresh_key(&self, id: KeyId) -> Result<Arc<RefreshKey>> {
-        if let Some(key) = self.keys.refresh_key(id) {
-            return Ok(key);
-        }
-        self.keys.reload(&*self.store).await?;
-        self.keys.refresh_key(id).ok_or(Error::TokenInvalid)
-    }
-
-    async fn decide(&self, token: &RefreshToken, via: Delivery, turn: Turn) -> Outcome<Refreshed> {
-        for _ in 0..=RETRIES {
-            match self.attempt(token, via, turn).await {
-                Ok(Some(outcome)) => return outcome,
-                Ok(None) => {}
-                Err(error) => return (Err(error), None),
-            }
-        }
-        (Err(Error::StoreUnavailable), None)
-    }
-
-    /// One load, one decision, at most one write. `None`: the swap was lost, or the load was so
-    /// slow that its row may be history.
-    async fn attempt(
-        &self,
-        token: &RefreshToken,
-        via: Delivery,
-        turn: Turn,
-    ) -> Result<Option<Outcome<Refreshed>>> {
-        let now = self.env.now();
-        let row = self.store.load(token.session).await?;
-        if self.is_stale(now) {
-            return Ok(None);
-        }
-        let Some(row) = row else {
-            return Ok(Some((Err(Error::TokenInvalid), None)));
-        };
-        if row.delivery != via {
-            return Ok(Some((Err(Error::TokenInvalid), None)));
-        }
-        let row_key = self.known_refresh_key(row.refresh_key).await?;
-        let current = self.keys.current_refresh(now)?.id();
-        let decision = row.refresh(token, now, &self.policy, &row_key, current);
-        let before = row.last_used();
-        let session = match decision.swap.filter(|_| turn == Turn::Rotates) {
-            None => row,
-            Some(next) => match self.store.swap(next.clone()).await? {
-                Write::Done => next,
-                Write::Lost => return Ok(None),
-            },
-        };
-        let outcome = self.carry_out(decision.verdict, session, now).await?;
-        // A look that passes is no refresh.
-        if let (decided, Some(event)) = &outcome
-            && (turn == Turn::Rotates || decided.is_err())
-        {
-            self.log_decision(event, before).await;
-        }
-        Ok(Some(outcome))
-    }
-
-    async fn carry_out(
-        &self,
-        verdict: Verdict,
-        session: Session,
-        now: Timestamp,
-    ) -> Result<Outcome<Refreshed>> {
-        let id = session.id;
-        let name = match verdict {
-            Verdict::Ended(reason) => {
-                let (reason, event) = match session.ended {
-                    Some(end) => (self.remember(id, end), Some(refused(&session, end.reason))),
-                    None => self.end_row(id, reason).await?,
-                };
-                return Ok((Err(Error::SessionEnded(reason)), event));
-            }
-            Verdict::Reuse => return self.reused(id).await,
-            Verdict::Advance {
-                fork_suspected: true,
-            } => EventName::ForkSuspected,
-            Verdict::StoreBehind => EventName::StoreBehind,
-            Verdict::Advance { .. } | Verdict::Repeat | Verdict::Settle | Verdict::Concurrent => {
-                EventName::Refreshed
-            }
-        };
-        let event = Event::new(name).of(&session.user).in_session(id);
-        Ok((Ok(Refreshed { session, now }), Some(event)))
-    }
-
-    /// What ended a session has its record already.
-    async fn log_decision(&self, event: &Event, before: Timestamp) {
-        match event.name {
-            EventName::Refreshed => self.events.note_refresh(&self.caller, event, before),
-            EventName::RefreshRefused => self.events.note(&self.caller, event),
-            EventName::ForkSuspected | EventName::StoreBehind => {
-                self.events.keep(&self.caller, event).await;
-            }
-            _ => {}
-        }
-    }
-
-    async fn reused(&self, id: SessionId) -> Result<Outcome<Refreshed>> {
-        let each = Event::new(EventName::ReuseDetected);
-        let (reason, event) = self.end_row_by(id, EndReason::Reuse, each).await?;
-        let is_news = event
-            .as_ref()
-            .is_some_and(|event| event.name == EventName::ReuseDetected);
-        let error = if is_news {
-            Error::RefreshReused
-        } else {
-            Error::SessionEnded(reason)
-        };
-        Ok((Err(error), event))
-    }
-
-    /// A load that took over `W/4`, at least 1 s, tells of a past that may be over.
-    fn is_stale(&self, loaded_from: Timestamp) -> bool {
-        let limit = (self.policy.window() / 4).max(Duration::from_secs(1));
-        self.env.now().since(loaded_from) > millis(limit)
     }
 
     fn access_token(
@@ -601,188 +291,6 @@ impl Service {
         let now = self.env.now();
         sessions.retain(|session| session.over(now, &self.policy).is_none());
         Ok(sessions)
-    }
-
-    /// Ends a session, durably. Idempotent: one that is unknown or over is no error.
-    pub async fn end(&self, id: SessionId, reason: EndReason) -> Outcome<()> {
-        match self.end_row(id, reason).await {
-            Ok((_, event)) => (Ok(()), event),
-            Err(error) => (Err(error), None),
-        }
-    }
-
-    /// Ends one of a user's own sessions.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if it is unknown or another's.
-    pub async fn end_own(&self, user: &UserId, id: SessionId) -> Outcome<()> {
-        match self.store.load(id).await {
-            Ok(Some(row)) if row.user == *user => self.end(id, EndReason::EndedByUser).await,
-            Ok(_) => (Err(Error::NotFound), None),
-            Err(error) => (Err(error.into()), None),
-        }
-    }
-
-    /// Ends all sessions of a user but `except`; returns how many. Hosts that keep their own users
-    /// call this when they disable one.
-    pub async fn end_user(
-        &self,
-        user: &UserId,
-        reason: EndReason,
-        except: Option<SessionId>,
-    ) -> Outcome<u64> {
-        let at = self.env.now();
-        let once = Event::new(EventName::SessionsEnded).of(user);
-        let each = Event::new(EventName::SessionEnded).because(reason.name());
-        let trail = self.trail(Some(once.because(reason.name())), each);
-        let ended = self.store.end_user(user, at, reason, except, &trail).await;
-        let sessions = match ended {
-            Ok(sessions) => sessions,
-            Err(error) => return (Err(error.into()), None),
-        };
-        // Where none was left, an earlier try may have ended them whose answer was lost.
-        if sessions.is_empty()
-            && let Err(error) = self.tick().await
-        {
-            return (Err(error), None);
-        }
-        self.ended_together(user, &sessions, reason)
-    }
-
-    /// Opens a session for somebody whose password was changed, and ends all others of the user:
-    /// even if the new one cannot be opened, so that whoever knew the old password is out.
-    ///
-    /// # Errors
-    /// [`Error::InvalidCredentials`] if the account was disabled meanwhile.
-    pub async fn password_changed(
-        &self,
-        change: PasswordChange,
-        terms: Terms,
-    ) -> (Result<Grant>, Vec<Event>) {
-        let user = change.identity.user.clone();
-        let changed = Event::new(EventName::PasswordChanged).of(&user);
-        // Built-in accounts leave the record with the change itself.
-        match change.ended {
-            Some(_) => self.events.tell(&changed),
-            None => self.events.keep(&self.caller, &changed).await,
-        }
-        let mut events = vec![changed];
-        // All others end: there is room for one.
-        let (opened, login) = self.open(change.identity, terms, None).await;
-        let kept = opened.as_ref().ok().map(|grant| grant.session.id);
-        let reason = EndReason::PasswordChanged;
-        let (ended, others) = match change.ended {
-            Some(sessions) => self.ended_together(&user, &sessions, reason),
-            None => self.end_user(&user, reason, kept).await,
-        };
-        events.extend(others.into_iter().chain(login));
-        (ended.and(opened), events)
-    }
-
-    /// Sessions that the store has ended: refused from now on, and told of.
-    fn ended_together(
-        &self,
-        user: &UserId,
-        sessions: &[SessionId],
-        reason: EndReason,
-    ) -> Outcome<u64> {
-        let at = self.env.now();
-        for session in sessions {
-            self.revocations.insert(Ended {
-                session: *session,
-                at,
-                reason,
-            });
-        }
-        let event = Event::new(EventName::SessionsEnded).of(user);
-        let event = event.because(reason.name()).times(sessions.len() as u64);
-        self.events.tell(&event);
-        (Ok(event.count), Some(event))
-    }
-
-    /// The reason that stays, and the event if it is this end that took effect.
-    async fn end_row(
-        &self,
-        id: SessionId,
-        reason: EndReason,
-    ) -> Result<(EndReason, Option<Event>)> {
-        let each = Event::new(EventName::SessionEnded);
-        self.end_row_by(id, reason, each).await
-    }
-
-    async fn end_row_by(
-        &self,
-        id: SessionId,
-        reason: EndReason,
-        event: Event,
-    ) -> Result<(EndReason, Option<Event>)> {
-        let at = self.env.now();
-        let event = event.because(reason.name());
-        let trail = self.trail(None, event.clone());
-        let Some(row) = self.store.end(id, at, reason, &trail).await? else {
-            return Ok((reason, None));
-        };
-        let end = row.ended.unwrap_or(End { at, reason });
-        self.remember(id, end);
-        let ours = end.at == at && end.reason == reason;
-        let event = ours.then(|| event.of(&row.user).in_session(id));
-        if let Some(event) = &event {
-            self.events.tell(event);
-        }
-        Ok((end.reason, event))
-    }
-
-    fn trail(&self, once: Option<Event>, each: Event) -> Trail {
-        self.events.trail(&self.caller, once, Some(each))
-    }
-
-    /// Refuses the session's access tokens from now on, whoever ended it.
-    fn remember(&self, session: SessionId, End { at, reason }: End) -> EndReason {
-        self.revocations.insert(Ended {
-            session,
-            at,
-            reason,
-        });
-        reason
-    }
-
-    /// Makes a session fresh again after its user's password was checked.
-    ///
-    /// # Errors
-    /// [`Error::SessionEnded`], [`Error::StoreUnavailable`].
-    pub async fn reauthenticate(&self, id: SessionId) -> Outcome<Grant> {
-        for _ in 0..=RETRIES {
-            match self.freshen(id).await {
-                Ok(Some(refreshed)) => {
-                    let Session { user, id, .. } = &refreshed.session;
-                    let event = Event::new(EventName::Reauthenticated).of(user);
-                    let event = event.in_session(*id);
-                    self.events.keep(&self.caller, &event).await;
-                    return (self.grant(refreshed), Some(event));
-                }
-                Ok(None) => {}
-                Err(error) => return (Err(error), None),
-            }
-        }
-        (Err(Error::StoreUnavailable), None)
-    }
-
-    async fn freshen(&self, id: SessionId) -> Result<Option<Refreshed>> {
-        let now = self.env.now();
-        let row = self.session(id).await?;
-        if let Some(reason) = row.over(now, &self.policy) {
-            return Err(Error::SessionEnded(reason));
-        }
-        self.known_refresh_key(row.refresh_key).await?;
-        let session = Session {
-            auth_time: now,
-            version: row.version + 1,
-            ..row
-        };
-        Ok(match self.store.swap(session.clone()).await? {
-            Write::Done => Some(Refreshed { session, now }),
-            Write::Lost => None,
-        })
     }
 
     /// Catches up with the store: keys that others made, sessions that others ended. Doors call it
@@ -910,10 +418,4 @@ impl Service {
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
-}
-
-/// A refresh token of a session that had ended before.
-fn refused(session: &Session, reason: EndReason) -> Event {
-    let event = Event::new(EventName::RefreshRefused).of(&session.user);
-    event.in_session(session.id).because(reason.name())
 }

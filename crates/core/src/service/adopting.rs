@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, RETRIES, Refreshed, Service, Terms, Turn};
+use super::refreshing::{RETRIES, Turn};
+use super::{Outcome, Refreshed, Service, Terms};
 use crate::access_token::check_custom;
 use crate::account::Identity;
 use crate::adoption::{Adoption, Foreign};
