@@ -70,7 +70,9 @@ def test_what_is_never_safe_is_refused_by_its_key(config: dict[str, Any], words:
 
 def told(caplog: pytest.LogCaptureFixture, **config: Any) -> list[str]:
     """What the log says at the first use and the second."""
-    app, auth = protected(**{"TESTING": False, **config})
+    # The costs of the tests are pointed out too.
+    costs = {"DOORWARD_PASSWORD_MEMORY_KIB": 19456, "DOORWARD_PASSWORD_ITERATIONS": 2}
+    app, auth = protected(**{"TESTING": False, **costs, **config})
     with caplog.at_level(logging.WARNING), app.app_context():
         for _ in range(2):
             auth.service.login("7")

@@ -153,7 +153,8 @@ impl Builder {
         // Before a file is made.
         self.engine.policy.check().map_err(EngineError::from)?;
         check_proxies(&self.trusted_proxies)?;
-        for advice in self.settings.advice(&self.engine.policy) {
+        let advice = self.settings.advice(&self.engine.policy);
+        for advice in advice.into_iter().chain(self.engine.advice()) {
             tracing::warn!("{advice}");
         }
         let store: Arc<dyn Store> = match self.place {

@@ -41,6 +41,15 @@ pub struct EngineConfig {
     pub webhooks: WebhookConfig,
 }
 
+impl EngineConfig {
+    /// What works and is weaker than it need be: for the log of whoever opens an engine.
+    #[must_use]
+    pub fn advice(&self) -> Vec<&'static str> {
+        let hashing = self.hashing.params.advice();
+        self.key.advice().chain(hashing).collect()
+    }
+}
+
 /// Why an engine does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -88,11 +97,6 @@ impl Engine {
         policy.check()?;
         webhooks.check(events.on)?;
         hashing.rules.name_after(policy.issuer.as_deref());
-        let advice = key.advice().chain(hashing.params.advice());
-        let told = Told {
-            advice: advice.map(|line| News::new(Level::Warning, line)).collect(),
-            ..Told::default()
-        };
         let keys = Arc::new(KeyRing::open(&*store, key, &policy, Arc::clone(&env)).await?);
         let revocations = Arc::new(Revocations::new(Bounds::of(&policy), store.feed()));
         let passwords = Arc::new(Passwords::new(hashing, Arc::clone(&env)));
@@ -116,7 +120,7 @@ impl Engine {
             accounts,
             passwords,
             outbox,
-            told: told.into(),
+            told: Mutex::default(),
         })
     }
 
@@ -181,11 +185,7 @@ impl Engine {
             told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
         ];
-        let advice = mem::take(&mut told.advice);
-        advice
-            .into_iter()
-            .chain(news.into_iter().flatten())
-            .collect()
+        news.into_iter().flatten().collect()
     }
 }
 
@@ -232,8 +232,6 @@ impl News {
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 struct Told {
-    /// What is weaker than it need be; told at the first tick.
-    advice: Vec<News>,
     failing: bool,
     keyless: Option<KeyError>,
     changing: bool,
@@ -307,14 +305,9 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use pollster::FutureExt as _;
-
     use super::*;
-    use crate::env::Timestamp;
     use crate::keys::Algorithm;
-    use crate::memory::MemoryStore;
     use crate::password::Params;
-    use crate::testing::TestEnv;
 
     #[test]
     fn each_change_is_told_once() {
@@ -327,29 +320,15 @@ mod tests {
         assert_eq!(told.changing(true), None);
     }
 
-    fn told_at_the_start(config: EngineConfig) -> Vec<String> {
-        let store = Arc::new(MemoryStore::new(config.policy.clone()));
-        let env = Arc::new(TestEnv::new(Timestamp(1_800_000_000_000), 1));
-        let engine = Engine::open(store, config, env).block_on().unwrap();
-        let [first, second] = [(); 2].map(|()| engine.tick().block_on());
-        assert_eq!(second, []);
-        let warnings = first
-            .into_iter()
-            .filter(|news| news.level == Level::Warning);
-        warnings.map(|news| news.line).collect()
-    }
-
     #[test]
-    fn what_is_weaker_than_it_need_be_is_told_at_the_start_once() {
-        assert_eq!(told_at_the_start(EngineConfig::default()), [""; 0]);
+    fn what_is_weaker_than_it_need_be_is_pointed_out() {
         let mut config = EngineConfig::default();
+        assert_eq!(config.advice(), [""; 0]);
         config.hashing.params = Params::FAST_FOR_TESTS;
-        let told = told_at_the_start(config);
-        assert!(told.len() == 1 && told[0].contains("Argon2id"), "{told:?}");
-        let mut config = EngineConfig::default();
         config.key.algorithm = Algorithm::RS256;
-        let told = told_at_the_start(config);
-        assert!(told.len() == 1 && told[0].contains("RS256"), "{told:?}");
+        let advice = config.advice();
+        assert!(advice[0].contains("RS256") && advice[1].contains("Argon2id"));
+        assert_eq!(advice.len(), 2);
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl Door {
     #[getter]
     fn advice(&self) -> Vec<&'static str> {
         let options = &self.home.options;
-        options.settings.advice(&options.engine.policy)
+        let advice = options.settings.advice(&options.engine.policy);
+        advice.into_iter().chain(options.engine.advice()).collect()
     }
 
     fn close(&self, py: Python<'_>) {

@@ -255,6 +255,7 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
     )
     .await?;
     let advice = config.settings.advice(&config.engine.policy).into_iter();
+    let advice = advice.chain(config.engine.advice());
     let exposed = exposure::advice(config.operator_listen);
     advice.chain(exposed).for_each(say_error);
     say("the settings are in order")
