@@ -33,6 +33,18 @@ def token_for(directory: pathlib.Path, name: str = "ada") -> str:
     return found[1]
 
 
+def test_an_account_is_made_whose_user_sets_the_password(start) -> None:
+    server = start()
+    added = command(server.directory, "user", "add", "bob", "--reset-token")
+    found = re.fullmatch(r"added bob, id \S+\ntoken: (dwp_[\w-]{43})\ngood until .*\n", added.stdout)
+    assert found, added.stdout + added.stderr
+    assert reset(server, found[1]).status_code == 204
+    assert server.login(username="bob", password=NEW).status_code == 200
+    assert reset(server, found[1]).status_code == 400
+    both = command(server.directory, "user", "add", "eve", "--reset-token", "--generate-password")
+    assert both.returncode != 0 and "--reset-token" in both.stderr
+
+
 def reset(server: Server, token: str, new: str = NEW) -> httpx.Response:
     return httpx.post(f"{server.url}/password/reset", json={"token": token, "new": new})
 

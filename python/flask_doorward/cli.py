@@ -42,14 +42,19 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
     @group.command("add", help="Make an account.")
     @click.argument("name")
     @_password_options
+    @click.option(
+        "--reset-token", is_flag=True, help="Print a token by which the user sets a password, once."
+    )
     @_in_words
-    def add(name: str, password_stdin: bool, generate_password: bool) -> None:
+    def add(name: str, password_stdin: bool, generate_password: bool, reset_token: bool) -> None:
         operator = _accounts(mounted(), makes=True)
-        password = _new_password(password_stdin, generate_password)
+        password = _first_password(password_stdin, generate_password, reset_token)
         operator.check_free(name)
         _show_generated(password, generate_password)
         added = operator.add_user(name, password)
         click.echo(f"added {shown(name)}, id {added}")
+        if reset_token:
+            _show_reset(mounted(), name)
 
     @group.command("list", help="Show accounts.")
     @_in_words
@@ -81,14 +86,8 @@ def _user(mounted: Callable[[], Mounted]) -> click.Group:
     @click.argument("name")
     @_in_words
     def reset(name: str) -> None:
-        if _is_discarded():
-            raise click.ClickException(
-                "nobody would see the token: standard output is closed, or /dev/null"
-            )
-        where = mounted().settings.url_prefix
-        token, until = _accounts(mounted()).start_reset(name)
-        click.echo(f"token: {token}")
-        click.echo(f"good until {date(until)}, once, for POST {where}/password/reset")
+        _somebody_sees_the_token()
+        _show_reset(mounted(), name)
 
     @group.command("set-password", help="Change a password and end all sessions.")
     @click.argument("name")
@@ -347,6 +346,30 @@ def _all_sessions(operator: Operator) -> Iterator[SessionRow]:
     while after is not None:
         page, after = operator.sessions(after=after)
         yield from page
+
+
+def _show_reset(mounted: Mounted, name: str) -> None:
+    token, until = _accounts(mounted).start_reset(name)
+    click.echo(f"token: {token}")
+    path = f"{mounted.settings.url_prefix}/password/reset"
+    click.echo(f"good until {date(until)}, once, for POST {path}")
+
+
+def _somebody_sees_the_token() -> None:
+    if _is_discarded():
+        raise click.ClickException(
+            "nobody would see the token: standard output is closed, or /dev/null"
+        )
+
+
+def _first_password(from_stdin: bool, generate: bool, reset_token: bool) -> str:
+    if not reset_token:
+        return _new_password(from_stdin, generate)
+    if from_stdin or generate:
+        raise click.UsageError("with --reset-token the user sets the password")
+    _somebody_sees_the_token()
+    # Nobody's: the token is the way in.
+    return generated_password()
 
 
 def _new_password(from_stdin: bool, generate: bool) -> str:

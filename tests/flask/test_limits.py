@@ -171,6 +171,19 @@ def test_whoever_has_the_token_sets_a_password_once(app: Flask, by: str) -> None
     assert (login(client).status_code, login(client, password=NEW).status_code) == (401, 200)
 
 
+def test_an_account_is_made_whose_user_sets_the_password(app: Flask) -> None:
+    run = app.test_cli_runner().invoke(args=["auth", "user", "add", "bob", "--reset-token"])
+    assert run.exit_code == 0 and run.output.startswith("added bob, id ")
+    token = run.output.splitlines()[1].removeprefix("token: ")
+    client = app.test_client()
+    done = client.post("/api/v1/password/reset", json={"token": token, "new": NEW})
+    assert done.status_code == 204
+    body = {"username": "bob", "password": NEW}
+    assert client.post("/api/v1/login", json=body).status_code == 200
+    both = app.test_cli_runner().invoke(args=["auth", "user", "add", "eve", "--reset-token", "--password-stdin"])
+    assert both.exit_code != 0 and "--reset-token" in both.output
+
+
 def test_with_claims_of_the_apps_own_a_reset_is_the_accounts_still(app: Flask) -> None:
     auth = Doorward()
     app.extensions["doorward"]["auth"].callbacks.add("claims_loader", lambda user_id: {"role": "teacher"})

@@ -23,66 +23,7 @@ use crate::{Outcome, exposure, initialization};
 
 /// The grammar. Every setting is a flag of every command.
 pub(crate) fn command() -> Command {
-    let name = || Arg::new("name").required(true).value_name("NAME");
     let id = || Arg::new("id").required(true).value_name("ID");
-    let stdin = || {
-        Arg::new("password-stdin")
-            .long("password-stdin")
-            .action(ArgAction::SetTrue)
-            .help("Read the password from standard input")
-    };
-    let generate = || {
-        Arg::new("generate-password")
-            .long("generate-password")
-            .action(ArgAction::SetTrue)
-            .conflicts_with("password-stdin")
-            .help("Make a password and print it")
-    };
-    let user = Command::new("user")
-        .about("Built-in accounts")
-        .subcommand_required(true)
-        .subcommands([
-            Command::new("add")
-                .about("Make an account")
-                .args([name(), stdin(), generate()]),
-            Command::new("list").about("Show accounts"),
-            Command::new("disable")
-                .about("Refuse logins and end all sessions")
-                .arg(name()),
-            Command::new("enable")
-                .about("Allow logins again")
-                .arg(name()),
-            Command::new("set-password")
-                .about("Change a password and end all sessions")
-                .args([name(), stdin(), generate()]),
-            Command::new("reset")
-                .about("Print a token by which a new password can be set, once")
-                .arg(name()),
-            Command::new("privilege")
-                .about("Say whether sessions of an account are privileged, and end all sessions")
-                .args([
-                    name(),
-                    Arg::new("switch")
-                        .required(true)
-                        .value_parser(["on", "off"]),
-                ]),
-            Command::new("remove")
-                .about("Remove an account and end all sessions")
-                .arg(name()),
-            Command::new("export")
-                .about("Write all that is kept of a user's sessions, as JSON")
-                .args(subject()),
-            Command::new("erase")
-                .about("End a user's sessions and remove all that is kept of them")
-                .args(subject())
-                .arg(
-                    Arg::new("account")
-                        .long("account")
-                        .action(ArgAction::SetTrue)
-                        .help("Remove the account too"),
-                ),
-            import::command(),
-        ]);
     let session = Command::new("session")
         .about("Sessions")
         .subcommand_required(true)
@@ -112,7 +53,7 @@ pub(crate) fn command() -> Command {
             Command::new("serve").about("Serve the API"),
             Command::new("check-config")
                 .about("Check settings and the store, and say what is wrong"),
-            user,
+            user_command(),
             session,
             keys_command(),
             doctor::command(),
@@ -150,6 +91,78 @@ fn subject() -> [Arg; 2] {
             .conflicts_with("name")
             .help("A user's id, for users of an app's own"),
     ]
+}
+
+fn user_command() -> Command {
+    let name = || Arg::new("name").required(true).value_name("NAME");
+    let stdin = || {
+        Arg::new("password-stdin")
+            .long("password-stdin")
+            .action(ArgAction::SetTrue)
+            .help("Read the password from standard input")
+    };
+    let generate = || {
+        Arg::new("generate-password")
+            .long("generate-password")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("password-stdin")
+            .help("Make a password and print it")
+    };
+    let reset_token = || {
+        Arg::new("reset-token")
+            .long("reset-token")
+            .action(ArgAction::SetTrue)
+            .conflicts_with_all(["password-stdin", "generate-password"])
+            .help("Print a token by which the user sets a password, once")
+    };
+    Command::new("user")
+        .about("Built-in accounts")
+        .subcommand_required(true)
+        .subcommands([
+            Command::new("add").about("Make an account").args([
+                name(),
+                stdin(),
+                generate(),
+                reset_token(),
+            ]),
+            Command::new("list").about("Show accounts"),
+            Command::new("disable")
+                .about("Refuse logins and end all sessions")
+                .arg(name()),
+            Command::new("enable")
+                .about("Allow logins again")
+                .arg(name()),
+            Command::new("set-password")
+                .about("Change a password and end all sessions")
+                .args([name(), stdin(), generate()]),
+            Command::new("reset")
+                .about("Print a token by which a new password can be set, once")
+                .arg(name()),
+            Command::new("privilege")
+                .about("Say whether sessions of an account are privileged, and end all sessions")
+                .args([
+                    name(),
+                    Arg::new("switch")
+                        .required(true)
+                        .value_parser(["on", "off"]),
+                ]),
+            Command::new("remove")
+                .about("Remove an account and end all sessions")
+                .arg(name()),
+            Command::new("export")
+                .about("Write all that is kept of a user's sessions, as JSON")
+                .args(subject()),
+            Command::new("erase")
+                .about("End a user's sessions and remove all that is kept of them")
+                .args(subject())
+                .arg(
+                    Arg::new("account")
+                        .long("account")
+                        .action(ArgAction::SetTrue)
+                        .help("Remove the account too"),
+                ),
+            import::command(),
+        ])
 }
 
 fn keys_command() -> Command {

@@ -22,7 +22,7 @@ pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
     match arguments.subcommand() {
         Some(("add", arguments)) => {
             let accounts = accounts(&config, lasting(&config)?);
-            add(&accounts, named(arguments), arguments).await
+            add(&accounts, named(arguments), arguments, &config).await
         }
         Some(("import", arguments)) => super::import::run(&config, arguments).await,
         Some(("list", _)) => list(&*existing(&config)?).await,
@@ -95,7 +95,7 @@ fn named(arguments: &ArgMatches) -> &str {
         .map_or("", String::as_str)
 }
 
-async fn add(accounts: &Accounts, name: &str, arguments: &ArgMatches) -> Outcome {
+async fn add(accounts: &Accounts, name: &str, arguments: &ArgMatches, config: &Config) -> Outcome {
     let failed = |error| words(name, &error);
     // Before a password is shown that would be nobody's.
     match accounts.find(name).await {
@@ -103,9 +103,20 @@ async fn add(accounts: &Accounts, name: &str, arguments: &ArgMatches) -> Outcome
         Err(error) => return Err(failed(error).into()),
         Ok(_) => return Err(failed(Error::UsernameTaken).into()),
     }
-    let password = new_password(arguments)?;
+    let by_token = arguments.get_flag("reset-token");
+    let password = if by_token {
+        somebody_sees_the_token()?;
+        // Nobody's: the token is the way in.
+        Password::new(&generated(&SystemEnv))?
+    } else {
+        new_password(arguments)?
+    };
     let id = accounts.register(name, password).await.map_err(failed)?;
-    report(&format!("added {}, id {id}", shown(name)))
+    report(&format!("added {}, id {id}", shown(name)))?;
+    if by_token {
+        reset(accounts, name, config).await?;
+    }
+    Ok(())
 }
 
 async fn change(accounts: &Accounts, command: &str, name: &str, arguments: &ArgMatches) -> Outcome {
@@ -127,10 +138,15 @@ async fn change(accounts: &Accounts, command: &str, name: &str, arguments: &ArgM
 }
 
 /// The token is printed after it was stored: one that nobody sees is voided by the next.
-async fn reset(accounts: &Accounts, name: &str, config: &Config) -> Outcome {
+fn somebody_sees_the_token() -> Outcome {
     if is_discarded().unwrap_or(false) {
         return Err("nobody would see the token: standard output is closed, or /dev/null".into());
     }
+    Ok(())
+}
+
+async fn reset(accounts: &Accounts, name: &str, config: &Config) -> Outcome {
+    somebody_sees_the_token()?;
     let failed = |error| words(name, &error);
     if accounts.find(name).await.map_err(failed)?.disabled {
         return Err(format!("{} is disabled; enable the account first", shown(name)).into());
@@ -183,7 +199,9 @@ fn new_password(arguments: &ArgMatches) -> Outcome<Password> {
     }
     if !arguments.get_flag("password-stdin") {
         return Err(
-            "say where the password comes from: --password-stdin or --generate-password".into(),
+            "say where the password comes from: --password-stdin, --generate-password or, for a new \
+             account, --reset-token"
+                .into(),
         );
     }
     Ok(Password::new(&password_from_stdin()?)?)
