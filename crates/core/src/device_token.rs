@@ -4,15 +4,15 @@
 //!
 //! `dwd_` and the unpadded base64url of: version (1 byte, 1), key id (8), device (16), issued at (8, ms
 //! since the epoch), HMAC-SHA-256 over all before it and the account's name (32). The name is not in it,
-//! and a token says nothing of another account. Left out: a list of devices in the store; a token is
-//! good until its time is over or the key that made it is retired.
+//! and a token says nothing of another account. It is the name as it was typed, to the letter: a host may
+//! tell `Ada` from `ada`, and whoever has one of them must get no budget for the other. Left out: a list of
+//! devices in the store; a token is good until its time is over or the key that made it is retired.
 
 use std::fmt;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
-use crate::account::canonical;
 use crate::env::{Env, Timestamp, millis};
 use crate::keys::{KeyId, KeyRing, RefreshKey};
 
@@ -69,7 +69,7 @@ pub(crate) fn sign(
     bytes[1..9].copy_from_slice(&key.id().0.to_be_bytes());
     bytes[9..25].copy_from_slice(&device.0);
     bytes[25..33].copy_from_slice(&now.0.to_be_bytes());
-    let tag = key.device_tag(&bytes[..FIELDS], &spelt(username));
+    let tag = key.device_tag(&bytes[..FIELDS], username);
     bytes[FIELDS..].copy_from_slice(&tag);
     let text = base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes);
     DeviceText(format!("{PREFIX}{text}"))
@@ -86,15 +86,10 @@ pub(crate) fn verify(
     let bytes = decoded(text)?;
     let (fields, tag) = bytes.split_at(FIELDS);
     let key = keys.refresh_key(KeyId(u64::from_be_bytes(field(fields, 1))))?;
-    let tag_is_ours = key.device_tag(fields, &spelt(username)).ct_eq(tag);
+    let tag_is_ours = key.device_tag(fields, username).ct_eq(tag);
     let issued_at = Timestamp(i64::from_be_bytes(field(fields, 25)));
     let known = bool::from(tag_is_ours) && now.since(issued_at) <= millis(ttl);
     known.then(|| DeviceId(field(fields, 9)))
-}
-
-/// As accounts are told apart: what cannot be an account's name stays as it is.
-fn spelt(username: &str) -> Box<str> {
-    canonical(username).unwrap_or_else(|_| username.into())
 }
 
 fn decoded(text: &str) -> Option<[u8; BYTES]> {

@@ -251,9 +251,9 @@ impl Told {
 
     fn keys(&mut self, keyless: Option<KeyError>) -> Option<News> {
         let changed = mem::replace(&mut self.keyless, keyless.clone()) != keyless;
-        let refused = |why| format!("logins and refreshes are refused: {why}");
+        let unready = |why| format!("not ready: {why}");
         changed.then(|| match keyless {
-            Some(why) => News::new(Level::Error, refused(why)),
+            Some(why) => News::new(Level::Error, unready(why)),
             None => News::new(Level::Info, "a key signs again"),
         })
     }

@@ -202,12 +202,11 @@ fn whoever_waits_is_told_when_those_before_are_gone() {
 #[test]
 fn a_device_is_known_to_its_own_account_for_its_time() {
     let world = World::new(Budgets::default());
-    let token = world.succeeds("Ada", None, None).unwrap();
+    let token = world.succeeds("ada", None, None).unwrap();
     for name in ["ada", "bob"] {
         world.use_up(name);
     }
     assert!(world.succeeds("ada", Some(&token), None).is_ok());
-    assert!(world.succeeds("ADA", Some(&token), None).is_ok());
     assert!(world.succeeds("bob", Some(&token), None).is_err());
     world
         .env
@@ -216,6 +215,17 @@ fn a_device_is_known_to_its_own_account_for_its_time() {
     assert!(world.succeeds("ada", Some(&token), None).is_ok());
     world.env.advance(Duration::from_millis(1));
     assert!(world.succeeds("ada", Some(&token), None).is_err());
+}
+
+#[test]
+fn a_device_of_one_spelling_is_none_of_another_that_may_be_somebody_elses() {
+    let world = World::new(Budgets::default());
+    let token = world.succeeds("Ada", None, None).unwrap();
+    world.use_up("ada");
+    for name in ["ada", "ADA", "\u{e1}da", "ada "] {
+        assert!(world.fails(name, Some(&token), None).is_err(), "{name}");
+    }
+    assert!(world.succeeds("Ada", Some(&token), None).is_ok());
 }
 
 #[test]

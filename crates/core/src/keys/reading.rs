@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::ring::Ring;
-use super::{KeyError, KeyRing, PUBLISH_DELAY, RingError};
+use super::{KeyError, KeyRing, PUBLISH_DELAY, RingError, StoredKey};
 use crate::env::{Timestamp, millis};
 use crate::error::StoreError;
 use crate::store::Store;
@@ -43,7 +43,8 @@ impl KeyRing {
     /// Takes over what the store has now. Rows that cannot be read are ignored.
     ///
     /// # Errors
-    /// The store did not answer, or its keys are sealed otherwise; the ring stays as it was.
+    /// The store did not answer, or its keys are sealed otherwise; the ring stays as it was, less what was
+    /// retired.
     pub async fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
         self.take_over(store).await.map_err(|error| match error {
             RingError::Key(error) => StoreError(error.0.into()),
@@ -81,10 +82,34 @@ impl KeyRing {
         let as_of = newest.as_of(now);
         let ring = self.ring.load();
         if rows != ring.rows || ring.lapses(&self.signer, now, as_of) {
-            let ring = Ring::of(rows, &ring, &self.seals, &self.signer, (now, as_of))?;
-            self.ring.store(Arc::new(ring));
-            self.cache.flush();
+            let of = |rows| Ring::of(rows, &ring, &self.seals, &self.signer, (now, as_of));
+            match of(rows.clone()) {
+                Ok(next) => self.put(next),
+                Err(unread) => {
+                    let kept = retired_too(&ring.rows, &rows);
+                    if kept != ring.rows {
+                        self.put(of(kept)?);
+                    }
+                    return Err(unread.into());
+                }
+            }
         }
         Ok(())
     }
+
+    fn put(&self, ring: Ring) {
+        self.ring.store(Arc::new(ring));
+        self.cache.flush();
+    }
+}
+
+/// The rows as they could be read last, less those that were retired since: for that no row need be
+/// opened, and a key that leaked must be over for a process too that lacks the others' seal secret.
+fn retired_too(last: &[StoredKey], now: &[StoredKey]) -> Vec<StoredKey> {
+    let is_retired = |id| now.iter().any(|row| row.id == id && row.retired);
+    let rows = last.iter().map(|row| StoredKey {
+        retired: row.retired || is_retired(row.id),
+        ..row.clone()
+    });
+    rows.collect()
 }

@@ -103,6 +103,27 @@ fn a_seal_secret_that_went_too_early_is_asked_for_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_retired_key_is_over_for_a_process_that_cannot_read_the_others_any_more() {
+    let world = World::new();
+    let before = world.open(sealed(KeyConfig::default(), SEAL));
+    let token = world.sign(&before);
+    let after = world.open(moving(KeyConfig::default()));
+    reseal(&world, &after);
+    assert!(world.reload(&before).is_err() && world.verifies(&before, &token));
+    let id = kid(&token);
+    let row = after
+        .rows()
+        .into_iter()
+        .find(|row| row.id.to_string() == id);
+    world.retire(&after, row.unwrap().id);
+    assert!(world.reload(&before).is_err());
+    assert!(!world.verifies(&before, &token) && !world.logs_out(&before, &token));
+    let user = UserId::new("ada").unwrap();
+    let signed = before.sign_access(&world.claims(&user), world.now());
+    assert!(signed.is_err());
+}
+
+#[test]
 fn a_process_whose_store_another_one_seals_says_so() {
     let world = World::new();
     let plain = world.service(world.open(KeyConfig::default()));
