@@ -189,6 +189,11 @@ def has_pages_for_errors(exchange: Exchange) -> None:
         exchange.answer = b"<h1>Sorry</h1>"
 
 
+def has_codes_of_its_own(exchange: Exchange) -> None:
+    if exchange.status >= 400:
+        exchange.answer = b'{"status": %d, "code": "error"}' % exchange.status
+
+
 def clears_at_401(exchange: Exchange) -> None:
     if exchange.status == 401:
         exchange.answered.append(("Set-Cookie", "__Secure-refresh_token_cookie=; Path=/api/v1/refresh; Max-Age=0; Secure"))

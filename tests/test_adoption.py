@@ -65,6 +65,8 @@ def test_a_token_becomes_one_session(adopting: Server, old: Old, present) -> Non
     session = adopting.session(first["access_token"])
     assert session.status_code == 200 and session.json()["user"]["id"] == first["user"]["id"]
     assert session.json()["session"]["fresh_until"] <= session.json()["server_time"]
+    aged = httpx.get(f"{adopting.url}/verify?max_age=999999999", headers=bearer(first["access_token"]))
+    assert code(aged) == (401, "fresh_login_required")
     sessions = httpx.get(f"{adopting.url}/sessions", headers=bearer(first["access_token"])).json()["sessions"]
     assert len(sessions) == 1
     assert adopting.refresh(first["refresh_token"]).status_code == 200

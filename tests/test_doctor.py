@@ -153,6 +153,7 @@ WRONG: dict[str, tuple[list[Step], list[Step], list[str], set[str]]] = {
     "nosniff is stripped": ([], [strips("x-content-type-options")], [], {"nosniff_missing"}),
     "Vary is stripped": ([], [strips("vary")], [], {"vary_missing"}),
     "challenges are stripped": ([], [strips("www-authenticate")], [], {"www_authenticate_missing"}),
+    "errors have other codes": ([], [proxies.has_codes_of_its_own], [], {"errors_rewritten"}),
     "errors have pages": ([], [proxies.has_pages_for_errors], [], {"errors_rewritten"}),
     "answers are compressed": ([], [proxies.compresses], [], {"compressed"}),
     "the clock is off": ([], [shifts_clock(20)], [], {"clock_differs"}),

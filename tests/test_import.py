@@ -62,6 +62,8 @@ def test_imported_users_log_in_and_their_hashes_are_renewed(start) -> None:
 def test_what_is_refused_is_reported_by_line_and_the_rest_is_taken(tmp_path: pathlib.Path) -> None:
     text = f"username,password_hash\r\nada,{HASH}\r\nbob,secret\r\nada,{HASH[:-1]}e\r\n\u202e,{HASH}\r\n"
     (tmp_path / "users.csv").write_text(text, encoding="utf-8-sig", newline="")
+    (tmp_path / "refused.jsonl").write_text("of an earlier run")
+    (tmp_path / "refused.jsonl").chmod(0o644)
     done = command(tmp_path, "user", "import", "users.csv", "--report", "refused.jsonl")
     assert (done.returncode, done.stdout) == (3, "added 1, there already 0, skipped 0, refused 3\n")
     assert done.stderr == "doorward: 3 refused\n"

@@ -127,6 +127,22 @@ def test_a_file_with_a_secret_is_its_owners_alone(tmp_path: pathlib.Path, kind: 
         assert f"(mode {mode:03o}): chmod 600" in said and path.name in said
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        f'secret = "{ONE}"',
+        f'seal_secret_previous = "{ONE}"',
+        f'adopt_secret = "{ONE}"',
+        'webhook_secrets = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"',
+    ],
+)
+def test_each_secret_makes_the_file_of_settings_one(tmp_path: pathlib.Path, setting: str) -> None:
+    path = tmp_path / "doorward.toml"
+    path.write_text(setting + "\n")
+    path.chmod(0o644)
+    assert "holds a secret" in refusal(tmp_path, "--config", str(path))
+
+
 def test_a_file_of_settings_without_a_secret_may_be_read_by_all(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "doorward.toml"
     path.write_text('access_ttl = "5m"\n')

@@ -50,6 +50,16 @@ def test_a_redirect_is_not_followed(start):
         assert elsewhere.tries == []
 
 
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"])
+def test_what_is_for_this_machine_goes_through_no_proxy(start, monkeypatch, name):
+    with receiving() as receiver, receiving() as proxy:
+        monkeypatch.setitem(ENVIRONMENT, name, proxy.url)
+        server = start(*hooks(receiver.url))
+        server.login()
+        receiver.next("logged_in")
+        assert proxy.tries == []
+
+
 def test_what_was_not_sent_is_sent_after_a_kill(start):
     with receiving() as receiver:
         server = start(*hooks("http://127.0.0.1:9/hook"))

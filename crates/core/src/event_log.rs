@@ -3,7 +3,8 @@
 //! [`crate::service`] and [`crate::account`] say what happened; nobody above them can forget to. What
 //! opens or ends a session or changes an account is written in the transaction that does it, by a
 //! [`Trail`]. A reauthentication and the like are written before they are answered. Refreshes, and what anybody can make
-//! happen as often as he likes, wait for the next tick: a crash loses a second of them at the most.
+//! happen as often as he likes, wait for the next tick: a crash loses a second of them at the most,
+//! and of alike failures how many came in the minute after the first.
 //! Nothing is lost silently: of what does not fit a record says how much it was.
 //!
 //! Left out: what was typed. A name may be a password in the wrong field.

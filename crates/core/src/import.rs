@@ -13,9 +13,9 @@ mod lines;
 mod record;
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use serde::Serialize;
 
@@ -230,7 +230,16 @@ impl Report {
             .mode(0o600)
             .open(path);
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-        file.map(Report).map_err(named)
+        let own = file.and_then(Report::owners_alone);
+        own.map(Report).map_err(named)
+    }
+
+    /// A file that was there keeps its mode when it is opened.
+    fn owners_alone(file: File) -> io::Result<File> {
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
     }
 
     /// Adds a line.

@@ -323,7 +323,8 @@ fn session(row: &Session, policy: &Policy) -> Value {
         "id": row.id.to_string(),
         "created_at": time(row.created_at),
         "last_used_at": time(row.last_used()),
-        "last_password_at": time(row.auth_time),
+        // None where it was adopted, and no password was checked since.
+        "last_password_at": (row.auth_time > Timestamp(0)).then(|| time(row.auth_time)),
         "expires_at": time(row.expires_at(policy)),
         "remember": row.remember,
         "privileged": row.privileged,

@@ -105,11 +105,13 @@ impl HookUrl {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let authority = rest.split('/').next().unwrap_or_default();
         let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => host,
             _ => authority,
         };
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_plain || host.is_empty() || authority.contains(['@', '?', '#']) {
+        let has_colon = host.contains(':') && !is_bracketed;
+        if !is_plain || host.is_empty() || has_colon || authority.contains(['@', '?', '#']) {
             return Err(WebhookError(
                 "must be addresses without user names, as https://example.org/hook",
             ));
@@ -128,6 +130,12 @@ impl HookUrl {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is reached without TLS, which is this machine itself and nobody between.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.starts_with("http://")
     }
 
     /// Its host and port, which may be told.

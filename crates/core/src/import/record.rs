@@ -69,15 +69,17 @@ impl Columns {
         passwords: bool,
         ignore_others: bool,
     ) -> Result<Columns, Box<str>> {
+        if names.iter().all(|name| Column::named(name).is_none()) {
+            return Err("the first line names no column that is known: is it missing?".into());
+        }
         let mut columns: Vec<Option<Column>> = Vec::new();
-        for name in names {
+        for (place, name) in (1..).zip(names) {
             let column = Column::named(name);
             if column.is_none() && !ignore_others {
-                let name = name.chars().take(100).collect::<String>();
-                let name = name.escape_debug();
+                let name = shown(name).unwrap_or_default();
                 return Err(format!(
-                    "the first line names the columns, and {name} is none that is known; \
-                     rename it, or say --ignore-others"
+                    "the first line names the columns, and column {place} {name} is none that is \
+                     known; rename it, or say --ignore-others"
                 )
                 .into());
             }
@@ -125,6 +127,13 @@ impl Columns {
 /// What a column of passwords is answered with.
 const PLAIN: &str = "password is for plain-text passwords, which --passwords hashes (slowly); hashes \
      are in a column password_hash";
+
+/// A name, where it looks like one. In its place may stand a hash or a password, which is never shown.
+fn shown(name: &str) -> Option<&str> {
+    let is_part = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-' | ' ');
+    let is_name = name.chars().count() <= 40 && name.chars().all(is_part);
+    is_name.then_some(name)
+}
 
 fn not_utf8() -> Fault {
     Fault::new("not_utf8", "is not UTF-8")
@@ -200,11 +209,9 @@ impl Record {
         now: Timestamp,
     ) -> Result<Candidate, Fault> {
         if let Some(other) = self.other.take().filter(|_| !options.ignore_others) {
-            let name = other.chars().take(100).collect::<String>();
-            let words = format!(
-                "{} is no member that is known; rename it, or say --ignore-others",
-                name.escape_debug()
-            );
+            let name = shown(&other).unwrap_or("a name that is none");
+            let words =
+                format!("{name} is no member that is known; rename it, or say --ignore-others");
             return Err(Fault::new("field_unknown", words));
         }
         Ok(Candidate {

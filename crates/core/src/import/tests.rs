@@ -288,6 +288,23 @@ fn columns_that_could_mean_something_else_end_it() {
         let words_of = done.unwrap_err().to_string();
         assert!(words_of.contains(words), "{header}: {words_of}");
     }
+    for (secret, ending) in [
+        (BCRYPT, "ada"),
+        ("hunter2hunter2", "ada"),
+        ("username", BCRYPT),
+    ] {
+        let header = format!("{secret},{ending}\n");
+        let done = World::new().import(header.as_bytes(), Format::Csv, Options::default());
+        let words = done.unwrap_err().to_string();
+        assert!(
+            !words.contains("$2b") && !words.contains("hunter2"),
+            "{words}"
+        );
+    }
+    let member = format!("{{\"username\":\"ada\",\"{BCRYPT}\":1}}");
+    let done = World::new().import(member.as_bytes(), Format::JsonLines, Options::default());
+    let refusals = done.unwrap().1;
+    assert!(!format!("{refusals:?}").contains(BCRYPT));
     let utf16 = b"\xff\xfeu\0s\0e\0r\0";
     let done = World::new().import(&utf16[..], Format::Csv, Options::default());
     assert!(done.unwrap_err().to_string().contains("UTF-16"));

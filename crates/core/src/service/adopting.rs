@@ -146,8 +146,8 @@ impl Service {
             child_at: now,
             refresh_key: self.keys.current_refresh(now)?.id(),
             created_at: now,
-            // Never fresh: nobody here has seen a password.
-            auth_time: foreign.issued_at.min(now - self.policy.fresh_ttl),
+            // Never fresh, whatever age is asked for: nobody here has seen a password.
+            auth_time: Timestamp(0),
             absolute_end: foreign.issued_at + limits.absolute,
             remember: terms.remember,
             privileged: identity.privileged,

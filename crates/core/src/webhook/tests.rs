@@ -83,6 +83,10 @@ fn addresses_are_private_on_their_way() {
         "https://exa mple.org",
         "https://example.org/\n",
         "https://?x",
+        "https://example.org:99999/",
+        "https://example.org:0/",
+        "https://example.org:/",
+        "https://::1/",
     ] {
         assert!(HookUrl::parse(bad).is_err(), "{bad}");
     }

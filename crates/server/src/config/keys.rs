@@ -9,11 +9,12 @@ use super::{ConfigError, Values, wrong};
 use crate::secret_file;
 
 /// Those that only the server may know.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 5] = [
     "secret",
     "seal_secret",
     "seal_secret_previous",
     "adopt_secret",
+    "webhook_secrets",
 ];
 
 impl Values {

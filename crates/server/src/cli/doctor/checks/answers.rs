@@ -136,6 +136,8 @@ fn session(seen: &Seen) -> Vec<Finding> {
     if !answer.is_problem() {
         let media_type = answer.header("content-type");
         found.push(ERRORS_REWRITTEN.seen(format!("{}, '{media_type}'", answer.status)));
+    } else if answer.status == 401 && !answer.code().starts_with("token_") {
+        found.push(ERRORS_REWRITTEN.seen("401 without credentials, and no code says why"));
     }
     let vary = answer.header("vary");
     let cookie = seen.described.access_cookie.is_some() && !vary.contains("cookie");
