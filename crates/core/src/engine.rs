@@ -4,6 +4,7 @@
 //! Doors open one, call [`Engine::tick`] each second, and log the [`News`] that it brings. Left to them:
 //! the store, the thread or task that ticks, and the log.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -184,6 +185,7 @@ impl Engine {
             told.sealed_before(keys.is_sealed_before()),
             told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
+            told.webhooks(self.outbox.as_ref().map(|outbox| outbox.failing())),
         ];
         news.into_iter().flatten().collect()
     }
@@ -239,6 +241,8 @@ struct Told {
     sealed_before: bool,
     /// Whether at once, and if not, why.
     spread: (bool, Option<String>),
+    /// Addresses that do not take their messages.
+    unheard: BTreeSet<Box<str>>,
 }
 
 impl Told {
@@ -291,6 +295,18 @@ impl Told {
         })
     }
 
+    fn webhooks(&mut self, failing: Option<BTreeSet<Box<str>>>) -> Option<News> {
+        let failing = failing.unwrap_or_default();
+        let hosts: Vec<&str> = failing.iter().map(|host| &**host).collect();
+        let hosts = hosts.join(", ");
+        let before = mem::replace(&mut self.unheard, failing);
+        let changed = before != self.unheard;
+        changed.then(|| match hosts.as_str() {
+            "" => News::new(Level::Info, "every webhook is taken again"),
+            hosts => News::new(Level::Warning, format!("webhooks are not taken by {hosts}")),
+        })
+    }
+
     /// Which bound holds for processes that share the store.
     fn spread(&mut self, fast: bool, slow: Option<String>) -> Option<News> {
         let is = (fast && slow.is_none(), slow);
@@ -329,6 +345,18 @@ mod tests {
         let advice = config.advice();
         assert!(advice[0].contains("RS256") && advice[1].contains("Argon2id"));
         assert_eq!(advice.len(), 2);
+    }
+
+    #[test]
+    fn an_address_that_takes_nothing_is_told_of_once() {
+        let mut told = Told::default();
+        let hosts = |hosts: &[&str]| Some(hosts.iter().map(|host| (*host).into()).collect());
+        assert_eq!(told.webhooks(None), None);
+        assert_eq!(told.webhooks(hosts(&[])), None);
+        let news = told.webhooks(hosts(&["a.example"])).unwrap();
+        assert!(news.level == Level::Warning && news.line.contains("a.example"));
+        assert_eq!(told.webhooks(hosts(&["a.example"])), None);
+        assert_eq!(told.webhooks(hosts(&[])).unwrap().level, Level::Info);
     }
 
     #[test]

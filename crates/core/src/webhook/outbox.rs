@@ -4,7 +4,8 @@
 //! were not acknowledged. Whoever sends one claims it for a while first: of several processes one sends
 //! it, and if that is killed another does. An address that is new begins with what happens from then on.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::env::{Env, Timestamp};
@@ -27,6 +28,8 @@ pub struct Outbox {
     events: Arc<EventLog>,
     config: WebhookConfig,
     env: Arc<dyn Env>,
+    /// The hosts that did not take what they were sent last.
+    failing: Mutex<BTreeSet<Box<str>>>,
 }
 
 /// A message that this process may send now.
@@ -62,6 +65,7 @@ impl Outbox {
             events,
             config,
             env,
+            failing: Mutex::default(),
         }
     }
 
@@ -139,6 +143,7 @@ impl Outbox {
     pub async fn settle(&self, url: &HookUrl, due: &Due, sent: Sent) -> StoreResult<()> {
         let Delivery { place, attempts } = due.delivery;
         let now = self.env.now();
+        self.note(url, sent);
         let again = match sent {
             Sent::Taken => None,
             Sent::Untried => Some((attempts, now)),
@@ -151,6 +156,21 @@ impl Outbox {
             self.events.note(&Caller::default(), &lost);
         }
         self.store.settle(&url.name(), place, again).await
+    }
+
+    fn note(&self, url: &HookUrl, sent: Sent) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match sent {
+            Sent::Taken => failing.remove(url.host()),
+            Sent::Failed => failing.insert(url.host().into()),
+            Sent::Untried => false,
+        };
+    }
+
+    /// The hosts that did not take what this process sent them last.
+    pub(crate) fn failing(&self) -> BTreeSet<Box<str>> {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.clone()
     }
 
     /// Up to a fifth longer, so that what failed together does not come together.
