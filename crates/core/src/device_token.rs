@@ -3,8 +3,10 @@
 //! the same.
 //!
 //! `dwd_` and the unpadded base64url of: version (1 byte, 1), key id (8), device (16), issued at (8, ms
-//! since the epoch), HMAC-SHA-256 over all before it and the account's name (32). The name is not in it,
-//! and a token says nothing of another account. It is the name as it was typed, to the letter: a host may
+//! since the epoch), HMAC-SHA-256 over all before it, the account's password hash and its name (32).
+//! Neither is in it, and a token says nothing of another account. Whoever knew a password that was changed
+//! holds no token any more, however many devices he made known; of users that a host keeps the hash is not
+//! known here, and their tokens stay. It is the name as it was typed, to the letter: a host may
 //! tell `Ada` from `ada`, and whoever has one of them must get no budget for the other. Left out: a list of
 //! devices in the store; a token is good until its time is over or the key that made it is retired.
 
@@ -57,10 +59,18 @@ impl fmt::Debug for DeviceText {
     }
 }
 
-/// The token of a device that has just logged in to the account of a name.
+/// What a token is for: the account of a name, as long as it has this password.
+pub(crate) struct Holder<'a> {
+    /// As it was typed.
+    pub(crate) username: &'a str,
+    /// SHA-256 of the password's hash; zeros where the host keeps its users.
+    pub(crate) password: [u8; 32],
+}
+
+/// The token of a device that has just logged in.
 pub(crate) fn sign(
     device: DeviceId,
-    username: &str,
+    holder: &Holder<'_>,
     now: Timestamp,
     key: &RefreshKey,
 ) -> DeviceText {
@@ -69,24 +79,26 @@ pub(crate) fn sign(
     bytes[1..9].copy_from_slice(&key.id().0.to_be_bytes());
     bytes[9..25].copy_from_slice(&device.0);
     bytes[25..33].copy_from_slice(&now.0.to_be_bytes());
-    let tag = key.device_tag(&bytes[..FIELDS], username);
+    let tag = key.device_tag(&bytes[..FIELDS], &holder.password, holder.username);
     bytes[FIELDS..].copy_from_slice(&tag);
     let text = base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes);
     DeviceText(format!("{PREFIX}{text}"))
 }
 
-/// The device whose token `text` is, if it is one for the account of this name, and not older than
+/// The device whose token `text` is, if it is one for this account and password, and not older than
 /// `ttl`.
 pub(crate) fn verify(
     text: &str,
-    username: &str,
+    holder: &Holder<'_>,
     (now, ttl): (Timestamp, Duration),
     keys: &KeyRing,
 ) -> Option<DeviceId> {
     let bytes = decoded(text)?;
     let (fields, tag) = bytes.split_at(FIELDS);
     let key = keys.refresh_key(KeyId(u64::from_be_bytes(field(fields, 1))))?;
-    let tag_is_ours = key.device_tag(fields, username).ct_eq(tag);
+    let tag_is_ours = key
+        .device_tag(fields, &holder.password, holder.username)
+        .ct_eq(tag);
     let issued_at = Timestamp(i64::from_be_bytes(field(fields, 25)));
     let known = bool::from(tag_is_ours) && now.since(issued_at) <= millis(ttl);
     known.then(|| DeviceId(field(fields, 9)))

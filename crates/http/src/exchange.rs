@@ -147,6 +147,7 @@ impl PasswordSet {
 
     /// As [`PasswordSet::answer`], where it is known why not.
     pub async fn settled(mut self, set: Result<PasswordChange, Refusal>) -> Reply {
+        let throttle = Arc::clone(self.admitted.throttle());
         let settled = self.admitted.settle(Outcome::from(&set)).await;
         // A password that was changed stays so, whatever became of the count.
         let refused = settled.err().filter(|_| set.is_err());
@@ -164,9 +165,16 @@ impl PasswordSet {
         let (opened, events) = service.password_changed(change, self.terms).await;
         self.exchange.events.extend(events);
         match opened {
-            Ok(grant) => self
-                .exchange
-                .granted(&grant, username.as_deref(), Handed::Both),
+            Ok(grant) => {
+                // By the old password no device is known any more: this one shall be.
+                let device = match &username {
+                    Some(name) => throttle.known(name).await.ok().flatten(),
+                    None => None,
+                };
+                let grant = Grant { device, ..grant };
+                self.exchange
+                    .granted(&grant, username.as_deref(), Handed::Both)
+            }
             // The password is the new one; only the session that was to go with it ended at once.
             Err(Error::InvalidCredentials) => {
                 let ended = Error::SessionEnded(EndReason::PasswordChanged);

@@ -143,3 +143,57 @@ fn a_throttled_attempt_is_an_event() {
         )
     );
 }
+
+fn field(answer: &Response<Bytes>, name: &str) -> String {
+    let body: Value = serde_json::from_slice(answer.body()).unwrap();
+    body[name].as_str().unwrap().into()
+}
+
+fn with_device(password: &str, device: &str) -> Request<Bytes> {
+    let body = json!({
+        "username": "ada", "password": password, "delivery": "body", "device_token": device,
+    });
+    login("ada", password).map(|_| body.to_string().into())
+}
+
+#[test]
+fn devices_that_were_made_known_by_a_password_are_forgotten_with_it() {
+    const NEW: &str = "a much better passphrase";
+    let mut engine = opened(|settings| {
+        let budgets = settings.throttle.as_mut().unwrap();
+        budgets.account = "4/15m".parse().unwrap();
+    });
+    let mut devices = Vec::new();
+    let mut access = String::new();
+    for _ in 0..20 {
+        let answer = block_on(engine.send(login("ada", PASSWORD)));
+        devices.push(field(&answer, "device_token"));
+        access = field(&answer, "access_token");
+    }
+    let change = Request::post("/api/v1/password")
+        .header("host", "api.example")
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {access}"))
+        .body(
+            json!({ "current": PASSWORD, "new": NEW })
+                .to_string()
+                .into(),
+        )
+        .unwrap();
+    let changed = block_on(engine.send(change));
+    let own = field(&changed, "device_token");
+    let before = engine.passwords.hashes();
+    for device in &devices {
+        block_on(engine.send(with_device("wrong wrong wrong", device)));
+    }
+    assert_eq!(
+        engine.passwords.hashes() - before,
+        4,
+        "one account's budget"
+    );
+    // Whoever changed it is known by the new one.
+    let answer = block_on(engine.send(with_device(NEW, &own)));
+    assert_eq!(code(&answer), "granted");
+    let old = block_on(engine.send(with_device(NEW, &devices[0])));
+    assert_eq!(code(&old), "too_many_attempts");
+}

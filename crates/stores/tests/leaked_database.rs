@@ -134,8 +134,9 @@ fn attack(system: &System, file: &Path) -> Loot {
                 let real = real.csrf(session.id, CsrfKind::Access);
                 real.is(csrf.as_str().as_bytes())
             };
-            let is_device =
-                |real: &RefreshKey| real.device_tag(b"", "ada") == forger.device_tag(b"", "ada");
+            let is_device = |real: &RefreshKey| {
+                real.device_tag(b"", &[0; 32], "ada") == forger.device_tag(b"", &[0; 32], "ada")
+            };
             let taken = [
                 ("access", takes_access(system, key.id, session, &value)),
                 ("refresh", takes_refresh(system, session, &forger)),

@@ -72,11 +72,13 @@ impl RefreshKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// The MAC over a device token's fixed-length fields and the account that it is for.
+    /// The MAC over a device token's fixed-length fields, what follows from the account's password, and
+    /// the account that it is for.
     #[must_use]
-    pub fn device_tag(&self, fields: &[u8], account: &str) -> [u8; 32] {
+    pub fn device_tag(&self, fields: &[u8], password: &[u8; 32], account: &str) -> [u8; 32] {
         let mut mac = self.devices.clone();
         mac.update(fields);
+        mac.update(password);
         mac.update(account.as_bytes());
         mac.finalize().into_bytes().into()
     }

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::turns::{Entered, Turns};
 use super::{BucketKey, Budgets, Change, Limit, Outcome, Refused, Step};
 use crate::Service;
-use crate::account::{Refusal, is_invisible};
-use crate::device_token::{self, DeviceId, DeviceText};
+use crate::account::{Refusal, canonical, is_invisible};
+use crate::device_token::{self, DeviceId, DeviceText, Holder};
 use crate::env::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::SessionId;
@@ -71,7 +72,7 @@ impl Throttle {
             return Ok(self.admitted(None, None));
         };
         let key = self.service.keys().current_refresh(self.service.now())?;
-        let device = self.device_of(attempt, budgets);
+        let device = self.device_of(attempt, budgets).await?;
         let buckets = buckets(attempt, device, budgets, &key);
         let charged = if buckets.is_empty() {
             None
@@ -96,18 +97,51 @@ impl Throttle {
         }
     }
 
-    /// The device that the attempt comes from, if it has logged in to the same account before.
-    fn device_of(&self, attempt: Attempt<'_>, budgets: &Budgets) -> Option<DeviceId> {
-        let Attempt::Login {
-            username, devices, ..
-        } = attempt
-        else {
-            return None;
+    /// The device that the attempt comes from, if it has logged in to the same account before, by the
+    /// password that this still has.
+    async fn device_of(&self, attempt: Attempt<'_>, budgets: &Budgets) -> Result<Option<DeviceId>> {
+        let (username, devices) = match attempt {
+            Attempt::Login {
+                username, devices, ..
+            } if !devices.is_empty() => (username, devices),
+            _ => return Ok(None),
         };
+        let holder = self.holder(username).await?;
         let when = (self.service.now(), budgets.device_ttl);
         let keys = self.service.keys();
-        let known = |text: &&str| device_token::verify(text, username, when, keys);
-        devices.iter().find_map(known)
+        let known = |text: &&str| device_token::verify(text, &holder, when, keys);
+        Ok(devices.iter().find_map(known))
+    }
+
+    async fn holder<'a>(&self, username: &'a str) -> Result<Holder<'a>> {
+        let account = match canonical(username) {
+            Ok(name) => self.service.store().account(&name).await?,
+            Err(_) => None,
+        };
+        let password = account.map_or([0; 32], |account| {
+            Sha256::digest(account.password_hash.as_str()).into()
+        });
+        Ok(Holder { username, password })
+    }
+
+    /// The token of a device whose user has just shown to know the account's password, where devices
+    /// are told apart.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`].
+    pub async fn known(&self, username: &str) -> Result<Option<DeviceText>> {
+        if self.budgets.is_none() {
+            return Ok(None);
+        }
+        let device = DeviceId::random(self.service.env());
+        self.sign(device, username).await.map(Some)
+    }
+
+    async fn sign(&self, device: DeviceId, username: &str) -> Result<DeviceText> {
+        let holder = self.holder(username).await?;
+        let now = self.service.now();
+        let key = self.service.keys().current_refresh(now)?;
+        Ok(device_token::sign(device, &holder, now, &key))
     }
 
     async fn charge(&self, buckets: Buckets) -> Result<Charged> {
@@ -259,9 +293,13 @@ impl Admitted {
             return Ok(None);
         };
         let Login { username, device } = *login;
-        let now = service.now();
-        let key = service.keys().current_refresh(now)?;
-        Ok(Some(device_token::sign(device, &username, now, &key)))
+        self.throttle.sign(device, &username).await.map(Some)
+    }
+
+    /// The throttle that admitted it.
+    #[must_use]
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
     }
 }
 

@@ -52,7 +52,10 @@ fn a_leaked_access_key_mints_no_refresh_token_and_no_value_of_a_device_or_double
             assert!(!accepts(honest.sign(&forger).as_str()));
             let child = |key: &RefreshKey| key.child_id(session, TokenId([1; 16]), 0);
             assert_ne!(child(&forger), child(&real));
-            assert_ne!(forger.device_tag(b"", "ada"), real.device_tag(b"", "ada"));
+            assert_ne!(
+                forger.device_tag(b"", &[0; 32], "ada"),
+                real.device_tag(b"", &[0; 32], "ada")
+            );
             for kind in [CsrfKind::Access, CsrfKind::Refresh] {
                 let value = real.csrf(session, kind);
                 assert!(!value.is(forger.csrf(session, kind).as_str().as_bytes()));
@@ -87,7 +90,7 @@ fn what_is_derived_from_one_row_is_pairwise_different() {
     let key = RefreshKey::new(KeyId(1), &[7; 32]);
     let session = SessionId([2; 16]);
     let message = [&session.0[..], &[3; 16], &0_u32.to_be_bytes()].concat();
-    let tags = [key.tag(&message), key.device_tag(&message, "ada")];
+    let tags = [key.tag(&message), key.device_tag(&message, &[0; 32], "ada")];
     let id = key.child_id(session, TokenId([3; 16]), 0);
     assert_ne!(tags[0], tags[1]);
     assert!(tags.iter().all(|tag| tag[..16] != id.0));
