@@ -108,7 +108,11 @@ impl Api {
     }
 
     /// Those in cookies that came along with a login by cookie: the same browser's.
-    pub(crate) fn foreign_cookies(&self, request: &Request<Bytes>, to: Delivery) -> Vec<Foreign> {
+    pub(crate) fn foreign_cookies(
+        &self,
+        request: &Request<Bytes>,
+        to: Delivery,
+    ) -> Vec<(Foreign, Delivery)> {
         if self.service().adoption().is_none() || to != Delivery::Cookie {
             return Vec::new();
         }
@@ -116,7 +120,7 @@ impl Api {
         let mut tokens = self.cookies().refresh.find(headers);
         tokens.extend(self.in_foreign_cookie(headers));
         let read = tokens.iter().map(|text| self.service().foreign(text));
-        read.flatten().collect()
+        read.flatten().map(|foreign| (foreign, to)).collect()
     }
 
     /// Those that a logout came with.
@@ -143,11 +147,12 @@ impl Api {
     pub(crate) async fn end_foreign(
         &self,
         all: &[(Foreign, Delivery)],
+        reason: EndReason,
         exchange: &mut Exchange,
     ) -> Result<(), Error> {
         for (foreign, via) in all {
             let (terms, service) = (self.foreign_terms(*via), exchange.service.clone());
-            let ended = service.end_foreign(foreign, &terms, EndReason::Logout);
+            let ended = service.end_foreign(foreign, &terms, reason);
             exchange.took(ended.await)?;
         }
         Ok(())

@@ -1,14 +1,11 @@
 //! Where the API's attempts are admitted. What each costs is in [`doorward_core::throttle`].
 
-use bytes::Bytes;
+use crate::asked::Headers;
+use crate::client::Client;
+use crate::routes::Api;
 use doorward_core::SessionId;
 use doorward_core::error::Result as Decided;
 use doorward_core::throttle::{Admitted, Attempt};
-use http::Request;
-
-use crate::asked::{Asked, Headers};
-use crate::client::Client;
-use crate::routes::Api;
 
 impl Api {
     /// Admits a login by a view of the host's own, before it looks at the password. The device's token
@@ -32,17 +29,6 @@ impl Api {
             address: client.address,
         };
         self.throttle().admit(login).await
-    }
-
-    pub(crate) async fn admit_login(
-        &self,
-        username: &str,
-        device_token: Option<&str>,
-        request: &Request<Bytes>,
-        client: Client,
-    ) -> Decided<Admitted> {
-        let headers = Asked::of_request(request).headers;
-        self.admit(username, device_token, headers, client).await
     }
 
     /// The session is the device: who took its access token guesses no more than the device may, and

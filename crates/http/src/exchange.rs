@@ -32,7 +32,7 @@ pub struct Identified {
     pub(crate) terms: Terms,
     pub(crate) admitted: Admitted,
     /// Tokens of another program that came along: they must not open a session after this one.
-    pub(crate) outdated: Vec<Foreign>,
+    pub(crate) outdated: Vec<(Foreign, Delivery)>,
     pub(crate) exchange: Exchange,
 }
 
@@ -48,7 +48,6 @@ impl Identified {
         let outcome = Outcome::from(&identity);
         let identity = identity.map_err(|refusal| exchange.failed(refusal));
         let settled = self.admitted.settle(outcome).await;
-        let terms = self.terms.clone();
         let opened = match settled.and_then(|device| Ok((identity?, device))) {
             Ok((identity, device)) => opened(self.terms, identity, device, &mut exchange).await,
             Err(error) => Err(error),
@@ -57,21 +56,14 @@ impl Identified {
             Ok(opened) => opened,
             Err(error) => return exchange.refuse(&error.into()),
         };
-        match end_foreign(&self.outdated, &terms, &mut exchange).await {
+        // Only now: a login that fails leaves the browser what it has.
+        let api = exchange.api.clone();
+        let ended = api.end_foreign(&self.outdated, EndReason::Replaced, &mut exchange);
+        match ended.await {
             Ok(()) => exchange.granted(&grant, username.as_deref(), Handed::Both),
             Err(error) => exchange.refuse(&error.into()),
         }
     }
-}
-
-/// Only once a login has opened its session: one that fails leaves the browser what it has.
-async fn end_foreign(tokens: &[Foreign], terms: &Terms, exchange: &mut Exchange) -> Decided<()> {
-    let service = exchange.service.clone();
-    for token in tokens {
-        let ended = service.end_foreign(token, terms, EndReason::Replaced);
-        exchange.took(ended.await)?;
-    }
-    Ok(())
 }
 
 /// Opens the session of a login.

@@ -358,10 +358,13 @@ impl Api {
             replaces: self.replaced_by_login(request, delivery),
         };
         let (username, password) = (typed(asked.username)?, Password::new(&asked.password)?);
-        let token = asked.device_token.as_deref();
+        let (token, headers) = (
+            asked.device_token.as_deref(),
+            Asked::of_request(request).headers,
+        );
         let next = Identified {
             terms,
-            admitted: self.admit_login(&username, token, request, client).await?,
+            admitted: self.admit(&username, token, headers, client).await?,
             outdated: self.foreign_cookies(request, delivery),
             exchange,
         };
@@ -472,7 +475,8 @@ impl Api {
             let service = exchange.service.clone();
             exchange.took(service.end(session, EndReason::Logout).await)?;
         }
-        self.end_foreign(&foreign, &mut exchange).await?;
+        self.end_foreign(&foreign, EndReason::Logout, &mut exchange)
+            .await?;
         Ok(exchange.ended(clears))
     }
 

@@ -23,7 +23,7 @@ impl Service {
         self.open(identity, terms, self.policy.cap).await
     }
 
-    pub(super) async fn open(
+    async fn open(
         &self,
         identity: Identity,
         terms: Terms,
@@ -52,7 +52,7 @@ impl Service {
 
     /// The session's tokens, and what happened: it opened, and others ended for it. The records are in the
     /// transaction that did it.
-    pub(super) async fn opened(
+    async fn opened(
         &self,
         caller: &Caller,
         identity: Identity,
@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// The sessions that ended `at` the opening of another.
-    pub(super) fn gone(&self, rows: Vec<Session>, at: Timestamp) -> Vec<Event> {
+    fn gone(&self, rows: Vec<Session>, at: Timestamp) -> Vec<Event> {
         let ended = rows.into_iter().filter_map(|row| {
             let end = row.ended?;
             let reason = self.remember(row.id, end);
@@ -94,12 +94,7 @@ impl Service {
         ended.collect()
     }
 
-    pub(super) async fn opening(
-        &self,
-        identity: Identity,
-        terms: Terms,
-        cap: Option<Cap>,
-    ) -> Result<Opening> {
+    async fn opening(&self, identity: Identity, terms: Terms, cap: Option<Cap>) -> Result<Opening> {
         if let Some(claims) = identity.claims.as_deref() {
             check_custom(claims, self.policy.identity_claim.as_deref())?;
         }
@@ -144,11 +139,7 @@ impl Service {
 
     /// The `valid_from` of a user whose credentials the host checked, if it has not moved since the
     /// request came in. One in the future is of a clock that stepped back, and no reason to refuse.
-    pub(super) async fn valid_from_since(
-        &self,
-        user: &UserId,
-        started: Timestamp,
-    ) -> Result<ValidFrom> {
+    async fn valid_from_since(&self, user: &UserId, started: Timestamp) -> Result<ValidFrom> {
         let seen = self.store.valid_from(user).await?;
         let moved = seen.0 > started.0 && seen.0 <= self.env.now().0;
         if moved {

@@ -71,7 +71,7 @@ impl Service {
         token.verify(&key)
     }
 
-    pub(super) async fn known_refresh_key(&self, id: KeyId) -> Result<Arc<RefreshKey>> {
+    async fn known_refresh_key(&self, id: KeyId) -> Result<Arc<RefreshKey>> {
         if let Some(key) = self.keys.refresh_key(id) {
             return Ok(key);
         }
@@ -97,7 +97,7 @@ impl Service {
 
     /// One load, one decision, at most one write. `None`: the swap was lost, or the load was so
     /// slow that its row may be history.
-    pub(super) async fn attempt(
+    async fn attempt(
         &self,
         token: &RefreshToken,
         via: Delivery,
@@ -135,7 +135,7 @@ impl Service {
         Ok(Some(outcome))
     }
 
-    pub(super) async fn carry_out(
+    async fn carry_out(
         &self,
         verdict: Verdict,
         session: Session,
@@ -164,7 +164,7 @@ impl Service {
     }
 
     /// What ended a session has its record already.
-    pub(super) async fn log_decision(&self, event: &Event, before: Timestamp) {
+    async fn log_decision(&self, event: &Event, before: Timestamp) {
         match event.name {
             EventName::Refreshed => self.events.note_refresh(&self.caller, event, before),
             EventName::RefreshRefused => self.events.note(&self.caller, event),
@@ -175,7 +175,7 @@ impl Service {
         }
     }
 
-    pub(super) async fn reused(&self, id: SessionId) -> Result<Outcome<Refreshed>> {
+    async fn reused(&self, id: SessionId) -> Result<Outcome<Refreshed>> {
         let each = Event::new(EventName::ReuseDetected);
         let (reason, event) = self.end_row_by(id, EndReason::Reuse, each).await?;
         let is_news = event
@@ -190,7 +190,7 @@ impl Service {
     }
 
     /// A load that took over `W/4`, at least 1 s, tells of a past that may be over.
-    pub(super) fn is_stale(&self, loaded_from: Timestamp) -> bool {
+    fn is_stale(&self, loaded_from: Timestamp) -> bool {
         let limit = (self.policy.window() / 4).max(Duration::from_secs(1));
         self.env.now().since(loaded_from) > millis(limit)
     }
@@ -216,7 +216,7 @@ impl Service {
         (Err(Error::StoreUnavailable), None)
     }
 
-    pub(super) async fn freshen(&self, id: SessionId) -> Result<Option<Refreshed>> {
+    async fn freshen(&self, id: SessionId) -> Result<Option<Refreshed>> {
         let now = self.env.now();
         let row = self.session(id).await?;
         if let Some(reason) = row.over(now, &self.policy) {
