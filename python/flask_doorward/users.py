@@ -370,8 +370,7 @@ def _adopt(callbacks: Callbacks, question: Question) -> Answer:
     found = _adopted_user(callbacks, question, claims)
     if found is None:
         return blocking(question.refuse)
-    user_id = text_of(found)
-    return blocking(question.identified, user_id, claims=callbacks.claims_of(user_id))
+    return _identified(callbacks, question, text_of(found))
 
 
 def _is_blocked(header: Claims, claims: Claims) -> bool:
@@ -386,8 +385,8 @@ def _adopt_by_accounts(callbacks: Callbacks, question: Question) -> Answer:
     identity = blocking(question.named_by_accounts)
     if isinstance(identity, Answer):
         return identity
-    claims = callbacks.claims_of(identity.user_id)
-    return blocking(question.identified, identity, identity.username, claims)
+    claims, privileged = callbacks.claims_of(identity.user_id), callbacks.is_privileged(identity.user_id)
+    return blocking(question.identified, identity, identity.username, claims, privileged)
 
 
 def _adopted_user(callbacks: Callbacks, question: Question, claims: Claims) -> UserId | None:

@@ -2,7 +2,8 @@
 
 import logging
 import pathlib
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import flask_jwt_extended as before
@@ -139,6 +140,26 @@ def test_users_of_the_apps_own_are_asked_for(tmp_path: pathlib.Path, caplog: pyt
     users.clear()
     other = token_of(old_app())
     assert refresh(client, json={"refresh_token": other}).json["code"] == "token_invalid"
+
+
+@pytest.mark.parametrize("says", ["the account", "the app", "the app of its own users"])
+def test_a_privileged_user_has_the_limits_of_one(tmp_path: pathlib.Path, says: str) -> None:
+    new, auth = new_app(tmp_path, DOORWARD_STORE=f"sqlite://{tmp_path}/moved.db", DOORWARD_PRIVILEGED_SESSION_TTL="1h")
+    if says == "the app of its own users":
+        auth.adopt_user(lambda claims: "7")
+    else:
+        add_ada(new, auth)
+    if says == "the account":
+        new.test_cli_runner().invoke(args=["auth", "user", "privilege", "ada", "on"])
+    else:
+        auth.privilege_loader(lambda user_id: True)
+    # The mark ends what was open before, and tokens are dated in seconds.
+    until = time.monotonic() + 5
+    while (adopted := refresh(moved(old_app(), new))).status_code == 401 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert adopted.status_code == 200, adopted.json
+    ends = datetime.fromisoformat(adopted.json["refresh_expires_at"])
+    assert ends <= datetime.now(timezone.utc) + timedelta(hours=1)
 
 
 def test_one_rule_holds_where_views_of_the_old_app_stay(tmp_path: pathlib.Path) -> None:
