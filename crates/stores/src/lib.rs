@@ -11,10 +11,16 @@
 pub mod place;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "no store over the network is built"))]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no store over the network is built")
+)]
 mod remote;
 pub mod ring;
-#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "no store over the network is built"))]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no store over the network is built")
+)]
 mod spread;
 pub mod sqlite;
 

@@ -68,7 +68,9 @@ impl FromStr for Place {
             Some(path) => Ok(Place::Sqlite(path.into())),
             None if text == "memory:" => Ok(Place::Memory),
             #[cfg(feature = "postgres")]
-            None if postgres::is_postgres(text) => text.parse().map(Place::Postgres).map_err(NotAPlace),
+            None if postgres::is_postgres(text) => {
+                text.parse().map(Place::Postgres).map_err(NotAPlace)
+            }
             None => Err(NotAPlace(OTHERS)),
         }
     }

@@ -31,11 +31,11 @@ mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use doorward_core::SystemEnv;
 use doorward_core::env::Env as _;
 use doorward_core::error::StoreError;
 use doorward_core::policy::Policy;
 use doorward_core::store::{StoreResult, Write};
-use doorward_core::SystemEnv;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -138,7 +138,8 @@ impl PostgresStore {
         let (pool, sql) = (Arc::clone(&self.pool), sql.into());
         let read = async move {
             let read = async |db: &connection::Connection| {
-                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    values.iter().map(|value| &**value as _).collect();
                 db.query(&sql, &values).await
             };
             Ok(rows(pool.with(read).await?)?)
@@ -147,9 +148,14 @@ impl PostgresStore {
     }
 
     /// Writes by statements in a transaction of their own; what each of them returned.
-    async fn write(&self, steps: impl Fn() -> Vec<Step> + Send + Sync + 'static) -> StoreResult<Vec<Vec<Row>>> {
+    async fn write(
+        &self,
+        steps: impl Fn() -> Vec<Step> + Send + Sync + 'static,
+    ) -> StoreResult<Vec<Vec<Row>>> {
         let pool = Arc::clone(&self.pool);
-        self.remote.run(async move { Ok(pool.durably(steps).await?) }).await
+        self.remote
+            .run(async move { Ok(pool.durably(steps).await?) })
+            .await
     }
 
     fn swept(&self) -> Uuid {

@@ -37,7 +37,8 @@ impl AccountStore for PostgresStore {
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
         let needs = to_add(&account);
         let trail = trail.clone();
-        self.group(needs, move |view| took(view.add_account(&account, &trail))).await
+        self.group(needs, move |view| took(view.add_account(&account, &trail)))
+            .await
     }
 
     async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
@@ -55,7 +56,8 @@ impl AccountStore for PostgresStore {
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
         let values: Vec<Value> = vec![Box::new(username.to_owned())];
-        self.read(accounts!("WHERE a.username = $1"), values, first).await
+        self.read(accounts!("WHERE a.username = $1"), values, first)
+            .await
     }
 
     async fn account_of(&self, user: &UserId) -> StoreResult<Option<Account>> {
@@ -67,7 +69,8 @@ impl AccountStore for PostgresStore {
         let after = after.unwrap_or_default().to_owned();
         let values: Vec<Value> = vec![Box::new(after), Box::new(i64::from(limit))];
         let sql = accounts!("WHERE a.username > $1 ORDER BY a.username LIMIT $2");
-        self.read(sql, values, |rows| rows.iter().map(account).collect()).await
+        self.read(sql, values, |rows| rows.iter().map(account).collect())
+            .await
     }
 
     async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write> {
@@ -154,7 +157,10 @@ impl AccountStore for PostgresStore {
         let needs = Needs::account(user);
         let (user, trail) = (user.clone(), trail.clone());
         let start = move |view: &mut View| {
-            let enabled = view.accounts.get(&user).is_some_and(|account| !account.disabled);
+            let enabled = view
+                .accounts
+                .get(&user)
+                .is_some_and(|account| !account.disabled);
             if enabled {
                 view.resets.set(user.clone(), reset);
                 view.leave(trail.records(&user, &[]));
@@ -165,7 +171,8 @@ impl AccountStore for PostgresStore {
     }
 
     async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
-        let sql = accounts!("JOIN @resets r ON r.user_id = a.id WHERE r.hash = $1 AND $2 < r.expires_at");
+        let sql =
+            accounts!("JOIN @resets r ON r.user_id = a.id WHERE r.hash = $1 AND $2 < r.expires_at");
         let values: Vec<Value> = vec![Box::new(hash.0.to_vec()), Box::new(now.0)];
         self.read(sql, values, first).await
     }

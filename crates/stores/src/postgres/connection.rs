@@ -172,11 +172,14 @@ impl Connection {
         for step in steps {
             statements.push(self.prepare(&step.sql).await?);
         }
-        let asked = steps.iter().zip(&statements).map(async |(step, statement)| {
-            let values: Vec<&(dyn ToSql + Sync)> =
-                step.values.iter().map(|value| &**value as _).collect();
-            self.client.query(statement, &values).await
-        });
+        let asked = steps
+            .iter()
+            .zip(&statements)
+            .map(async |(step, statement)| {
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    step.values.iter().map(|value| &**value as _).collect();
+                self.client.query(statement, &values).await
+            });
         let answers = join_all(asked).await;
         Ok(answers.into_iter().collect::<Result<_, _>>()?)
     }
@@ -214,6 +217,8 @@ impl Connection {
     }
 
     fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,17 +7,19 @@ use doorward_core::id::{SessionId, UserId};
 use doorward_core::store::{EventStore, StoreResult};
 use tokio_postgres::Row;
 
+use super::PostgresStore;
 use super::connection::{Failed, Value, step};
 use super::rows::{self, Uuid};
 use super::view::Needs;
-use super::PostgresStore;
 
-const COLUMNS: &str = "place, at, name, actor, count, user_id, session, reason, detail, network, device, agent";
+const COLUMNS: &str =
+    "place, at, name, actor, count, user_id, session, reason, detail, network, device, agent";
 
 #[async_trait]
 impl EventStore for PostgresStore {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
-        self.group(Needs::default(), move |view| view.leave(records.clone())).await
+        self.group(Needs::default(), move |view| view.leave(records.clone()))
+            .await
     }
 
     async fn events_after(
@@ -34,7 +36,8 @@ impl EventStore for PostgresStore {
              WHERE place > $1{wanted} ORDER BY place LIMIT {limit}) e ON true WHERE h.name = 'events' \
              ORDER BY e.place"
         );
-        self.read(sql, values, move |rows| after(&rows, cursor, limit)).await
+        self.read(sql, values, move |rows| after(&rows, cursor, limit))
+            .await
     }
 
     async fn events_before(
@@ -65,7 +68,9 @@ impl EventStore for PostgresStore {
         }
         let sql = "DELETE FROM @events WHERE place IN \
             (SELECT place FROM @events WHERE at < $1 ORDER BY at LIMIT $2) RETURNING 1";
-        let gone = self.write(move || vec![step!(sql, before.0, i64::from(limit))]).await?;
+        let gone = self
+            .write(move || vec![step!(sql, before.0, i64::from(limit))])
+            .await?;
         Ok(u32::try_from(gone.iter().flatten().count()).unwrap_or(limit))
     }
 }
@@ -111,7 +116,10 @@ fn after(rows: &[Row], cursor: u64, limit: u32) -> Result<(Vec<Entry>, u64), Fai
 
 /// `None`: something that only a later version knows.
 fn entry(row: &Row) -> Result<Option<Entry>, Failed> {
-    let (name, actor) = (EventName::parse(row.try_get(2)?), Actor::parse(row.try_get(3)?));
+    let (name, actor) = (
+        EventName::parse(row.try_get(2)?),
+        Actor::parse(row.try_get(3)?),
+    );
     let (Some(name), Some(actor)) = (name, actor) else {
         return Ok(None);
     };

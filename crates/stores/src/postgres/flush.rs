@@ -8,9 +8,9 @@ use doorward_core::store::ValidFrom;
 use doorward_core::throttle::{Bucket, BucketKey};
 
 use super::connection::{Connection, Failed, Step, step};
+use super::notice;
 use super::rows::{self, Uuid, each};
 use super::view::View;
-use super::notice;
 
 /// Writes what was changed, and commits.
 pub(super) async fn write(db: &Connection, view: &View, channel: &str) -> Result<(), Failed> {
@@ -48,7 +48,10 @@ fn sessions(view: &View) -> Result<Vec<Step>, Failed> {
     if !removed.is_empty() {
         let details = "DELETE FROM @details WHERE session = ANY ($1::uuid[])";
         steps.push(step!(details, removed.clone()));
-        steps.push(step!("DELETE FROM @sessions WHERE id = ANY ($1::uuid[])", removed));
+        steps.push(step!(
+            "DELETE FROM @sessions WHERE id = ANY ($1::uuid[])",
+            removed
+        ));
     }
     let adopted: Vec<_> = view.adopted.added().collect();
     if !adopted.is_empty() {
@@ -66,13 +69,23 @@ fn users(view: &View) -> Vec<Step> {
     if !moved.is_empty() {
         let sql = "UPDATE @valid_from AS v SET at = n.at FROM unnest($1::text[], $2::bigint[]) \
             AS n (user_id, at) WHERE v.user_id = n.user_id";
-        let users: Vec<_> = moved.iter().map(|(user, _)| user.as_str().to_owned()).collect();
+        let users: Vec<_> = moved
+            .iter()
+            .map(|(user, _)| user.as_str().to_owned())
+            .collect();
         let times: Vec<_> = moved.iter().map(|(_, at)| at.0).collect();
         steps.push(step!(sql, users, times));
     }
     if !view.erased.is_empty() {
-        let users: Vec<_> = view.erased.iter().map(|user| user.as_str().to_owned()).collect();
-        steps.push(step!("DELETE FROM @events WHERE user_id = ANY ($1::text[])", users));
+        let users: Vec<_> = view
+            .erased
+            .iter()
+            .map(|user| user.as_str().to_owned())
+            .collect();
+        steps.push(step!(
+            "DELETE FROM @events WHERE user_id = ANY ($1::text[])",
+            users
+        ));
     }
     steps
 }
@@ -93,7 +106,8 @@ fn accounts(view: &View) -> Vec<Step> {
         ));
     }
     for (_, account) in view.accounts.changed() {
-        let sql = "UPDATE @accounts SET password_hash = $2, disabled = $3, privileged = $4 WHERE id = $1";
+        let sql =
+            "UPDATE @accounts SET password_hash = $2, disabled = $3, privileged = $4 WHERE id = $1";
         steps.push(step!(
             sql,
             account.id.as_str().to_owned(),
@@ -103,7 +117,10 @@ fn accounts(view: &View) -> Vec<Step> {
         ));
     }
     for id in view.accounts.removed() {
-        steps.push(step!("DELETE FROM @accounts WHERE id = $1", id.as_str().to_owned()));
+        steps.push(step!(
+            "DELETE FROM @accounts WHERE id = $1",
+            id.as_str().to_owned()
+        ));
     }
     steps
 }
@@ -111,7 +128,10 @@ fn accounts(view: &View) -> Vec<Step> {
 fn resets(view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
     for user in view.resets.removed() {
-        steps.push(step!("DELETE FROM @resets WHERE user_id = $1", user.as_str().to_owned()));
+        steps.push(step!(
+            "DELETE FROM @resets WHERE user_id = $1",
+            user.as_str().to_owned()
+        ));
     }
     for (user, reset) in view.resets.added().chain(view.resets.changed()) {
         let sql = "INSERT INTO @resets (user_id, hash, expires_at) VALUES ($1, $2, $3) \
@@ -130,7 +150,9 @@ fn buckets(view: &View) -> Vec<Step> {
             rows.iter().map(|(_, bucket)| value(bucket)).collect()
         };
         let counts = |value: fn(&Bucket) -> u32| -> Vec<i32> {
-            rows.iter().map(|(_, bucket)| value(bucket).cast_signed()).collect()
+            rows.iter()
+                .map(|(_, bucket)| value(bucket).cast_signed())
+                .collect()
         };
         let keys: Vec<_> = rows.iter().map(|(key, _)| Uuid(key.0)).collect();
         step!(
@@ -210,7 +232,8 @@ fn events(records: &[Record]) -> Option<Step> {
         return None;
     }
     let all: Vec<&Record> = records.iter().collect();
-    let text = |value: fn(&Record) -> Option<&str>| each(&all, |record| value(record).map(str::to_owned));
+    let text =
+        |value: fn(&Record) -> Option<&str>| each(&all, |record| value(record).map(str::to_owned));
     Some(step!(
         sql,
         each(&all, |record| record.at.0),

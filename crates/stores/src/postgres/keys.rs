@@ -16,7 +16,8 @@ impl KeyStore for PostgresStore {
     async fn keys(&self) -> StoreResult<Vec<StoredKey>> {
         let sql = "SELECT id, purpose, algorithm, secret, created_at, signs_from, verifies_until, scopes, \
             retired FROM @keys ORDER BY number";
-        self.read(sql, Vec::new(), |rows| rows.iter().map(key).collect()).await
+        self.read(sql, Vec::new(), |rows| rows.iter().map(key).collect())
+            .await
     }
 
     async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write> {

@@ -99,7 +99,10 @@ impl<W: Work> Line<W> {
                 Ok(lease) => self.work.carry_out(&self.pool, lease, asked).await,
                 Err(failed) => {
                     let why = StoreError::from(failed).0;
-                    replies.iter().map(|_| Err(Failed::Down(why.clone()))).collect()
+                    replies
+                        .iter()
+                        .map(|_| Err(Failed::Down(why.clone())))
+                        .collect()
                 }
             };
             for (reply, answer) in replies.into_iter().zip(answers) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio_postgres::{Client, Notification};
 
 use super::connection::Failed;
-use super::pool::Pool;
 use super::notice;
+use super::pool::Pool;
 use crate::spread::Spread;
 
 /// How long until a lost connection is made again.
@@ -24,7 +24,10 @@ pub(super) struct Listening {
 
 impl Listening {
     pub(super) fn why_not(&self) -> Option<String> {
-        self.why_not.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.why_not
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note(&self, why: Option<String>) {
@@ -54,9 +57,12 @@ pub(super) async fn listen(
 }
 
 async fn begin(pool: &Pool, channel: &str, spread: Arc<Spread>) -> Result<Client, Failed> {
-    let heard = move |notification: Notification| spread.heard(notice::ends(notification.payload()));
+    let heard =
+        move |notification: Notification| spread.heard(notice::ends(notification.payload()));
     let client = pool.dial(heard).await?;
-    client.batch_execute(&format!("LISTEN \"{channel}\"")).await?;
+    client
+        .batch_execute(&format!("LISTEN \"{channel}\""))
+        .await?;
     Ok(client)
 }
 

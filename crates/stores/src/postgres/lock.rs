@@ -81,7 +81,10 @@ fn accounts(needs: &Needs) -> Vec<(Step, Option<Reader>)> {
     let resets = "SELECT user_id, hash, expires_at FROM @resets WHERE user_id = ANY ($1::text[]) \
         ORDER BY user_id FOR UPDATE";
     vec![
-        (step!(lock, texts(&needs.accounts), names), Some(read_account)),
+        (
+            step!(lock, texts(&needs.accounts), names),
+            Some(read_account),
+        ),
         (step!(resets, texts(&needs.accounts)), Some(read_reset)),
     ]
 }
@@ -93,7 +96,10 @@ fn sessions(needs: &Needs) -> Vec<(Step, Option<Reader>)> {
         return Vec::new();
     }
     let step = if theirs.is_empty() {
-        step!(sessions!("s.id = ANY ($1::uuid[]) ORDER BY s.id FOR UPDATE OF s"), ids)
+        step!(
+            sessions!("s.id = ANY ($1::uuid[]) ORDER BY s.id FOR UPDATE OF s"),
+            ids
+        )
     } else {
         let hashes: Vec<_> = theirs.iter().map(user_hash).collect();
         step!(
@@ -136,7 +142,8 @@ fn texts(users: &BTreeSet<UserId>) -> Vec<String> {
 }
 
 fn read_valid_from(view: &mut View, row: &Row) -> Result<(), Failed> {
-    view.valid_from.read(rows::user(row, 0)?, ValidFrom(row.try_get(1)?));
+    view.valid_from
+        .read(rows::user(row, 0)?, ValidFrom(row.try_get(1)?));
     Ok(())
 }
 
@@ -176,7 +183,8 @@ fn read_session(view: &mut View, row: &Row) -> Result<(), Failed> {
 }
 
 fn read_adopted(view: &mut View, row: &Row) -> Result<(), Failed> {
-    view.adopted.read(rows::id(row, 0)?, Timestamp(row.try_get(1)?));
+    view.adopted
+        .read(rows::id(row, 0)?, Timestamp(row.try_get(1)?));
     Ok(())
 }
 
@@ -190,7 +198,8 @@ fn read_bucket(view: &mut View, row: &Row) -> Result<(), Failed> {
         under_way: count(5)?,
         older: count(6)?,
     };
-    view.buckets.read(BucketKey(row.try_get::<_, Uuid>(0)?.0), bucket);
+    view.buckets
+        .read(BucketKey(row.try_get::<_, Uuid>(0)?.0), bucket);
     Ok(())
 }
 

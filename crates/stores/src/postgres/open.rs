@@ -48,7 +48,9 @@ async fn synchronous(client: &Client, fast: bool) -> Result<Option<String>, Fail
     let wanted = if said == "off" { "on" } else { &said };
     let session = if fast { "off" } else { wanted };
     if session != said {
-        client.batch_execute(&format!("SET synchronous_commit = {session}")).await?;
+        client
+            .batch_execute(&format!("SET synchronous_commit = {session}"))
+            .await?;
     }
     Ok(fast.then(|| format!("SET LOCAL synchronous_commit = {wanted}")))
 }
@@ -147,7 +149,9 @@ fn is_race(failed: &Failed) -> bool {
 async fn make(connection: &Connection, schema: &str) -> Result<(), Failed> {
     let sql = "SELECT 1 FROM information_schema.schemata WHERE schema_name = $1";
     if connection.query(sql, &[&schema]).await?.is_empty() {
-        connection.batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")).await?;
+        connection
+            .batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))
+            .await?;
     }
     let table = "CREATE TABLE IF NOT EXISTS @doorward_schema (one boolean PRIMARY KEY DEFAULT true \
         CHECK (one), version integer NOT NULL, compatible_since integer NOT NULL)";
@@ -160,7 +164,9 @@ async fn make(connection: &Connection, schema: &str) -> Result<(), Failed> {
 async fn step_up(connection: &Connection) -> Result<(), Failed> {
     connection.batch("BEGIN").await?;
     let done = migrations(connection).await;
-    connection.batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    connection
+        .batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })
+        .await?;
     done
 }
 

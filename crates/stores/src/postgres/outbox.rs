@@ -13,10 +13,14 @@ impl OutboxStore for PostgresStore {
     async fn outbox_cursor(&self, address: &str) -> StoreResult<Option<u64>> {
         let sql = "SELECT place FROM @outbox WHERE address = $1";
         let first = |rows: Vec<Row>| {
-            let place = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+            let place = rows
+                .first()
+                .map(|row| row.try_get::<_, i64>(0))
+                .transpose()?;
             Ok(place.map(i64::cast_unsigned))
         };
-        self.read(sql, vec![Box::new(address.to_owned())], first).await
+        self.read(sql, vec![Box::new(address.to_owned())], first)
+            .await
     }
 
     async fn enqueue(
@@ -29,7 +33,9 @@ impl OutboxStore for PostgresStore {
         const QUEUE: &str = ", queued AS (INSERT INTO @deliveries (address, place, attempts, due) \
             SELECT $1, n.place, 0, $5 FROM moved, unnest($4::bigint[]) AS n (place)) SELECT 1 FROM moved";
         let mover = match from {
-            Some(_) => "WITH moved AS (UPDATE @outbox SET place = $3 WHERE address = $1 AND place = $2 RETURNING 1)",
+            Some(_) => {
+                "WITH moved AS (UPDATE @outbox SET place = $3 WHERE address = $1 AND place = $2 RETURNING 1)"
+            }
             None => {
                 "WITH moved AS (INSERT INTO @outbox (address, place) SELECT $1, $3 WHERE $2::bigint IS NULL \
                  ON CONFLICT DO NOTHING RETURNING 1)"
@@ -39,7 +45,14 @@ impl OutboxStore for PostgresStore {
         let places: Vec<_> = places.iter().map(|place| place.cast_signed()).collect();
         let steps = move || {
             let sql = format!("{mover}{QUEUE}");
-            vec![step!(sql, address.clone(), from, to.cast_signed(), places.clone(), due.0)]
+            vec![step!(
+                sql,
+                address.clone(),
+                from,
+                to.cast_signed(),
+                places.clone(),
+                due.0
+            )]
         };
         let moved = self.write(steps).await?;
         Ok(took(moved.iter().any(|rows| !rows.is_empty())))
@@ -63,7 +76,15 @@ impl OutboxStore for PostgresStore {
             UPDATE @deliveries AS d SET due = $3 FROM due WHERE d.address = $1 AND d.place = due.place \
             RETURNING d.place, d.attempts, due.due";
         let address = address.to_owned();
-        let steps = move || vec![step!(sql, address.clone(), now.0, until.0, i64::from(limit))];
+        let steps = move || {
+            vec![step!(
+                sql,
+                address.clone(),
+                now.0,
+                until.0,
+                i64::from(limit)
+            )]
+        };
         let claimed = self.write(steps).await?;
         let mut claimed: Vec<_> = claimed
             .iter()
@@ -88,7 +109,8 @@ impl OutboxStore for PostgresStore {
                 let sql = "DELETE FROM @deliveries WHERE address = $1 AND place = $2";
                 return vec![step!(sql, address.clone(), place)];
             };
-            let sql = "UPDATE @deliveries SET attempts = $3, due = $4 WHERE address = $1 AND place = $2";
+            let sql =
+                "UPDATE @deliveries SET attempts = $3, due = $4 WHERE address = $1 AND place = $2";
             vec![step!(sql, address.clone(), place, attempts, due.0)]
         };
         self.write(steps).await.map(drop)

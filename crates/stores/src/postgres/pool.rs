@@ -109,9 +109,8 @@ impl Pool {
             return Err(Failed::Down("the connection is gone".into()));
         };
         let done = timeout(PATIENCE, work(&connection)).await;
-        let done = done.unwrap_or_else(|_| {
-            Err(Failed::Down("the database did not answer in time".into()))
-        });
+        let done = done
+            .unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())));
         let whole = match &done {
             Ok(_) => true,
             Err(failed) => failed.is_refusal() || failed.is_passing(),
@@ -151,7 +150,9 @@ impl Pool {
             *down = None;
             return;
         };
-        let pause = down.as_ref().map_or(PAUSE.0, |down| PAUSE.1.min(2 * down.pause));
+        let pause = down
+            .as_ref()
+            .map_or(PAUSE.0, |down| PAUSE.1.min(2 * down.pause));
         *down = Some(Down {
             until: Instant::now() + pause,
             pause,

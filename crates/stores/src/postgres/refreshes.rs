@@ -41,7 +41,9 @@ impl Work for Loads {
 async fn load(db: &Connection, ids: &[SessionId]) -> Result<HashMap<SessionId, Session>, Failed> {
     let mut ids: Vec<_> = ids.iter().map(|id| Uuid(id.0)).collect();
     ids.sort_unstable();
-    let rows = db.query(sessions!("s.id = ANY ($1::uuid[])"), &[&ids]).await?;
+    let rows = db
+        .query(sessions!("s.id = ANY ($1::uuid[])"), &[&ids])
+        .await?;
     let sessions = rows.iter().map(rows::session);
     sessions.map(|row| row.map(|row| (row.id, row))).collect()
 }

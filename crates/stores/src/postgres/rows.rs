@@ -59,7 +59,10 @@ pub(super) fn session(row: &Row) -> Result<Session, Failed> {
     let flags: i16 = row.try_get(12)?;
     let created_at: i64 = row.try_get(9)?;
     let (confirmed_at, child_at) = child_times(row.try_get(6)?, row.try_get(7)?);
-    let after_login = |at: usize| row.try_get::<_, i64>(at).map(|after| Timestamp(created_at + after));
+    let after_login = |at: usize| {
+        row.try_get::<_, i64>(at)
+            .map(|after| Timestamp(created_at + after))
+    };
     Ok(Session {
         id: id(row, 0)?,
         user: user(row, 1)?,
@@ -83,7 +86,9 @@ pub(super) fn session(row: &Row) -> Result<Session, Failed> {
         },
         device: Device {
             name: text(row, 16)?,
-            address: row.try_get::<_, Option<&str>>(17)?.and_then(|text| text.parse().ok()),
+            address: row
+                .try_get::<_, Option<&str>>(17)?
+                .and_then(|text| text.parse().ok()),
             agent: text(row, 18)?,
         },
         claims: text(row, 19)?,
@@ -153,7 +158,10 @@ fn details(sessions: &[&Session]) -> Option<Step> {
             DETAILED,
             each(&some, |row| Uuid(row.id.0)),
             each(&some, |row| text(&row.device.name)),
-            each(&some, |row| row.device.address.map(|address| address.to_string())),
+            each(&some, |row| row
+                .device
+                .address
+                .map(|address| address.to_string())),
             each(&some, |row| text(&row.device.agent)),
             each(&some, |row| text(&row.claims)),
         )

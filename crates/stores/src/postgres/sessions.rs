@@ -32,11 +32,16 @@ impl SessionStore for PostgresStore {
         let needs = Needs {
             users: [user()].into(),
             live_of: opening.cap.map(|_| user()).into_iter().collect(),
-            sessions: opening.replaces.into_iter().chain([opening.session.id]).collect(),
+            sessions: opening
+                .replaces
+                .into_iter()
+                .chain([opening.session.id])
+                .collect(),
             ..Needs::default()
         };
         let (policy, trail) = (self.policy.clone(), trail.clone());
-        self.group(needs, move |view| view.open(&opening, &policy, &trail)).await
+        self.group(needs, move |view| view.open(&opening, &policy, &trail))
+            .await
     }
 
     async fn adopt(
@@ -53,12 +58,16 @@ impl SessionStore for PostgresStore {
             ..Needs::default()
         };
         let trail = trail.clone();
-        self.group(needs, move |view| took(view.adopt(&session, seen, until, &trail))).await
+        self.group(needs, move |view| {
+            took(view.adopt(&session, seen, until, &trail))
+        })
+        .await
     }
 
     async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
         let sql = "SELECT 1 FROM @adopted WHERE session = $1";
-        self.read(sql, vec![Box::new(Uuid(id.0))], |rows| Ok(!rows.is_empty())).await
+        self.read(sql, vec![Box::new(Uuid(id.0))], |rows| Ok(!rows.is_empty()))
+            .await
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
@@ -68,7 +77,9 @@ impl SessionStore for PostgresStore {
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
         let swaps = Arc::clone(&self.swaps);
-        self.remote.run(async move { swaps.ask(session).await.map(took) }).await
+        self.remote
+            .run(async move { swaps.ask(session).await.map(took) })
+            .await
     }
 
     async fn end(
@@ -104,7 +115,10 @@ impl SessionStore for PostgresStore {
             ..Needs::default()
         };
         let (user, trail) = (user.clone(), trail.clone());
-        self.group(needs, move |view| view.end_user(&user, at, reason, except, &trail)).await
+        self.group(needs, move |view| {
+            view.end_user(&user, at, reason, except, &trail)
+        })
+        .await
     }
 
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
@@ -113,11 +127,13 @@ impl SessionStore for PostgresStore {
             let at = rows.first().map(|row| row.try_get(0)).transpose()?;
             Ok(ValidFrom(at.unwrap_or(0)))
         };
-        self.read(sql, vec![Box::new(user.as_str().to_owned())], first).await
+        self.read(sql, vec![Box::new(user.as_str().to_owned())], first)
+            .await
     }
 
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
-        let sql = sessions!("s.user_hash = $1 AND s.user_id = $2 AND s.ended_at IS NULL ORDER BY s.id");
+        let sql =
+            sessions!("s.user_hash = $1 AND s.user_id = $2 AND s.ended_at IS NULL ORDER BY s.id");
         self.read(sql, theirs(user), |rows| rows::all(&rows)).await
     }
 
@@ -129,7 +145,10 @@ impl SessionStore for PostgresStore {
     }
 
     async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)> {
-        self.read(LOG_AFTER, log_after(cursor, limit), move |rows| ends(&rows, cursor)).await
+        self.read(LOG_AFTER, log_after(cursor, limit), move |rows| {
+            ends(&rows, cursor)
+        })
+        .await
     }
 
     async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
@@ -150,7 +169,8 @@ impl SessionStore for PostgresStore {
             ..Needs::default()
         };
         let (user, trail) = (user.clone(), trail.clone());
-        self.group(needs, move |view| view.erase(&user, at, reason, &trail)).await
+        self.group(needs, move |view| view.erase(&user, at, reason, &trail))
+            .await
     }
 
     async fn restored_at(&self) -> StoreResult<Timestamp> {
@@ -199,7 +219,8 @@ impl SessionStore for PostgresStore {
             };
             let (policy, trail) = (self.policy.clone(), trail.clone());
             let purge = move |view: &mut super::View| {
-                some.iter().for_each(|id| view.purge(*id, now, &policy, &trail));
+                some.iter()
+                    .for_each(|id| view.purge(*id, now, &policy, &trail));
             };
             self.group(needs, purge).await?;
         }
@@ -256,7 +277,12 @@ impl PostgresStore {
         Ok(taken.iter().any(|rows| !rows.is_empty()))
     }
 
-    async fn purge_logs(&self, now: Timestamp, log_before: Timestamp, limit: u32) -> StoreResult<()> {
+    async fn purge_logs(
+        &self,
+        now: Timestamp,
+        log_before: Timestamp,
+        limit: u32,
+    ) -> StoreResult<()> {
         // A second without anything to remove is one without a write.
         let old = "SELECT EXISTS (SELECT 1 FROM @adopted WHERE until < $1), \
             coalesce((SELECT at < $2 FROM @ended ORDER BY place LIMIT 1), false)";
@@ -276,7 +302,8 @@ impl PostgresStore {
             // The log is nearly in order of time: what is not among its first entries can wait.
             let sql = "DELETE FROM @ended WHERE place IN (SELECT place FROM \
                 (SELECT place, at FROM @ended ORDER BY place LIMIT $2) AS first WHERE at < $1)";
-            self.write(move || vec![step!(sql, log_before.0, limit)]).await?;
+            self.write(move || vec![step!(sql, log_before.0, limit)])
+                .await?;
         }
         Ok(())
     }
@@ -286,7 +313,11 @@ impl PostgresStore {
         let over = over(now, &self.policy);
         let mut values: Vec<Value> = over.map(|value| Box::new(value) as Value).into();
         values.extend([Box::new(from) as Value, Box::new(i64::from(limit))]);
-        let sql = concat!("SELECT id, ", over!(), " FROM @sessions WHERE id > $10 ORDER BY id LIMIT $11");
+        let sql = concat!(
+            "SELECT id, ",
+            over!(),
+            " FROM @sessions WHERE id > $10 ORDER BY id LIMIT $11"
+        );
         let looked = move |rows: Vec<Row>| {
             let mut looked = Looked {
                 count: u32::try_from(rows.len()).unwrap_or(limit),
@@ -351,7 +382,8 @@ pub(super) fn reload(remote: &Arc<Remote>, pool: &Arc<Pool>) -> Reload {
             let page = async move {
                 let read = async |db: &super::connection::Connection| {
                     let (from, limit) = (cursor, i64::from(PAGE));
-                    db.query(LOG_AFTER, &[&u64::cast_signed(from), &limit]).await
+                    db.query(LOG_AFTER, &[&u64::cast_signed(from), &limit])
+                        .await
                 };
                 Ok(ends(&pool.with(read).await?, cursor)?)
             };
@@ -366,5 +398,8 @@ pub(super) fn reload(remote: &Arc<Remote>, pool: &Arc<Pool>) -> Reload {
 }
 
 fn theirs(user: &UserId) -> Vec<Value> {
-    vec![Box::new(user_hash(user)), Box::new(user.as_str().to_owned())]
+    vec![
+        Box::new(user_hash(user)),
+        Box::new(user.as_str().to_owned()),
+    ]
 }

@@ -5,9 +5,9 @@ use doorward_core::Timestamp;
 use doorward_core::store::{StoreResult, ThrottleStore};
 use doorward_core::throttle::{Change, Refused};
 
+use super::PostgresStore;
 use super::connection::step;
 use super::view::{Needs, View};
-use super::PostgresStore;
 
 #[async_trait]
 impl ThrottleStore for PostgresStore {

@@ -21,7 +21,9 @@ pub(super) fn connector(url: &PostgresUrl) -> Result<Connector, String> {
         .map_err(|error| error.to_string())?;
     let config = match url.tls() {
         Tls::Off => return Ok(None),
-        Tls::Verified => versions.with_root_certificates(roots(url)?).with_no_client_auth(),
+        Tls::Verified => versions
+            .with_root_certificates(roots(url)?)
+            .with_no_client_auth(),
         Tls::Any => versions
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
@@ -35,15 +37,24 @@ fn roots(url: &PostgresUrl) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(path) = url.roots() else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return if roots.is_empty() { Err("the system has no root certificates".into()) } else { Ok(roots) };
+        return if roots.is_empty() {
+            Err("the system has no root certificates".into())
+        } else {
+            Ok(roots)
+        };
     };
-    let unusable = |error: &dyn std::fmt::Display| format!("sslrootcert: {}: {error}", path.display());
+    let unusable =
+        |error: &dyn std::fmt::Display| format!("sslrootcert: {}: {error}", path.display());
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| unusable(&error))?;
         roots.add(certificate).map_err(|error| unusable(&error))?;
     }
-    if roots.is_empty() { Err(unusable(&"no certificate in it")) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(unusable(&"no certificate in it"))
+    } else {
+        Ok(roots)
+    }
 }
 
 /// `sslmode=prefer` and `require`, as libpq has them: against who only listens.
@@ -68,7 +79,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -77,7 +93,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

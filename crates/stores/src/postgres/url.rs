@@ -113,12 +113,19 @@ impl FromStr for PostgresUrl {
                 theirs.push(pair);
             }
         }
-        let joined = if theirs.is_empty() { base.to_owned() } else { format!("{base}?{}", theirs.join("&")) };
+        let joined = if theirs.is_empty() {
+            base.to_owned()
+        } else {
+            format!("{base}?{}", theirs.join("&"))
+        };
         let mut config: Config = joined.parse().map_err(|_| NOT_ONE)?;
         if config.get_hosts().is_empty() {
             config.host("localhost");
         }
-        own.finish(&mut config, theirs.iter().any(|pair| pair.starts_with("sslmode=")))?;
+        own.finish(
+            &mut config,
+            theirs.iter().any(|pair| pair.starts_with("sslmode=")),
+        )?;
         Ok(PostgresUrl {
             text: shown(&config, &own).into(),
             config: Arc::new(config),
@@ -151,11 +158,13 @@ impl Own {
                 self.pool = pool.ok_or("pool must be a number from 1 to 100")?;
             }
             "schema" => self.schema = schema(value)?,
-            "swaps" => self.fast = match value {
-                "fast" => true,
-                "durable" => false,
-                _ => return Err("swaps must be durable or fast"),
-            },
+            "swaps" => {
+                self.fast = match value {
+                    "fast" => true,
+                    "durable" => false,
+                    _ => return Err("swaps must be durable or fast"),
+                }
+            }
             "sslrootcert" => self.roots = Some(path(value)?),
             "password_file" | "passfile" => self.password_file = Some(path(value)?),
             "sslmode" if value == "verify-full" || value == "verify-ca" => self.tls = Tls::Verified,
@@ -180,7 +189,12 @@ impl Own {
         if self.tls == Tls::Verified {
             config.ssl_mode(SslMode::Require);
         }
-        if self.tls == Tls::Verified && config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
+        if self.tls == Tls::Verified
+            && config
+                .get_hosts()
+                .iter()
+                .any(|host| matches!(host, Host::Unix(_)))
+        {
             return Err("sslmode: a socket has no TLS");
         }
         if config.get_application_name().is_none() {
@@ -226,21 +240,39 @@ fn path(value: &str) -> Result<PathBuf, &'static str> {
         });
     }
     let text = String::from_utf8(bytes).map_err(|_| "a path is not UTF-8")?;
-    if text.is_empty() { Err("a path is empty") } else { Ok(text.into()) }
+    if text.is_empty() {
+        Err("a path is empty")
+    } else {
+        Ok(text.into())
+    }
 }
 
 /// What tells it from others, without its secrets.
 fn shown(config: &Config, own: &Own) -> String {
     let ports = config.get_ports();
     let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-    let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| match host {
-        Host::Tcp(name) => format!("{name}:{}", port(at)),
-        Host::Unix(path) => format!("{}:{}", path.display(), port(at)),
-    });
+    let hosts = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(at, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(at)),
+            Host::Unix(path) => format!("{}:{}", path.display(), port(at)),
+        });
     let hosts: Vec<_> = hosts.collect();
-    let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    format!("postgres://{user}{}/{database}?schema={}", hosts.join(","), own.schema)
+    let user = config
+        .get_user()
+        .map(|user| format!("{user}@"))
+        .unwrap_or_default();
+    let database = config
+        .get_dbname()
+        .or(config.get_user())
+        .unwrap_or_default();
+    format!(
+        "postgres://{user}{}/{database}?schema={}",
+        hosts.join(","),
+        own.schema
+    )
 }
 
 impl PartialEq for PostgresUrl {

@@ -275,7 +275,8 @@ impl View {
             self.sessions.remove(id);
         }
         self.erased.insert(user.clone());
-        self.records.retain(|record| record.event.user.as_ref() != Some(user));
+        self.records
+            .retain(|record| record.event.user.as_ref() != Some(user));
         self.leave(trail.records(user, &ended));
         theirs.len() as u64
     }
