@@ -75,7 +75,7 @@ impl Server {
             format!("unix_socket_directories='{}'", self.directory.display()),
             "max_connections=300".to_owned(),
             "shared_buffers='32MB'".to_owned(),
-            "autovacuum=on".to_owned(),
+            "dynamic_shared_memory_type=mmap".to_owned(),
         ];
         let lines: Vec<_> = own
             .iter()
