@@ -138,7 +138,6 @@ impl Browser {
 
     /// With what was there before the end.
     async fn look_after(self: Rc<Self>, before: Jar) {
-        let jar = RefCell::new(before.clone());
         for action in [
             Action::Verify,
             Action::VerifyStrict,
@@ -148,7 +147,7 @@ impl Browser {
             if !self.world.pause(self.world.look_pause()).await {
                 break;
             }
-            self.once(&jar, action).await;
+            self.once(&RefCell::new(before.clone()), action).await;
         }
         let mut ended = self.ended.borrow_mut();
         if ended.len() == KEPT {
