@@ -66,7 +66,7 @@ pub struct Violation {
 #[must_use]
 pub fn check(history: &[Operation], bound: Micros) -> Vec<Violation> {
     let ends = Ends::of(history);
-    let mut found = alone(history);
+    let mut found = alone(history, &ends);
     for (session, operations) in by_session(history) {
         let case = Case::of(session, operations, &ends);
         let kinds = case.broken(bound);
@@ -81,10 +81,12 @@ pub fn check(history: &[Operation], bound: Micros) -> Vec<Violation> {
 }
 
 /// What an answer breaks whatever else happened.
-fn alone(history: &[Operation]) -> Vec<Violation> {
+fn alone(history: &[Operation], ends: &Ends<'_>) -> Vec<Violation> {
     let shown = history.iter().filter_map(|operation| {
         let kind = match (operation.action, operation.refusal()) {
-            (Action::Login, Some(("invalid_credentials", _))) => Kind::PasswordRefused,
+            (Action::Login, Some(("invalid_credentials", _))) if !ends.may_meet(operation) => {
+                Kind::PasswordRefused
+            }
             (_, Some((code, _))) if code.starts_with("http_5") => Kind::ServerError,
             (_, Some(("unreadable", _))) => Kind::ServerError,
             _ if operation.answered.is_some() => Kind::WrongSession,
@@ -125,11 +127,21 @@ impl<'a> Ends<'a> {
         }
     }
 
+    /// A login that is under way as all sessions of the user are ended is refused by design.
+    fn may_meet(&self, login: &Operation) -> bool {
+        let mut spans = self.of_user(&login.user).filter_map(end_of);
+        spans.any(|(_, span)| span.start <= login.end && span.end >= login.start)
+    }
+
     fn of_session(&self, session: &str, user: &str) -> impl Iterator<Item = &'a Operation> {
-        let of_user = [user, "*"]
+        let replacing = self.replacing.get(session).into_iter().flatten();
+        self.of_user(user).chain(replacing.copied())
+    }
+
+    fn of_user(&self, user: &str) -> impl Iterator<Item = &'a Operation> {
+        let lists = [user, "*"]
             .into_iter()
             .filter_map(|name| self.of_users.get(name));
-        let lists = of_user.chain(self.replacing.get(session));
         lists.flatten().copied()
     }
 }
@@ -244,7 +256,7 @@ fn seen(operation: &Operation) -> Option<(Step, Span)> {
 fn ended_by(end: &Operation, login: Option<&Operation>) -> Option<(Step, Span)> {
     let (step, span) = end_of(end)?;
     match login {
-        Some(login) if end.end < login.start => None,
+        Some(login) if span.end < login.start => None,
         Some(login) if end.start <= login.end => {
             let span = Span {
                 end: Span::OPEN,
