@@ -224,7 +224,8 @@ impl Browser {
         match (operation.action, operation.ok()) {
             (Action::Login, true) => self.opened(operation, named),
             (_, true) => {
-                operation.answered = named.filter(|named| operation.session.as_ref() != Some(named))
+                operation.answered =
+                    named.filter(|named| operation.session.as_ref() != Some(named));
             }
             (_, false) if tells_that_it_is_over(operation) => {
                 let session = operation.session.as_deref();

@@ -43,11 +43,35 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As the summary names it.
+    /// Each.
+    pub const ALL: [Kind; 10] = [
+        Kind::EndUndone,
+        Kind::StaleStrict,
+        Kind::StaleVerify,
+        Kind::LoginLost,
+        Kind::HonestLogout,
+        Kind::TokenRefused,
+        Kind::PasswordRefused,
+        Kind::WrongSession,
+        Kind::ServerError,
+        Kind::NotLinearizable,
+    ];
+
+    /// As summaries name it.
     #[must_use]
-    pub fn name(self) -> String {
-        let name = serde_json::to_value(self).unwrap_or_default();
-        name.as_str().unwrap_or_default().to_owned()
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::EndUndone => "end_undone",
+            Kind::StaleStrict => "stale_strict",
+            Kind::StaleVerify => "stale_verify",
+            Kind::LoginLost => "login_lost",
+            Kind::HonestLogout => "honest_logout",
+            Kind::TokenRefused => "token_refused",
+            Kind::PasswordRefused => "password_refused",
+            Kind::WrongSession => "wrong_session",
+            Kind::ServerError => "server_error",
+            Kind::NotLinearizable => "not_linearizable",
+        }
     }
 }
 

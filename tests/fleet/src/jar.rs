@@ -212,3 +212,62 @@ fn granted(body: &Value, now: Micros) -> Option<Held> {
 fn text(body: &Value, pointer: &str) -> Option<String> {
     Some(body.pointer(pointer)?.as_str()?.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRANT: &str = r#"{"session": {"id": "s1"}, "access_expires_at": "2026-01-01T12:15:00Z",
+        "refresh_expires_at": "2026-01-31T12:00:00Z", "server_time": "2026-01-01T12:00:00Z"}"#;
+
+    fn answer(cookies: &[&str], body: &'static str) -> Response<Bytes> {
+        let answer = cookies.iter().fold(Response::builder(), |answer, cookie| {
+            answer.header(header::SET_COOKIE, *cookie)
+        });
+        answer.body(Bytes::from(body)).unwrap()
+    }
+
+    #[test]
+    fn cookies_go_to_their_paths_until_they_are_cleared() {
+        let mut jar = Jar::new(Delivery::Cookie);
+        let set = [
+            "access=a; Path=/api/v1; HttpOnly",
+            "refresh=r; Path=/api/v1/refresh; Secure",
+        ];
+        assert_eq!(jar.take(&answer(&set, GRANT), 7).as_deref(), Some("s1"));
+        assert_eq!(jar.held().unwrap().expires, 900_000_007);
+        assert_eq!(jar.cookies_for("/api/v1/verify?x=1"), "access=a");
+        assert_eq!(
+            jar.cookies_for("/api/v1/refresh/logout"),
+            "access=a; refresh=r"
+        );
+        assert_eq!(jar.cookies_for("/api/v1/refreshed"), "access=a");
+        assert_eq!(jar.cookies_for("/"), "");
+        let cleared = [
+            "access=; Max-Age=0; Path=/api/v1",
+            "refresh=; Max-Age=0; Path=/api/v1/refresh",
+        ];
+        jar.take(&answer(&cleared, ""), 8);
+        assert!(jar.held().is_none() && jar.replaced().is_none() && jar.cookies.is_empty());
+    }
+
+    #[test]
+    fn what_pages_give_up_stays_in_the_jar() {
+        let mut jar = Jar::new(Delivery::Cookie);
+        jar.take(&answer(&["refresh=r; Path=/api/v1/refresh"], GRANT), 0);
+        jar.give_up("another");
+        assert!(jar.held().is_some());
+        jar.give_up("s1");
+        assert!(jar.held().is_none());
+        assert_eq!(jar.replaced().as_deref(), Some("s1"));
+    }
+
+    #[test]
+    fn a_look_grants_nothing() {
+        let body = r#"{"session": {"id": "s2"}, "access_expires_at": "2026-01-01T12:15:00Z",
+            "server_time": "2026-01-01T12:00:00Z"}"#;
+        let mut jar = Jar::new(Delivery::Body);
+        assert_eq!(jar.take(&answer(&[], body), 0).as_deref(), Some("s2"));
+        assert!(jar.held().is_none());
+    }
+}

@@ -83,7 +83,11 @@ impl Summary {
                 .iter()
                 .map(|&us| Since::of(us, &by_action))
                 .collect(),
-            violations: counted(violations.iter().map(|violation| violation.kind.name())),
+            violations: counted(
+                violations
+                    .iter()
+                    .map(|violation| violation.kind.name().to_owned()),
+            ),
             first_violations: violations.iter().take(SHOWN).cloned().collect(),
         }
     }
@@ -170,4 +174,56 @@ fn counted(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
         *counts.entry(name).or_default() += 1;
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verified(start: Micros, end: Micros, outcome: Outcome) -> Operation {
+        Operation {
+            client: 0,
+            user: "ada".into(),
+            action: Action::Verify,
+            session: Some("s".into()),
+            answered: None,
+            replaces: None,
+            node: 0,
+            start,
+            end,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn an_outage_is_the_longest_gap() {
+        let code = "store_unavailable".to_owned();
+        let history = [
+            verified(0, 1_000, Outcome::Ok),
+            verified(5_000, 7_000, Outcome::Ok),
+            verified(9_000, 10_000, Outcome::Unavailable { code }),
+            verified(11_000, 60_000, Outcome::Unknown),
+            verified(61_000, 65_000, Outcome::Ok),
+        ];
+        let summary = Summary::of(&history, &[], &[8_000]);
+        let figures = &summary.operations[&Action::Verify];
+        assert_eq!(
+            (figures.ok, figures.unavailable, figures.unknown),
+            (3, 1, 1)
+        );
+        let millis = |figure: f64| format!("{figure}");
+        assert_eq!(
+            [figures.longest_gap_ms, figures.p50_ms, figures.p99_ms].map(millis),
+            ["58", "2", "4"]
+        );
+        assert_eq!(figures.longest_gap_from_us, 7_000);
+        assert_eq!(
+            millis(summary.since[0].first_success_ms[&Action::Verify]),
+            "57"
+        );
+        assert_eq!(
+            (summary.unavailable, summary.requests, summary.sessions),
+            (1, 5, 1)
+        );
+    }
 }

@@ -1,4 +1,5 @@
 //! Histories of a register that is right are accepted, whatever is lost; wrong ones are found.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::collections::BTreeMap;
 
