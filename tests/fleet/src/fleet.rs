@@ -89,17 +89,13 @@ async fn run_here(plan: Plan) -> Result<Vec<Operation>, Failure> {
     end.send_replace(true);
     tabs.join_all().await;
     world.closing.set(true);
-    let looks: JoinSet<()> = JoinSet::new();
-    close(browsers, looks).await;
-    let record = world.record.replace(Record::create(None)?);
-    Ok(record.finish()?)
-}
-
-async fn close(browsers: Vec<Rc<Browser>>, mut looks: JoinSet<()>) {
+    let mut looks = JoinSet::new();
     for browser in browsers {
         looks.spawn_local(browser.last_look());
     }
     looks.join_all().await;
+    let record = world.record.replace(Record::create(None)?);
+    Ok(record.finish()?)
 }
 
 impl World {
