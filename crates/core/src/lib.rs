@@ -8,7 +8,8 @@
 //!    [`csrf`]: what is sent along with them where cookies are not enough.
 //! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
 //! 5. [`password`] and [`account`]: built-in users; [`reset`]: how one gets a new password.
-//! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
+//! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference;
+//!    [`transfer`]: how one store's rows become another's.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
 //! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
@@ -49,6 +50,7 @@ pub mod session;
 pub mod store;
 pub mod testing;
 pub mod throttle;
+pub mod transfer;
 pub mod webhook;
 
 pub use access_token::Claims;

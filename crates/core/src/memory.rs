@@ -41,6 +41,7 @@ struct Tables {
     ended: BTreeMap<u64, Ended>,
     adopted: HashMap<SessionId, Timestamp>,
     last_end: u64,
+    restored_at: Timestamp,
     events: BTreeMap<u64, Record>,
     last_event: u64,
     outbox: HashMap<Box<str>, Queue>,
@@ -330,6 +331,19 @@ impl SessionStore for MemoryStore {
         tables.events.retain(|_, record| !theirs(record));
         tables.append(trail.records(user, &ended));
         Ok((before - tables.sessions.len()) as u64)
+    }
+
+    async fn restored_at(&self) -> StoreResult<Timestamp> {
+        Ok(self.tables().restored_at)
+    }
+
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
+        let mut tables = self.tables();
+        if at > tables.restored_at {
+            tables.restored_at = at;
+            tables.append(trail.once.iter().cloned().collect());
+        }
+        Ok(())
     }
 
     async fn purge(

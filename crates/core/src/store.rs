@@ -162,6 +162,14 @@ pub trait SessionStore: Send + Sync {
         trail: &Trail,
     ) -> StoreResult<u64>;
 
+    /// From when on sessions count: those that were opened before have ended. 0 where that never was said.
+    async fn restored_at(&self) -> StoreResult<Timestamp>;
+
+    /// Ends every session that was opened before `at`, in one write, durably: a backup was restored, which
+    /// does not know what ended since. An earlier `at` than before changes nothing. The log of events gets
+    /// the trail's record.
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()>;
+
     /// Removes at most `limit` rows that expired before `now` and log entries of ends before
     /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done. Of rows
     /// that had not ended the log of events gets [`Trail::ended`].

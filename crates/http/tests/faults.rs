@@ -146,6 +146,14 @@ impl SessionStore for Faulty {
     ) -> StoreResult<u64> {
         self.inner.erase(user, at, reason, trail).await
     }
+    async fn restored_at(&self) -> StoreResult<Timestamp> {
+        self.enter("restored_at")?;
+        self.inner.restored_at().await
+    }
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
+        self.enter("set_restored")?;
+        self.inner.set_restored(at, trail).await
+    }
     async fn purge(
         &self,
         now: Timestamp,

@@ -30,10 +30,11 @@ use crate::answer::{Answer, Event};
 use crate::attempt::Attempt;
 use crate::environ::{self, Reads};
 use crate::operator::Operator;
-use crate::options::{Options, Place, delivery, endpoint};
+use crate::options::{Options, delivery, endpoint};
 use crate::process::{Engine, Home, NotOpen};
 use crate::question::{Identity, Question, checked, user_id};
 use crate::session::{Refreshed, Session, SessionRow, Tokens, date};
+use doorward_stores::Place;
 
 /// The name of each endpoint, as in `url_for`.
 pub(crate) const NAMES: [(Endpoint, &str); 16] = [

@@ -20,9 +20,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDateTime;
 
 use crate::forks::Open;
-use crate::options::{Options, Place};
+use crate::options::Options;
 use crate::process::Home;
 use crate::session::{SessionRow, date};
+use doorward_stores::Place;
 
 /// Rows that one step of cleaning up looks at.
 const SWEEP: u32 = 1_000;

@@ -108,7 +108,7 @@ impl Service {
         let now = self.env.now();
         let limits = self.policy.limits(terms.remember, identity.privileged);
         let session = Session {
-            id: SessionId::new(now, &*self.env),
+            id: SessionId::new(now, &*self.env).of(&identity.user),
             user: identity.user,
             confirmed: TokenId::random(&*self.env),
             generation: -1,

@@ -17,7 +17,9 @@ use doorward_core::operator::Operator;
 use doorward_core::store::Store;
 use doorward_core::{EventLog, SystemEnv};
 
-use crate::config::{Config, KEYS, StorePlace};
+use doorward_stores::Place;
+
+use crate::config::{Config, KEYS};
 use crate::initialization::is_there;
 use crate::{Outcome, exposure, initialization};
 
@@ -203,7 +205,7 @@ fn setting((key, default, help): &(&'static str, &'static str, &'static str)) ->
 /// The store of a command that looks for something: a mistyped name must not make a database.
 fn existing(config: &Config) -> Outcome<Arc<dyn Store>> {
     match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => Err(format!(
+        Place::Sqlite(path) if !is_there(path)? => Err(format!(
             "{}: there is no database; `doorward serve` and `doorward user add` make one",
             path.display()
         )
@@ -214,7 +216,7 @@ fn existing(config: &Config) -> Outcome<Arc<dyn Store>> {
 
 /// The store of a command that may be the first.
 fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
-    if config.store == StorePlace::Memory {
+    if config.store == Place::Memory {
         return Err(
             "the store is memory: nothing outlives this command; name one with --store".into(),
         );
@@ -225,7 +227,7 @@ fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
 /// The store of a command that changes nothing: an empty one where there is none.
 fn looked_at(config: &Config) -> Outcome<Arc<dyn Store>> {
     match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => {
+        Place::Sqlite(path) if !is_there(path)? => {
             Ok(Arc::new(MemoryStore::new(config.engine.policy.clone())))
         }
         _ => initialization::store(config),
@@ -253,7 +255,7 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
         crate::tls::Tls::open(cert, key)?;
     }
     match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => say(&format!(
+        Place::Sqlite(path) if !is_there(path)? => say(&format!(
             "{}: there is no database yet; `doorward serve` makes it",
             path.display()
         ))?,

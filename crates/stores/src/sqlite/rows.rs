@@ -301,6 +301,18 @@ pub(super) fn log_is_old(db: &Connection, before: Timestamp) -> Result<bool> {
 }
 
 /// Drops entries of the log of ends, the oldest first.
+pub(super) fn restored_at(db: &Connection) -> Result<Timestamp> {
+    let sql = "SELECT value FROM marks WHERE name = 'restored_at'";
+    let at = db.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok(Timestamp(at.optional()?.unwrap_or(0)))
+}
+
+pub(super) fn set_restored(db: &Connection, at: Timestamp) -> Result<usize> {
+    let sql = "INSERT INTO marks VALUES ('restored_at', ?1) \
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    db.prepare_cached(sql)?.execute([at.0])
+}
+
 pub(super) fn purge_log(db: &Connection, before: Timestamp, limit: u32) -> Result<()> {
     // The log is nearly in order of time: what is not among its first entries can wait.
     let old = "DELETE FROM ended WHERE seq IN (SELECT seq FROM \

@@ -154,6 +154,23 @@ impl SessionStore for SqliteStore {
             .await
     }
 
+    async fn restored_at(&self) -> StoreResult<Timestamp> {
+        self.read(rows::restored_at)
+    }
+
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
+        let record = trail.once.clone();
+        self.writer
+            .run(move |group| {
+                if rows::restored_at(group.tx)? < at {
+                    rows::set_restored(group.tx, at)?;
+                    group.leave(record.as_slice())?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
     /// needed; `limit` is returned while there is more to look at in this round.
     async fn purge(
