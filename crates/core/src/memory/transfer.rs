@@ -215,7 +215,9 @@ fn cut<T>(
 
 fn by_number<T: Clone>(rows: &[T]) -> BTreeMap<Bookmark, T> {
     let numbered = (0..).zip(rows);
-    numbered.map(|(at, row)| (number(at), row.clone())).collect()
+    numbered
+        .map(|(at, row)| (number(at), row.clone()))
+        .collect()
 }
 
 fn number(at: u64) -> Bookmark {
