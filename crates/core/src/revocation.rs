@@ -97,6 +97,8 @@ pub struct Revocations {
     bounds: Bounds,
     /// Tokens issued in this second or before are refused.
     collapsed: AtomicI64,
+    /// Sessions opened before are over: see [`crate::store::SessionStore::restored_at`].
+    restored_at: AtomicI64,
     synced_at: AtomicI64,
     feed: Option<Arc<dyn Feed>>,
     position: AtomicU64,
@@ -128,6 +130,7 @@ impl Revocations {
             len: AtomicUsize::new(0),
             bounds,
             collapsed: AtomicI64::new(NEVER),
+            restored_at: AtomicI64::new(0),
             synced_at: AtomicI64::new(NEVER),
             // What is in the ring already is in the log too, which is read before anything verifies.
             position: AtomicU64::new(feed.as_ref().map_or(0, |feed| feed.head())),
@@ -159,6 +162,9 @@ impl Revocations {
         if let Some(reason) = self.reason(session) {
             return Err(Error::SessionEnded(reason));
         }
+        if session.opened_at() < self.restored_at() {
+            return Err(Error::SessionEnded(EndReason::EndedByOperator));
+        }
         // Read last: what collapsed meanwhile left its table only after this moment had risen.
         if issued_at.seconds() <= self.collapsed.load(Ordering::Acquire) {
             return Err(Error::TokenExpired);
@@ -172,6 +178,17 @@ impl Revocations {
         }
         let key = Key::of(session);
         self.shards[key.shard()].read().reason(key)
+    }
+
+    /// From when on sessions count. Their ids tell exactly, whatever the clocks that date their tokens.
+    #[must_use]
+    pub fn restored_at(&self) -> Timestamp {
+        Timestamp(self.restored_at.load(Ordering::Acquire))
+    }
+
+    /// Sessions opened before `at` are over, as the store says. It only grows.
+    pub fn restored(&self, at: Timestamp) {
+        self.restored_at.fetch_max(at.0, Ordering::AcqRel);
     }
 
     /// Whether the set is complete and the store was heard of recently enough. A clock that stepped

@@ -282,14 +282,23 @@ impl Service {
     /// # Errors
     /// [`Error::TokenInvalid`] if there is none: its token outlived it.
     pub async fn session(&self, id: SessionId) -> Result<Session> {
-        self.store.load(id).await?.ok_or(Error::TokenInvalid)
+        let row = self.store.load(id).await?.ok_or(Error::TokenInvalid)?;
+        Ok(row.since_restored(self.restored_at()))
+    }
+
+    /// From when on sessions count, as of the last [`Service::tick`].
+    #[must_use]
+    pub fn restored_at(&self) -> Timestamp {
+        self.revocations.restored_at()
     }
 
     /// The live sessions of a user, oldest first.
     pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<Session>> {
         let mut sessions = self.store.sessions_of(user).await?;
-        let now = self.env.now();
-        sessions.retain(|session| session.over(now, &self.policy).is_none());
+        let (now, restored_at) = (self.env.now(), self.restored_at());
+        sessions.retain(|session| {
+            session.created_at >= restored_at && session.over(now, &self.policy).is_none()
+        });
         Ok(sessions)
     }
 
@@ -301,7 +310,14 @@ impl Service {
     pub async fn tick(&self) -> Result<()> {
         self.keys.reload(&*self.store).await?;
         self.events.flush().await?;
-        let mut cursor = self.cursor();
+        let restored_at = self.store.restored_at().await?;
+        // The places of a restored log begin anew.
+        let mut cursor = if restored_at > self.restored_at() {
+            0
+        } else {
+            self.cursor()
+        };
+        self.revocations.restored(restored_at);
         loop {
             let now = self.env.now();
             let (ends, next) = self.store.ended_after(cursor, LOG_BATCH).await?;

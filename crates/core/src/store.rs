@@ -77,6 +77,7 @@ pub trait SessionStore: Send + Sync {
             seen,
             replaces: None,
             cap: None,
+            restored_at: Timestamp(0),
         };
         Ok(match self.open(opening, &Trail::default()).await? {
             Opened::Done(_) => Write::Done,

@@ -17,6 +17,7 @@ mod readers;
 mod rotations;
 mod rows;
 mod sessions;
+mod transfer;
 mod writer;
 
 use std::path::Path;

@@ -19,6 +19,8 @@ use pollster::FutureExt as _;
 
 #[path = "contract/events.rs"]
 mod events;
+#[path = "contract/transfer.rs"]
+mod transfer;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
