@@ -8,6 +8,7 @@ use std::sync::Arc;
 use doorward_core::memory::MemoryStore;
 use doorward_core::policy::Policy;
 use doorward_core::store::Store;
+use doorward_core::transfer::MovableStore;
 
 #[cfg(feature = "postgres")]
 use crate::postgres::{self, PostgresStore, PostgresUrl};
@@ -36,6 +37,14 @@ impl Place {
     /// # Errors
     /// What cannot be used, in words that say what to change.
     pub fn open(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(self.open_movable(policy)?)
+    }
+
+    /// As [`Place::open`], for whoever moves rows.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub fn open_movable(&self, policy: Policy) -> Result<Arc<dyn MovableStore>, OpenError> {
         Ok(match self {
             Place::Memory => Arc::new(MemoryStore::new(policy)),
             Place::Sqlite(path) => Arc::new(SqliteStore::open(path, policy)?),

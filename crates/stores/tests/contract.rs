@@ -22,6 +22,8 @@ mod events;
 #[cfg(feature = "postgres")]
 #[path = "servers/postgres.rs"]
 mod postgres;
+#[path = "contract/transfer.rs"]
+mod transfer;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
