@@ -4,10 +4,12 @@
 //! - [`engine`]: the engine on an `SQLite` file, its sessions and tokens.
 //! - [`load`]: HTTP requests in a closed loop.
 //! - [`process`]: servers in processes of their own, on cores of their own.
+//! - [`scale`]: a world of clients, nodes and store shards, simulated.
 
 pub mod engine;
 pub mod load;
 pub mod process;
+pub mod scale;
 
 use std::time::Instant;
 
