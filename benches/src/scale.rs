@@ -5,6 +5,7 @@
 //! - [`station`]: a first-come queue whose waits are bounded, as the engine's are.
 //! - [`world`]: the events themselves; [`tally`]: what is counted of them.
 //! - [`forms`]: what needs no simulation: fan-out, memory, log, disk.
+//! - [`needs`]: how many machines a day takes.
 //!
 //! A world of N sessions is simulated by n of them, the *sample*. Every capacity is divided by
 //! N/n; times stay as they are: a queue that is bounded to two seconds of work is that in both. Rates and
@@ -16,6 +17,7 @@ pub mod agenda;
 pub mod chance;
 pub mod forms;
 pub mod habits;
+pub mod needs;
 pub mod plant;
 pub mod station;
 pub mod tally;

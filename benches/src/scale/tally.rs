@@ -20,6 +20,10 @@ pub struct Second {
     pub opened: f64,
     /// Sessions ended.
     pub ended: f64,
+    /// Records for the log of events: logins, ends, each session's first refresh of its day.
+    pub logged: f64,
+    /// Clients that are awake, at the end of the second.
+    pub awake: f64,
     /// Clients that woke less those that went to sleep.
     pub woke: f64,
     /// The longest wait at the store at the end of the second, in seconds.
@@ -34,17 +38,20 @@ pub struct Second {
 pub struct Tally {
     /// Second by second.
     pub seconds: Vec<Second>,
-    /// Refreshes answered within [`SOON`], and later.
+    /// Refreshes answered within [`SOON`], and later, of those answered after `from`.
     pub soon: [f64; 4],
+    /// Seconds.
+    pub from: f64,
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// Nothing yet. How soon answers come is counted from a second on.
     #[must_use]
-    pub fn of(seconds: usize) -> Tally {
+    pub fn of(seconds: usize, from: f64) -> Tally {
         Tally {
             seconds: vec![Second::default(); seconds],
             soon: [0.0; 4],
+            from,
         }
     }
 
@@ -59,10 +66,12 @@ impl Tally {
         &mut self.seconds[(seconds.max(0.0) as usize).min(last)]
     }
 
-    /// A refresh was answered after so many seconds.
-    pub fn answered(&mut self, after: f64) {
-        let class = SOON.iter().position(|soon| after <= *soon);
-        self.soon[class.unwrap_or(SOON.len())] += 1.0;
+    /// A refresh was answered, so many seconds after its first try.
+    pub fn answered(&mut self, at: f64, after: f64) {
+        if at >= self.from {
+            let class = SOON.iter().position(|soon| after <= *soon);
+            self.soon[class.unwrap_or(SOON.len())] += 1.0;
+        }
     }
 
     /// The mean of a count, of the seconds from one to another.
@@ -101,7 +110,7 @@ mod tests {
 
     #[test]
     fn means_peaks_and_ends_are_those_of_the_seconds() {
-        let mut tally = Tally::of(10);
+        let mut tally = Tally::of(10, 0.0);
         for (at, count) in [(2.5, 6.0), (3.0, 4.0), (7.9, 9.0), (99.0, 1.0)] {
             tally.at(at).sent += count;
         }
@@ -115,9 +124,10 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart_by_how_long_they_took() {
-        let mut tally = Tally::of(1);
+        let mut tally = Tally::of(1, 5.0);
+        tally.answered(4.0, 0.1);
         for after in [0.2, 1.0, 3.0, 59.0, 600.0] {
-            tally.answered(after);
+            tally.answered(5.0, after);
         }
         assert_eq!(tally.soon, [2.0, 1.0, 1.0, 1.0]);
     }

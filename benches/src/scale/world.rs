@@ -10,7 +10,7 @@ use doorward_core::Policy;
 
 use super::agenda::{Agenda, Millis};
 use super::chance::Chance;
-use super::habits::Habits;
+use super::habits::{DAY, Habits};
 use super::plant::Plant;
 use super::station::Station;
 use super::tally::Tally;
@@ -42,6 +42,9 @@ pub struct Setting {
     pub habits: Habits,
     /// What serves them.
     pub plant: Plant,
+    /// Whether each session's day, of whose refreshes the first is written to the log of events, begins
+    /// at a time of its own; else at midnight.
+    pub days_apart: bool,
     /// What goes wrong, and when: in order of time.
     pub shocks: Vec<(u32, Shock)>,
 }
@@ -148,6 +151,7 @@ impl World {
     fn new(setting: Setting) -> World {
         let (each, plant) = (setting.each(), &setting.plant);
         let shard = Station::new(1.0, plant.patience);
+        let shocked = setting.shocks.first().map_or(0, |(at, _)| *at);
         let mut world = World {
             chance: Chance::new(setting.seed),
             agenda: Agenda::until(setting.lasts * 1000),
@@ -158,7 +162,7 @@ impl World {
             each,
             nodes_up: 1.0,
             awake: 0.0,
-            tally: Tally::of(setting.lasts as usize + 1),
+            tally: Tally::of(setting.lasts as usize + 1, f64::from(shocked)),
             setting,
         };
         world.shards_up(0.0, 1.0);
@@ -308,6 +312,9 @@ impl World {
     }
 
     fn refreshed(&mut self, who: u32, done: f64) {
+        if self.day(who, done) != self.day(who, seconds(self.clients[who as usize].issued)) {
+            self.tally.at(done).logged += 1.0;
+        }
         let (issued, expires) = (millis(done), millis(done + self.lifetime()));
         let client = &mut self.clients[who as usize];
         client.issued = issued;
@@ -315,8 +322,18 @@ impl World {
         client.failures = 0;
         let took = done - seconds(client.first_try);
         self.tally.at(done).refreshed += 1.0;
-        self.tally.answered(took);
+        self.tally.answered(done, took);
         self.go_on(who, issued);
+    }
+
+    /// The session's day, as `EventLog` counts them.
+    fn day(&self, who: u32, at: f64) -> f64 {
+        let apart = if self.setting.days_apart {
+            f64::from(who) / f64::from(self.setting.sample) * DAY
+        } else {
+            0.0
+        };
+        ((self.setting.begins + at + apart) / DAY).floor()
     }
 
     /// As `Service::access_expiry` has it.
@@ -368,6 +385,7 @@ impl World {
                 client.expires = expires;
                 client.failures = 0;
                 self.tally.at(done).opened += 1.0;
+                self.tally.at(done).logged += 1.0;
                 self.go_on(who, issued);
             }
             None => self.login_refused(who, now),
@@ -393,6 +411,7 @@ impl World {
 
     fn end(&mut self, who: u32, now: Millis) {
         self.tally.at(seconds(now)).ended += 1.0;
+        self.tally.at(seconds(now)).logged += 1.0;
         let client = &mut self.clients[who as usize];
         client.ended = true;
         let (always_on, is_awake) = (client.always_on, client.leaves >= now);
@@ -420,8 +439,9 @@ impl World {
         self.hashing.set_speed(at, left);
         let waits = self.shards.iter().map(|shard| shard.wait(at));
         let store_wait = waits.fold(0.0, f64::max);
-        let hash_wait = self.hashing.wait(at);
+        let (hash_wait, awake) = (self.hashing.wait(at), self.awake);
         let second = self.tally.at(at - 1.0);
+        second.awake = awake;
         second.store_wait = store_wait;
         second.hash_wait = hash_wait;
         second.busy = busy / cores;

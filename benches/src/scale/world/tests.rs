@@ -1,6 +1,5 @@
 use super::*;
 use crate::scale::forms::{mean_lifetime, steady_refreshes};
-use crate::scale::habits::DAY;
 use crate::scale::tally::Second;
 
 /// A million sessions, of which 20,000 are simulated, on machines with room.
@@ -18,6 +17,7 @@ fn ordinary() -> Setting {
             ..Habits::default()
         },
         plant: Plant::default(),
+        days_apart: false,
         shocks: Vec::new(),
     }
 }
@@ -205,4 +205,17 @@ fn what_collapses_costs_a_refresh() {
     let usual = tally.mean(3_000, 3_600, refreshed) * 60.0;
     let then = tally.mean(3_600, 3_660, refreshed) * 60.0;
     within(then - usual * 0.1, 20_000.0 * 0.89, 0.05);
+}
+
+#[test]
+fn days_that_begin_together_are_logged_together() {
+    let logged = |days_apart| {
+        let mut setting = ordinary();
+        setting.habits.always_on = 1.0;
+        setting.begins = 23.0 * 3600.0;
+        setting.days_apart = days_apart;
+        run(setting).mean(3_600, 4_500, |second| second.logged) * 900.0
+    };
+    within(logged(false), 20_000.0, 0.05);
+    within(logged(true), 20_000.0 * 900.0 / DAY, 0.2);
 }
