@@ -41,9 +41,9 @@ pub struct Needs {
     pub refreshes: [f64; 2],
     /// Writes of session rows: refreshes, logins, ends.
     pub writes: [f64; 2],
-    /// Logins.
+    /// Logins, of the day and its busiest hour.
     pub logins: [f64; 2],
-    /// Records for the log of events.
+    /// Records for the log of events, of the day and its busiest ten minutes.
     pub records: [f64; 2],
     /// Clients awake.
     pub awake: [f64; 2],
@@ -63,14 +63,16 @@ impl Needs {
     /// Of what was counted from the second `from` on, in a world `each` times as large.
     #[must_use]
     pub fn of(day: &Tally, from: usize, each: f64, world: &World<'_>) -> Needs {
-        let both = |count: fn(&Second) -> f64| {
+        let over = |span, count: fn(&Second) -> f64| {
             let mean = day.mean(from, day.seconds.len() - 1, count);
-            [mean * each, day.peak(from, 60, count) * each]
+            [mean * each, day.peak(from, span, count) * each]
         };
+        // What a sample has little of has no minute that says anything.
+        let (both, rare) = (|count| over(60, count), |count| over(3_600, count));
         let (plant, habits) = (world.plant, world.habits);
         let refreshes = both(|second| second.refreshed);
-        let logins = both(|second| second.opened);
-        let ends = both(|second| second.ended);
+        let logins = rare(|second| second.opened);
+        let ends = rare(|second| second.ended);
         let awake = both(|second| second.awake);
         let sent = both(|second| second.sent);
         let cores = [
@@ -84,7 +86,7 @@ impl Needs {
         let racing = (sent[1] - refreshes[1]).max(0.0) * plant.load;
         let work =
             refreshes[1] + racing + logins[1] * plant.login_work() + ends[1] * plant.end_work();
-        let records = both(|second| second.logged);
+        let records = over(600, |second| second.logged);
         let bytes = [
             world.sessions * world.sizes.row,
             records[0] * DAY * world.sizes.kept * world.sizes.record,
@@ -134,7 +136,7 @@ mod tests {
 
     /// 1,000 clients of the sample are awake, and in each second 10 refresh and one logs in.
     fn even() -> Tally {
-        let mut day = Tally::of(1_000, 0.0);
+        let mut day = Tally::of(7_200, 0.0);
         for second in &mut day.seconds {
             second.awake = 1_000.0;
             (second.sent, second.refreshed) = (12.0, 10.0);

@@ -91,11 +91,20 @@ impl Tally {
         sums.fold(0.0, f64::max) / as_f64(span)
     }
 
-    /// Seconds after `from` until the last in which `still` was true.
+    /// Seconds after `from` until the end of the last ten of which more than a fiftieth of what one count
+    /// says is what the other says: those refused, say, of those sent.
     #[must_use]
-    pub fn until_last(&self, from: usize, still: impl Fn(&Second) -> bool) -> usize {
-        let last = self.seconds[from..].iter().rposition(still);
-        last.map_or(0, |last| last + 1)
+    pub fn troubled(
+        &self,
+        from: usize,
+        refused: impl Fn(&Second) -> f64,
+        sent: impl Fn(&Second) -> f64,
+    ) -> usize {
+        let last = self.seconds[from..].chunks(10).rposition(|ten| {
+            let sum = |count: &dyn Fn(&Second) -> f64| ten.iter().map(count).sum::<f64>();
+            sum(&refused) > sum(&sent) / 50.0
+        });
+        last.map_or(0, |last| (last + 1) * 10)
     }
 }
 
@@ -118,8 +127,17 @@ mod tests {
         assert!((tally.mean(0, 10, sent) - 2.0).abs() < 1e-9);
         assert!((tally.peak(0, 1, sent) - 9.0).abs() < 1e-9);
         assert!((tally.peak(0, 2, sent) - 5.0).abs() < 1e-9);
-        assert_eq!(tally.until_last(2, |second| second.sent > 5.0), 6);
-        assert_eq!(tally.until_last(8, |second| second.sent > 5.0), 0);
+    }
+
+    #[test]
+    fn trouble_lasts_until_fewer_than_a_fiftieth_are_refused() {
+        let mut tally = Tally::of(60, 0.0);
+        for (number, second) in tally.seconds.iter_mut().enumerate() {
+            second.sent = 10.0;
+            second.refused = if number < 25 { 1.0 } else { 0.1 };
+        }
+        let troubled = |from| tally.troubled(from, |it| it.refused, |it| it.sent);
+        assert_eq!((troubled(0), troubled(20), troubled(30)), (30, 10, 0));
     }
 
     #[test]

@@ -20,6 +20,8 @@ use super::tally::Tally;
 pub const SHARDS: usize = 8;
 /// Hashing threads are never starved wholly: one of normal priority takes over after two seconds.
 const LEAST_HASHING: f64 = 0.1;
+/// Refused logins after which somebody leaves the tab alone again.
+const PATIENT: u8 = 6;
 /// Whoever left before it sleeps.
 const DAWN: Millis = 1;
 
@@ -269,19 +271,24 @@ impl World {
 
     /// A refresh at a time, or a visit later if the client is asleep then.
     fn unless_asleep(&mut self, who: u32, now: Millis, due: Millis) {
-        let leaves = self.clients[who as usize].leaves;
-        if due <= leaves {
-            if self.clients[who as usize].failures == 0 {
-                self.clients[who as usize].first_try = due;
-            }
-            self.plan(due, Step::Refresh, who);
-        } else {
-            self.clients[who as usize].failures = 0;
-            let from = leaves.max(now);
-            let day = self.setting.begins + seconds(from);
-            let sleep = self.setting.habits.sleep(day, &mut self.chance);
-            self.plan(later(from, sleep), Step::Wake, who);
+        let client = &mut self.clients[who as usize];
+        if due > client.leaves {
+            return self.leave(who, now);
         }
+        if client.failures == 0 {
+            client.first_try = due;
+        }
+        self.plan(due, Step::Refresh, who);
+    }
+
+    /// Nothing more until the next visit.
+    fn leave(&mut self, who: u32, now: Millis) {
+        let client = &mut self.clients[who as usize];
+        client.failures = 0;
+        let from = client.leaves.max(now);
+        let day = self.setting.begins + seconds(from);
+        let sleep = self.setting.habits.sleep(day, &mut self.chance);
+        self.plan(later(from, sleep), Step::Wake, who);
     }
 
     fn refresh(&mut self, who: u32, now: Millis) {
@@ -367,11 +374,21 @@ impl World {
         }
     }
 
+    /// Who has tried for long enough tries again another time.
     fn login_refused(&mut self, who: u32, now: Millis) {
         self.tally.at(seconds(now)).logins_refused += 1.0;
         self.nodes.serve(seconds(now), self.setting.plant.refusal);
-        let wait = self.backs_off(who);
-        self.plan(later(now, wait), Step::LogIn, who);
+        let again = later(now, self.backs_off(who));
+        let client = &mut self.clients[who as usize];
+        if client.always_on && client.failures > PATIENT {
+            client.failures = 0;
+            let noticed = self.chance.wait(self.setting.habits.notice);
+            self.plan(later(now, noticed), Step::LogIn, who);
+        } else if again <= client.leaves {
+            self.plan(again, Step::LogIn, who);
+        } else {
+            self.leave(who, now);
+        }
     }
 
     fn open(&mut self, who: u32, now: Millis) {

@@ -142,7 +142,7 @@ fn what_a_store_cannot_carry_comes_again_until_it_is_through() {
     let refused = |second: &Second| second.refused > 0.0;
     assert!(!tally.seconds[..3_600].iter().any(refused));
     // 93,000 at once, 128 a second less 25 that come anyway; some leave before it is their turn.
-    let through = tally.until_last(3_600, refused);
+    let through = tally.troubled(3_600, |second| second.refused, |second| second.sent);
     assert!((300..900).contains(&through), "{through}");
     within(tally.mean(3_610, 3_800, refreshed), 128.0, 0.05);
     assert!(tally.peak(3_600, 1, |second| second.store_wait) < 2.2);
@@ -160,8 +160,8 @@ fn a_shard_that_is_down_refuses_and_then_catches_up() {
     let usual = tally.mean(3_000, 3_600, refreshed);
     within(tally.mean(3_602, 3_660, refreshed), usual * 0.75, 0.05);
     assert!(tally.mean(3_660, 3_720, refreshed) > usual * 1.15);
-    let refused = tally.until_last(3_600, |second| second.refused > 0.0);
-    assert!((59..=61).contains(&refused), "{refused}");
+    let refused = tally.troubled(3_600, |second| second.refused, |second| second.sent);
+    assert_eq!(refused, 60);
 }
 
 #[test]
