@@ -1,6 +1,6 @@
 //! INITIALIZATION: what an app configures once, and the work that goes on in the background.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use doorward_core::store::Store;
 use doorward_core::throttle::OFF;
 use doorward_core::{Accounts, Engine, EngineConfig, Event, Service, SystemEnv};
 use doorward_http::{Api, Settings, SettingsError, check_proxies};
-use doorward_stores::SqliteStore;
+use doorward_stores::Place;
 use doorward_webhooks::Webhooks;
 use ipnet::IpNet;
 use tracing::field;
@@ -47,14 +47,14 @@ impl std::fmt::Debug for Inner {
 }
 
 /// Where sessions are kept.
-enum Place {
-    Sqlite(PathBuf),
-    Store(Arc<dyn Store>),
+enum Home {
+    At(Place),
+    In(Arc<dyn Store>),
 }
 
 /// What an app configures: public fields with defaults, then [`Builder::open`].
 pub struct Builder {
-    place: Place,
+    home: Home,
     /// Lifetimes, keys, passwords.
     pub engine: EngineConfig,
     /// Paths, cookies and origins.
@@ -79,22 +79,28 @@ pub enum OpenError {
     /// No thread can be started.
     #[error("webhooks cannot be sent: {0}")]
     Webhooks(#[source] std::io::Error),
-    /// The database file.
+    /// The database.
     #[error(transparent)]
-    Sqlite(#[from] doorward_stores::OpenError),
+    Store(#[from] doorward_stores::OpenError),
 }
 
 impl Doorward {
     /// Sessions in an SQLite file, which is made where there is none.
     #[must_use]
     pub fn sqlite(path: impl AsRef<Path>) -> Builder {
-        Builder::new(Place::Sqlite(path.as_ref().into()))
+        Doorward::at(Place::Sqlite(path.as_ref().into()))
+    }
+
+    /// Sessions in the store that a URL names.
+    #[must_use]
+    pub fn at(place: Place) -> Builder {
+        Builder::new(Home::At(place))
     }
 
     /// Sessions in any store.
     #[must_use]
     pub fn store(store: Arc<dyn Store>) -> Builder {
-        Builder::new(Place::Store(store))
+        Builder::new(Home::In(store))
     }
 
     /// The business logic, for views written by hand.
@@ -121,6 +127,13 @@ impl Doorward {
         self.service().unready()
     }
 
+    /// What is counted of the store, of ended sessions and of verification, as Prometheus reads it:
+    /// [`doorward_core::meter::TYPE`].
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.inner.engine.metrics()
+    }
+
     /// Writes what the log of events holds back for the next tick. For when the app is done.
     pub async fn close(&self) {
         self.inner.engine.close().await;
@@ -134,9 +147,9 @@ impl Doorward {
 }
 
 impl Builder {
-    fn new(place: Place) -> Self {
+    fn new(home: Home) -> Self {
         Builder {
-            place,
+            home,
             engine: EngineConfig::default(),
             settings: Settings::default(),
             users: None,
@@ -157,9 +170,9 @@ impl Builder {
         for advice in advice.into_iter().chain(self.engine.advice()) {
             tracing::warn!("{advice}");
         }
-        let store: Arc<dyn Store> = match self.place {
-            Place::Sqlite(path) => Arc::new(SqliteStore::open(&path, self.engine.policy.clone())?),
-            Place::Store(store) => store,
+        let store = match self.home {
+            Home::At(place) => place.open(self.engine.policy.clone())?,
+            Home::In(store) => store,
         };
         let mut config = self.engine;
         config.events.listener = Some(Listener::new(self.on_event));

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::env::{Env, Timestamp};
 
 /// A session's id: 128 bits, time-ordered (UUID version 7, RFC 9562). Not a secret.
@@ -17,6 +19,30 @@ impl SessionId {
         let mut bytes = [0; 16];
         env.fill(&mut bytes);
         SessionId::at(now, bytes)
+    }
+
+    /// The id with its user's slot in the 12 bits after the time (`rand_a` of RFC 9562): a store on
+    /// many machines finds a user and all sessions of that user in one place.
+    #[must_use]
+    pub fn of(mut self, user: &UserId) -> Self {
+        let [high, low] = user.slot().to_be_bytes();
+        self.0[6] = 0x70 | high;
+        self.0[7] = low;
+        self
+    }
+
+    /// Its user's [`UserId::slot`]; any other number in ids that were made before they carried it.
+    #[must_use]
+    pub fn slot(&self) -> u16 {
+        u16::from_be_bytes([self.0[6] & 0x0f, self.0[7]])
+    }
+
+    /// The time that it was made of: when the session opened, or when the token was issued that it adopts.
+    #[must_use]
+    pub fn opened_at(&self) -> Timestamp {
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&self.0[..6]);
+        Timestamp(i64::from_be_bytes(millis))
     }
 
     /// The id of a time, whatever it is besides.
@@ -154,6 +180,13 @@ impl UserId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Which of 4,096 places a store on many machines keeps the user in.
+    #[must_use]
+    pub fn slot(&self) -> u16 {
+        let hash = Sha256::digest(self.0.as_bytes());
+        u16::from_be_bytes([hash[0] & 0x0f, hash[1]])
+    }
 }
 
 impl fmt::Display for UserId {
@@ -187,5 +220,19 @@ mod tests {
             }
         }
         assert_eq!(text[1..].parse::<SessionId>(), Err(NotAnId));
+    }
+
+    #[test]
+    fn a_session_id_tells_where_its_user_is() {
+        let ada = UserId::new("ada").unwrap();
+        let id = SessionId([0xff; 16]).of(&ada);
+        assert_eq!(id.slot(), ada.slot());
+        assert_eq!(id.to_string().as_bytes()[14], b'7');
+        assert_eq!(id.0[..6], [0xff; 6]);
+        assert_eq!(id.0[8..], [0xff; 8]);
+        let slots = (0..100_000).map(|i| UserId::new(&i.to_string()).unwrap().slot());
+        let mut counts = [0_u32; 4096];
+        slots.for_each(|slot| counts[usize::from(slot)] += 1);
+        assert!(counts.iter().all(|count| (1..80).contains(count)));
     }
 }

@@ -8,12 +8,13 @@
 //!    [`csrf`]: what is sent along with them where cookies are not enough.
 //! 4. [`revocation`]: the ended sessions, in memory, asked by every verification.
 //! 5. [`password`] and [`account`]: built-in users; [`reset`]: how one gets a new password.
-//! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference.
+//! 6. [`store`]: what a database must do, in prose and traits; [`memory`] is the reference;
+//!    [`transfer`]: how one store's rows become another's.
 //! 7. [`service`]: login, refresh, verify, logout, put together.
 //! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
 //! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
 //!    commands do.
-//! 10. [`engine`]: all of it as a process runs it.
+//! 10. [`engine`]: all of it as a process runs it; [`meter`]: what it counts.
 //! 11. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts, and
 //!     [`adoption`]: their sessions.
 //! 12. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`id`]: the words the
@@ -37,6 +38,7 @@ pub mod jws;
 pub mod keys;
 pub mod limits;
 pub mod memory;
+pub mod meter;
 pub mod operator;
 pub mod password;
 pub mod policy;
@@ -49,6 +51,7 @@ pub mod session;
 pub mod store;
 pub mod testing;
 pub mod throttle;
+pub mod transfer;
 pub mod webhook;
 
 pub use access_token::Claims;

@@ -23,6 +23,7 @@ use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::limits::Opening;
+use crate::meter::Meter;
 use crate::reset::{Reset, ResetHash};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
@@ -77,6 +78,7 @@ pub trait SessionStore: Send + Sync {
             seen,
             replaces: None,
             cap: None,
+            restored_at: Timestamp(0),
         };
         Ok(match self.open(opening, &Trail::default()).await? {
             Opened::Done(_) => Write::Done,
@@ -162,6 +164,14 @@ pub trait SessionStore: Send + Sync {
         trail: &Trail,
     ) -> StoreResult<u64>;
 
+    /// From when on sessions count: those that were opened before have ended. 0 where that never was said.
+    async fn restored_at(&self) -> StoreResult<Timestamp>;
+
+    /// Ends every session that was opened before `at`, in one write, durably: a backup was restored, which
+    /// does not know what ended since. An earlier `at` than before changes nothing. The log of events gets
+    /// the trail's record.
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()>;
+
     /// Removes at most `limit` rows that expired before `now` and log entries of ends before
     /// `log_before`. Returns how many rows went; fewer than `limit` means that it is done. Of rows
     /// that had not ended the log of events gets [`Trail::ended`].
@@ -181,6 +191,11 @@ pub trait SessionStore: Send + Sync {
 
     /// Ends as they happen on this machine, where the store has a faster way than the log.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
+        None
+    }
+
+    /// What the store counts of its own work, where it does: batches, waits, connections.
+    fn meter(&self) -> Option<Arc<Meter>> {
         None
     }
 }

@@ -146,6 +146,14 @@ impl SessionStore for Faulty {
     ) -> StoreResult<u64> {
         self.inner.erase(user, at, reason, trail).await
     }
+    async fn restored_at(&self) -> StoreResult<Timestamp> {
+        self.enter("restored_at")?;
+        self.inner.restored_at().await
+    }
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
+        self.enter("set_restored")?;
+        self.inner.set_restored(at, trail).await
+    }
     async fn purge(
         &self,
         now: Timestamp,
@@ -476,6 +484,26 @@ fn a_store_that_does_not_answer_is_a_503_on_every_route_that_needs_it() {
         } else {
             is_refused(&answer, "store_unavailable", route.path);
         }
+    }
+}
+
+#[test]
+fn a_strict_look_is_a_503_where_the_store_does_not_answer_and_any_other_is_not() {
+    let mut shop = Shop::open();
+    shop.store.fails_at("load");
+    let mut ask = |query: &str| {
+        let request = shop.request("GET", &format!("/verify{query}"), Endpoint::Verify);
+        shop.ask(request)
+    };
+    assert_eq!(ask("").status(), 200);
+    is_refused(&ask("?strict=1"), "store_unavailable", "strict");
+    for query in [
+        "?strict=0",
+        "?strict=",
+        "?strict=1&strict=1",
+        "?strict=%31%31",
+    ] {
+        assert_eq!(ask(query).status(), 400, "{query}");
     }
 }
 

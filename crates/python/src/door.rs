@@ -30,10 +30,11 @@ use crate::answer::{Answer, Event};
 use crate::attempt::Attempt;
 use crate::environ::{self, Reads};
 use crate::operator::Operator;
-use crate::options::{Options, Place, delivery, endpoint};
+use crate::options::{Options, delivery, endpoint};
 use crate::process::{Engine, Home, NotOpen};
 use crate::question::{Identity, Question, checked, user_id};
 use crate::session::{Refreshed, Session, SessionRow, Tokens, date};
+use doorward_stores::Place;
 
 /// The name of each endpoint, as in `url_for`.
 pub(crate) const NAMES: [(Endpoint, &str); 16] = [
@@ -203,6 +204,27 @@ impl Door {
             Err(Problem::Engine(Error::TokenMissing)) if optional => Ok(None),
             Err(problem) => Err(self.refused(py, engine.api.refuse(&asked, &problem))),
         }
+    }
+
+    /// Asks the store whether a session that a guard let pass is over.
+    fn check_in_store(
+        &self,
+        environ: &Bound<'_, PyDict>,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<()> {
+        let py = environ.py();
+        let engine = self.open(py)?;
+        let claims = session.get().verified();
+        let checked = py.detach(|| engine.api.service().check_in_store(claims).block_on());
+        checked.map_err(|error| match self.refusal_of(environ, &error.into()) {
+            Ok(answer) => self.raised_by(py, answer),
+            Err(error) => error,
+        })
+    }
+
+    /// What is counted, as Prometheus reads it.
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.open(py)?.core.metrics())
     }
 
     /// Refuses what another site may have sent.
@@ -682,7 +704,11 @@ impl Door {
 
     /// The exception that Python makes of a refusal.
     fn raised(&self, py: Python<'_>, finished: Finished) -> PyErr {
-        match self.refused.call1(py, (Answer::of(finished),)) {
+        self.raised_by(py, Answer::of(finished))
+    }
+
+    fn raised_by(&self, py: Python<'_>, answer: Answer) -> PyErr {
+        match self.refused.call1(py, (answer,)) {
             Ok(exception) => PyErr::from_value(exception.into_bound(py)),
             Err(error) => error,
         }

@@ -15,19 +15,14 @@ use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Assurance, Delivery, EngineConfig, Sensitive, Timestamp, jws};
 use doorward_http::{DoubleSubmit, Endpoint, Location, SameSite, Settings, check_proxies};
+use doorward_stores::Place;
+use doorward_stores::place::NotAPlace;
 use http::Method;
 use ipnet::IpNet;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
 use zeroize::Zeroizing;
-
-/// Where sessions are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Sqlite(PathBuf),
-    Memory,
-}
 
 /// Everything that a door is made from.
 #[derive(Clone)]
@@ -238,6 +233,7 @@ impl Reading {
             "refresh_window" => policy.refresh_window = Some(seconds(value)?),
             "fresh_ttl" => policy.fresh_ttl = seconds(value)?,
             "clock_skew" => policy.clock_skew = seconds(value)?,
+            "revocation_allowance" => policy.revocation_allowance = Some(seconds(value)?),
             "issuer" => policy.issuer = Some(value.extract()?),
             "audience" => policy.audience = Some(value.extract()?),
             "throttle" => self.throttle = value.extract()?,
@@ -374,11 +370,8 @@ fn private_key(algorithm: Algorithm, pem: &[u8]) -> PyResult<Zeroizing<Vec<u8>>>
 }
 
 fn place(text: &str) -> PyResult<Place> {
-    match text.strip_prefix("sqlite://") {
-        Some(path) if !path.is_empty() => Ok(Place::Sqlite(path.into())),
-        _ if text == "memory:" => Ok(Place::Memory),
-        _ => Err(PyValueError::new_err("must be sqlite://PATH or memory:")),
-    }
+    text.parse()
+        .map_err(|error: NotAPlace| PyValueError::new_err(error.to_string()))
 }
 
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {

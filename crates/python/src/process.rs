@@ -18,12 +18,12 @@ use doorward_core::memory::MemoryStore;
 use doorward_core::store::Store;
 use doorward_core::throttle::OFF;
 use doorward_http::Api;
-use doorward_stores::SqliteStore;
+use doorward_stores::Place;
 use doorward_webhooks::Webhooks;
 use pollster::FutureExt;
 
 use crate::forks::Open;
-use crate::options::{Options, Place};
+use crate::options::Options;
 
 /// How often the engine catches up with its store.
 const TICK: Duration = Duration::from_secs(1);
@@ -71,10 +71,8 @@ pub(crate) struct Engine {
 
 impl Home {
     pub(crate) fn new(options: Options) -> Self {
-        let memory = match options.place {
-            Place::Memory => Some(Arc::new(MemoryStore::new(options.engine.policy.clone()))),
-            Place::Sqlite(_) => None,
-        };
+        let is_memory = options.place == Place::Memory;
+        let memory = is_memory.then(|| Arc::new(MemoryStore::new(options.engine.policy.clone())));
         Home {
             options,
             memory,
@@ -105,12 +103,10 @@ impl Home {
 
     pub(crate) fn store(&self) -> Result<Arc<dyn Store>, NotOpen> {
         match (&self.options.place, &self.memory) {
-            (Place::Sqlite(path), _) => {
-                let store = SqliteStore::open(path, self.options.engine.policy.clone());
-                Ok(Arc::new(store.map_err(not_open)?.in_place()))
-            }
-            (Place::Memory, Some(memory)) => Ok(Arc::clone(memory) as Arc<dyn Store>),
-            (Place::Memory, None) => Err(not_open("there is no store")),
+            (_, Some(memory)) => Ok(Arc::clone(memory) as Arc<dyn Store>),
+            (place, None) => place
+                .open_in_place(self.options.engine.policy.clone())
+                .map_err(not_open),
         }
     }
 

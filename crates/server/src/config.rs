@@ -22,6 +22,8 @@ use doorward_core::throttle::Budgets;
 use doorward_core::webhook::{HookSecret, HookUrl, WebhookConfig};
 use doorward_core::{Assurance, Delivery, EngineConfig, Policy, Sensitive};
 use doorward_http::{Settings, check_proxies};
+use doorward_stores::Place;
+use doorward_stores::place::NotAPlace;
 use http::HeaderValue;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
@@ -50,7 +52,7 @@ fn wrong(key: &str, problem: impl fmt::Display) -> ConfigError {
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) operator_listen: Option<SocketAddr>,
-    pub(crate) store: StorePlace,
+    pub(crate) store: Place,
     pub(crate) engine: EngineConfig,
     pub(crate) settings: Settings,
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -61,13 +63,6 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log_level: LevelFilter,
     pub(crate) log_json: Option<bool>,
-}
-
-/// Where sessions are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StorePlace {
-    Sqlite(PathBuf),
-    Memory,
 }
 
 impl Config {
@@ -294,6 +289,7 @@ impl Values {
             reset_ttl: self.duration("reset_ttl")?,
             assurance: level,
             clock_skew: self.duration("clock_skew")?,
+            revocation_allowance: self.maybe_duration("revocation_allowance")?,
             issuer: self.maybe("issuer"),
             audience: self.maybe("audience"),
             ..Policy::default()
@@ -373,15 +369,9 @@ impl Values {
         self.list("delivery").iter().map(delivery).collect()
     }
 
-    fn store(&self) -> Result<StorePlace, ConfigError> {
-        let text = self.text("store");
-        match text.strip_prefix("sqlite://") {
-            Some("") => Err(wrong("store", "names no file; sqlite://doorward.db does")),
-            Some(":memory:") => Err(wrong("store", "without a file it is memory:")),
-            Some(path) => Ok(StorePlace::Sqlite(path.into())),
-            None if text == "memory:" => Ok(StorePlace::Memory),
-            None => Err(wrong("store", "must be sqlite://PATH or memory:")),
-        }
+    fn store(&self) -> Result<Place, ConfigError> {
+        let place = self.text("store").parse();
+        place.map_err(|error: NotAPlace| wrong("store", error))
     }
 
     fn hashing(&self) -> Result<Hashing, ConfigError> {

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use doorward_axum::{Builder, Doorward};
 use doorward_core::Event;
-use doorward_core::memory::MemoryStore;
 use doorward_core::store::Store;
-use doorward_stores::SqliteStore;
+use doorward_stores::Place;
 
 use crate::Outcome;
-use crate::config::{Config, StorePlace};
+use crate::config::Config;
 
 /// Opens the store and everything above it; each event goes to `on_event`.
 pub(crate) async fn open(
@@ -28,27 +27,23 @@ pub(crate) async fn open(
 }
 
 fn builder(config: &Config) -> Outcome<Builder> {
-    Ok(match &config.store {
-        StorePlace::Sqlite(path) => {
-            is_there(path)?;
-            Doorward::sqlite(path)
-        }
-        StorePlace::Memory => {
-            Doorward::store(Arc::new(MemoryStore::new(config.engine.policy.clone())))
-        }
-    })
+    look(&config.store)?;
+    Ok(Doorward::at(config.store.clone()))
 }
 
 /// The store without the work in the background: it makes no keys, and removes nothing by a policy
 /// that need not be the server's. Makes the file where there is none.
 pub(crate) fn store(config: &Config) -> Outcome<Arc<dyn Store>> {
-    Ok(match &config.store {
-        StorePlace::Sqlite(path) => {
-            is_there(path)?;
-            Arc::new(SqliteStore::open(path, config.engine.policy.clone())?)
-        }
-        StorePlace::Memory => Arc::new(MemoryStore::new(config.engine.policy.clone())),
-    })
+    look(&config.store)?;
+    Ok(config.store.open(config.engine.policy.clone())?)
+}
+
+/// Refuses what cannot be a store before it is opened.
+fn look(place: &Place) -> Outcome {
+    if let Place::Sqlite(path) = place {
+        is_there(path)?;
+    }
+    Ok(())
 }
 
 /// Whether there is a file. Refuses what cannot be a database before SQLite looks at it: one that

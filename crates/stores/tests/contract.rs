@@ -19,6 +19,8 @@ use pollster::FutureExt as _;
 
 #[path = "contract/events.rs"]
 mod events;
+#[path = "contract/transfer.rs"]
+mod transfer;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
@@ -56,9 +58,10 @@ fn none() -> Trail {
 }
 
 fn session(env: &TestEnv, user: &str) -> Session {
+    let user = UserId::new(user).unwrap();
     Session {
-        id: SessionId::new(NOW, env),
-        user: UserId::new(user).unwrap(),
+        id: SessionId::new(NOW, env).of(&user),
+        user,
         confirmed: TokenId::random(env),
         generation: -1,
         previous: None,
@@ -119,6 +122,18 @@ fn a_row_reads_back_as_it_was_written() {
             assert_eq!(store.load(row.id).block_on().unwrap(), Some(next));
         }
         assert_eq!(store.load(SessionId([9; 16])).block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_store_remembers_that_it_was_restored() {
+    on_every_store(|store, _| {
+        let at = |millis| NOW + Duration::from_millis(millis);
+        assert_eq!(store.restored_at().block_on().unwrap(), Timestamp(0));
+        for (set, then) in [(5, 5), (3, 5), (9, 9)] {
+            store.set_restored(at(set), &none()).block_on().unwrap();
+            assert_eq!(store.restored_at().block_on().unwrap(), at(then));
+        }
     });
 }
 

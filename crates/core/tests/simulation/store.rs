@@ -258,6 +258,12 @@ impl SessionStore for SimStore {
         unreachable!("nobody is erased here")
     }
 
+    async fn restored_at(&self) -> StoreResult<Timestamp> {
+        self.others.restored_at().await
+    }
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
+        self.others.set_restored(at, trail).await
+    }
     async fn purge(
         &self,
         now: Timestamp,

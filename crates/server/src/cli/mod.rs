@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod session;
+pub(crate) mod store;
 pub(crate) mod user;
 
 use std::io::{self, Write};
@@ -17,7 +18,9 @@ use doorward_core::operator::Operator;
 use doorward_core::store::Store;
 use doorward_core::{EventLog, SystemEnv};
 
-use crate::config::{Config, KEYS, StorePlace};
+use doorward_stores::Place;
+
+use crate::config::{Config, KEYS};
 use crate::initialization::is_there;
 use crate::{Outcome, exposure, initialization};
 
@@ -58,6 +61,7 @@ pub(crate) fn command() -> Command {
             keys_command(),
             doctor::command(),
             events::command(),
+            store::command(),
         ])
 }
 
@@ -203,7 +207,7 @@ fn setting((key, default, help): &(&'static str, &'static str, &'static str)) ->
 /// The store of a command that looks for something: a mistyped name must not make a database.
 fn existing(config: &Config) -> Outcome<Arc<dyn Store>> {
     match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => Err(format!(
+        Place::Sqlite(path) if !is_there(path)? => Err(format!(
             "{}: there is no database; `doorward serve` and `doorward user add` make one",
             path.display()
         )
@@ -214,7 +218,7 @@ fn existing(config: &Config) -> Outcome<Arc<dyn Store>> {
 
 /// The store of a command that may be the first.
 fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
-    if config.store == StorePlace::Memory {
+    if config.store == Place::Memory {
         return Err(
             "the store is memory: nothing outlives this command; name one with --store".into(),
         );
@@ -225,7 +229,7 @@ fn lasting(config: &Config) -> Outcome<Arc<dyn Store>> {
 /// The store of a command that changes nothing: an empty one where there is none.
 fn looked_at(config: &Config) -> Outcome<Arc<dyn Store>> {
     match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => {
+        Place::Sqlite(path) if !is_there(path)? => {
             Ok(Arc::new(MemoryStore::new(config.engine.policy.clone())))
         }
         _ => initialization::store(config),
@@ -253,7 +257,7 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
         crate::tls::Tls::open(cert, key)?;
     }
     match &config.store {
-        StorePlace::Sqlite(path) if !is_there(path)? => say(&format!(
+        Place::Sqlite(path) if !is_there(path)? => say(&format!(
             "{}: there is no database yet; `doorward serve` makes it",
             path.display()
         ))?,

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0006_limits.sql"),
     include_str!("../../migrations/0007_adopted.sql"),
     include_str!("../../migrations/0008_outbox.sql"),
+    include_str!("../../migrations/0009_marks.sql"),
 ];
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.
 const CACHE_KIB: i32 = 8 * 1024;

@@ -34,6 +34,8 @@ pub(super) const OF_USER: &str =
     sessions!("user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id");
 /// All that are kept of a user.
 pub(super) const KEPT_OF_USER: &str = sessions!("user_hash = ?1 AND user = ?2 ORDER BY s.id");
+/// All that are kept after an id, so many.
+pub(super) const KEPT_AFTER: &str = sessions!("s.id > ?1 ORDER BY s.id LIMIT ?2");
 /// The live ones after an id, so many.
 pub(super) const AFTER: &str = sessions!("s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2");
 
@@ -301,6 +303,18 @@ pub(super) fn log_is_old(db: &Connection, before: Timestamp) -> Result<bool> {
 }
 
 /// Drops entries of the log of ends, the oldest first.
+pub(super) fn restored_at(db: &Connection) -> Result<Timestamp> {
+    let sql = "SELECT value FROM marks WHERE name = 'restored_at'";
+    let at = db.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok(Timestamp(at.optional()?.unwrap_or(0)))
+}
+
+pub(super) fn set_restored(db: &Connection, at: Timestamp) -> Result<usize> {
+    let sql = "INSERT INTO marks VALUES ('restored_at', ?1) \
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    db.prepare_cached(sql)?.execute([at.0])
+}
+
 pub(super) fn purge_log(db: &Connection, before: Timestamp, limit: u32) -> Result<()> {
     // The log is nearly in order of time: what is not among its first entries can wait.
     let old = "DELETE FROM ended WHERE seq IN (SELECT seq FROM \
@@ -374,6 +388,26 @@ pub(super) fn key(row: &Row<'_>) -> Result<StoredKey> {
         verifies_until: Timestamp(row.get(7)?),
         scopes: row.get::<_, String>(8)?.into(),
     })
+}
+
+/// Keeps the place of one that is there: sessions refer to it.
+pub(super) fn put_key(db: &Connection, key: &StoredKey) -> Result<()> {
+    let sql = "INSERT INTO keys (id, purpose, algorithm, secret, created_at, signs_from, retired, \
+        verifies_until, scopes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE \
+        SET purpose = ?2, algorithm = ?3, secret = ?4, created_at = ?5, signs_from = ?6, retired = ?7, \
+        verifies_until = ?8, scopes = ?9";
+    db.prepare_cached(sql)?.execute(params![
+        key.id.0.cast_signed(),
+        purpose(key.purpose),
+        key.algorithm,
+        key.secret,
+        key.created_at.0,
+        key.signs_from.0,
+        key.retired,
+        key.verifies_until.0,
+        key.scopes
+    ])?;
+    Ok(())
 }
 
 pub(super) fn purpose(purpose: Purpose) -> &'static str {
@@ -466,7 +500,7 @@ fn key_id(stored: i64) -> KeyId {
     KeyId(stored.cast_unsigned())
 }
 
-fn user(text: &str) -> Result<UserId> {
+pub(super) fn user(text: &str) -> Result<UserId> {
     UserId::new(text).map_err(|_| damaged("user"))
 }
 

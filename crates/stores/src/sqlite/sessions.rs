@@ -8,6 +8,7 @@ use doorward_core::error::StoreError;
 use doorward_core::event::{Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::limits::Opening;
+use doorward_core::meter::Meter;
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
@@ -154,6 +155,23 @@ impl SessionStore for SqliteStore {
             .await
     }
 
+    async fn restored_at(&self) -> StoreResult<Timestamp> {
+        self.read(rows::restored_at)
+    }
+
+    async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
+        let record = trail.once.clone();
+        self.writer
+            .run(move |group| {
+                if rows::restored_at(group.tx)? < at {
+                    rows::set_restored(group.tx, at)?;
+                    group.leave(record.as_slice())?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     /// Looks at `limit` rows a call, going round in order of id, so that no index on expiry is
     /// needed; `limit` is returned while there is more to look at in this round.
     async fn purge(
@@ -201,6 +219,10 @@ impl SessionStore for SqliteStore {
 
     fn slow_to_spread(&self) -> Option<String> {
         self.no_ring.clone().or_else(|| self.writer.mute())
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(Arc::clone(&self.meter))
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

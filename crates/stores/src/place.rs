@@ -1,0 +1,79 @@
+//! Which store a URL names: the one place where that is decided, for every door.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use doorward_core::memory::MemoryStore;
+use doorward_core::policy::Policy;
+use doorward_core::store::Store;
+use doorward_core::transfer::MovableStore;
+
+use crate::{OpenError, SqliteStore};
+
+/// Where sessions are kept. Its `Display` and `Debug` hold no password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `memory:`, gone with the process.
+    Memory,
+    /// `sqlite://PATH`
+    Sqlite(PathBuf),
+}
+
+/// The text names no store that this build knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotAPlace(&'static str);
+
+impl Place {
+    /// Opens the store, making what is missing. `policy` says when rows may be purged.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub fn open(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(self.open_movable(policy)?)
+    }
+
+    /// As [`Place::open`], for whoever moves rows.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub fn open_movable(&self, policy: Policy) -> Result<Arc<dyn MovableStore>, OpenError> {
+        Ok(match self {
+            Place::Memory => Arc::new(MemoryStore::new(policy)),
+            Place::Sqlite(path) => Arc::new(SqliteStore::open(path, policy)?),
+        })
+    }
+
+    /// As [`Place::open`], for hosts whose threads may wait for the disk: see [`SqliteStore::in_place`].
+    pub fn open_in_place(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
+        match self {
+            Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, policy)?.in_place())),
+            Place::Memory => self.open(policy),
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Place, NotAPlace> {
+        match text.strip_prefix("sqlite://") {
+            Some("") => Err(NotAPlace("names no file; sqlite://doorward.db does")),
+            Some(":memory:") => Err(NotAPlace("without a file it is memory:")),
+            Some(path) => Ok(Place::Sqlite(path.into())),
+            None if text == "memory:" => Ok(Place::Memory),
+            None => Err(NotAPlace("must be sqlite://PATH or memory:")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Memory => f.write_str("memory:"),
+            Place::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+        }
+    }
+}
