@@ -26,6 +26,7 @@ mod rows;
 mod sessions;
 mod throttle;
 mod tls;
+mod transfer;
 mod url;
 mod view;
 

@@ -136,6 +136,12 @@ CREATE TABLE @deliveries (
 );
 CREATE INDEX deliveries_by_due ON @deliveries (address, due);
 
+-- What is said once of the whole store: `left`, and for what.
+CREATE TABLE @marks (
+    name  text PRIMARY KEY,
+    value text NOT NULL
+);
+
 -- Which node does what only one has to do.
 CREATE TABLE @leases (
     name   text PRIMARY KEY,

@@ -3,8 +3,9 @@
 
 use doorward_core::event::Record;
 use doorward_core::id::UserId;
+use doorward_core::reset::Reset;
 use doorward_core::revocation::Ended;
-use doorward_core::store::ValidFrom;
+use doorward_core::store::{Account, ValidFrom};
 use doorward_core::throttle::{Bucket, BucketKey};
 
 use super::connection::{Connection, Failed, Step, step};
@@ -90,21 +91,23 @@ fn users(view: &View) -> Vec<Step> {
     steps
 }
 
+pub(super) fn insert_account(account: &Account) -> Step {
+    let sql = "INSERT INTO @accounts (id, username, password_hash, disabled, created_at, privileged) \
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    step!(
+        sql,
+        account.id.as_str().to_owned(),
+        account.username.to_string(),
+        account.password_hash.as_str().to_owned(),
+        account.disabled,
+        account.created_at.0,
+        account.privileged,
+    )
+}
+
 fn accounts(view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (_, account) in view.accounts.added() {
-        let sql = "INSERT INTO @accounts (id, username, password_hash, disabled, created_at, privileged) \
-            VALUES ($1, $2, $3, $4, $5, $6)";
-        steps.push(step!(
-            sql,
-            account.id.as_str().to_owned(),
-            account.username.to_string(),
-            account.password_hash.as_str().to_owned(),
-            account.disabled,
-            account.created_at.0,
-            account.privileged,
-        ));
-    }
+    steps.extend(view.accounts.added().map(|(_, account)| insert_account(account)));
     for (_, account) in view.accounts.changed() {
         let sql =
             "UPDATE @accounts SET password_hash = $2, disabled = $3, privileged = $4 WHERE id = $1";
@@ -133,59 +136,65 @@ fn resets(view: &View) -> Vec<Step> {
             user.as_str().to_owned()
         ));
     }
-    for (user, reset) in view.resets.added().chain(view.resets.changed()) {
-        let sql = "INSERT INTO @resets (user_id, hash, expires_at) VALUES ($1, $2, $3) \
-            ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, expires_at = excluded.expires_at";
-        let (user, hash) = (user.as_str().to_owned(), reset.hash.0.to_vec());
-        steps.push(step!(sql, user, hash, reset.expires_at.0));
-    }
+    let kept = view.resets.added().chain(view.resets.changed());
+    steps.extend(kept.map(|(user, kept)| reset(user, kept)));
     steps
 }
 
+/// Keeps a reset in place of the one before.
+pub(super) fn reset(user: &UserId, reset: &Reset) -> Step {
+    let sql = "INSERT INTO @resets (user_id, hash, expires_at) VALUES ($1, $2, $3) \
+        ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, expires_at = excluded.expires_at";
+    let (user, hash) = (user.as_str().to_owned(), reset.hash.0.to_vec());
+    step!(sql, user, hash, reset.expires_at.0)
+}
+
+const BUCKETS: &str = "unnest($1::uuid[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[], \
+    $6::int[], $7::int[], $8::bigint[])";
+
 fn buckets(view: &View) -> Vec<Step> {
-    const COLUMNS: &str = "unnest($1::uuid[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[], \
-        $6::int[], $7::int[], $8::bigint[])";
-    let step = |sql: String, rows: Vec<(&BucketKey, &Bucket)>| {
-        let numbers = |value: fn(&Bucket) -> i64| -> Vec<i64> {
-            rows.iter().map(|(_, bucket)| value(bucket)).collect()
-        };
-        let counts = |value: fn(&Bucket) -> u32| -> Vec<i32> {
-            rows.iter()
-                .map(|(_, bucket)| value(bucket).cast_signed())
-                .collect()
-        };
-        let keys: Vec<_> = rows.iter().map(|(key, _)| Uuid(key.0)).collect();
-        step!(
-            sql,
-            keys,
-            numbers(|bucket| bucket.refilled_at.0),
-            counts(|bucket| bucket.failures),
-            numbers(|bucket| bucket.counted_until.0),
-            numbers(|bucket| bucket.span),
-            counts(|bucket| bucket.under_way),
-            counts(|bucket| bucket.older),
-            numbers(|bucket| bucket.idle_at().0),
-        )
-    };
     let added: Vec<_> = view.buckets.added().collect();
     let changed: Vec<_> = view.buckets.changed().collect();
-    let insert = || {
-        format!(
-            "INSERT INTO @throttle (key, refilled_at, failures, counted_until, span, under_way, older, \
-             idle_at) SELECT * FROM {COLUMNS}"
-        )
-    };
-    let update = || {
-        format!(
+    let added = (!added.is_empty()).then(|| insert_buckets(&added));
+    let changed = (!changed.is_empty()).then(|| {
+        let sql = format!(
             "UPDATE @throttle AS t SET refilled_at = n.refilled_at, failures = n.failures, \
              counted_until = n.counted_until, span = n.span, under_way = n.under_way, older = n.older, \
-             idle_at = n.idle_at FROM {COLUMNS} AS n (key, refilled_at, failures, counted_until, span, \
+             idle_at = n.idle_at FROM {BUCKETS} AS n (key, refilled_at, failures, counted_until, span, \
              under_way, older, idle_at) WHERE t.key = n.key"
-        )
-    };
-    let added = (!added.is_empty()).then(|| step(insert(), added));
-    let changed = (!changed.is_empty()).then(|| step(update(), changed));
+        );
+        with_buckets(sql, &changed)
+    });
     added.into_iter().chain(changed).collect()
+}
+
+pub(super) fn insert_buckets(rows: &[(&BucketKey, &Bucket)]) -> Step {
+    let sql = format!(
+        "INSERT INTO @throttle (key, refilled_at, failures, counted_until, span, under_way, older, \
+         idle_at) SELECT * FROM {BUCKETS}"
+    );
+    with_buckets(sql, rows)
+}
+
+fn with_buckets(sql: String, rows: &[(&BucketKey, &Bucket)]) -> Step {
+    let numbers = |value: fn(&Bucket) -> i64| -> Vec<i64> {
+        rows.iter().map(|(_, bucket)| value(bucket)).collect()
+    };
+    let counts = |value: fn(&Bucket) -> u32| -> Vec<i32> {
+        rows.iter().map(|(_, bucket)| value(bucket).cast_signed()).collect()
+    };
+    let keys: Vec<_> = rows.iter().map(|(key, _)| Uuid(key.0)).collect();
+    step!(
+        sql,
+        keys,
+        numbers(|bucket| bucket.refilled_at.0),
+        counts(|bucket| bucket.failures),
+        numbers(|bucket| bucket.counted_until.0),
+        numbers(|bucket| bucket.span),
+        counts(|bucket| bucket.under_way),
+        counts(|bucket| bucket.older),
+        numbers(|bucket| bucket.idle_at().0),
+    )
 }
 
 fn restored(view: &View) -> Option<Step> {
@@ -219,33 +228,44 @@ fn ended(ends: &[Ended]) -> Option<Step> {
     })
 }
 
+const COLUMNS: &str = "at, name, actor, count, user_id, session, reason, detail, network, device, agent";
+const RECORDS: &str = "unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], \
+    $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[]";
+
 fn events(records: &[Record]) -> Option<Step> {
-    let sql = "WITH head AS (UPDATE @heads SET place = place + cardinality($1::bigint[]) \
-        WHERE name = 'events' RETURNING place - cardinality($1::bigint[]) AS place) \
-        INSERT INTO @events (place, at, name, actor, count, user_id, session, reason, detail, network, \
-        device, agent) SELECT head.place + n.nth, n.at, n.name, n.actor, n.count, n.user_id, n.session, \
-        n.reason, n.detail, n.network, n.device, n.agent \
-        FROM head, unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], \
-        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[]) WITH ORDINALITY \
-        AS n (at, name, actor, count, user_id, session, reason, detail, network, device, agent, nth)";
-    if records.is_empty() {
-        return None;
-    }
+    let sql = format!(
+        "WITH head AS (UPDATE @heads SET place = place + cardinality($1::bigint[]) \
+         WHERE name = 'events' RETURNING place - cardinality($1::bigint[]) AS place) \
+         INSERT INTO @events (place, {COLUMNS}) SELECT head.place + n.nth, n.at, n.name, n.actor, \
+         n.count, n.user_id, n.session, n.reason, n.detail, n.network, n.device, n.agent \
+         FROM head, {RECORDS}) WITH ORDINALITY AS n ({COLUMNS}, nth)"
+    );
     let all: Vec<&Record> = records.iter().collect();
-    let text =
-        |value: fn(&Record) -> Option<&str>| each(&all, |record| value(record).map(str::to_owned));
-    Some(step!(
+    (!all.is_empty()).then(|| with_records(sql, &all))
+}
+
+/// Appends records whose places are known.
+pub(super) fn put_events(records: &[&Record], places: Vec<i64>) -> Step {
+    let sql = format!("INSERT INTO @events ({COLUMNS}, place) SELECT * FROM {RECORDS}, $12::bigint[])");
+    let mut step = with_records(sql, records);
+    step.bind(places);
+    step
+}
+
+fn with_records(sql: String, all: &[&Record]) -> Step {
+    let text = |value: fn(&Record) -> Option<&str>| each(all, |record| value(record).map(str::to_owned));
+    step!(
         sql,
-        each(&all, |record| record.at.0),
-        each(&all, |record| record.event.name.as_str()),
-        each(&all, |record| record.actor.as_str()),
-        each(&all, |record| record.event.count.cast_signed()),
+        each(all, |record| record.at.0),
+        each(all, |record| record.event.name.as_str()),
+        each(all, |record| record.actor.as_str()),
+        each(all, |record| record.event.count.cast_signed()),
         text(|record| record.event.user.as_ref().map(UserId::as_str)),
-        each(&all, |record| record.event.session.map(|id| Uuid(id.0))),
+        each(all, |record| record.event.session.map(|id| Uuid(id.0))),
         text(|record| record.event.reason.as_deref()),
         text(|record| record.event.detail.as_deref()),
         text(|record| record.network.as_deref()),
         text(|record| record.device.as_deref()),
         text(|record| record.agent.as_deref()),
-    ))
+    )
 }

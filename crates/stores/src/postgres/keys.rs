@@ -56,6 +56,17 @@ impl KeyStore for PostgresStore {
     }
 }
 
+/// Takes a key in: one that is there keeps its place.
+pub(super) fn put(key: &StoredKey) -> Step {
+    let sql = "INSERT INTO @keys (id, purpose, algorithm, secret, created_at, signs_from, verifies_until, \
+        scopes, retired, number) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, \
+        coalesce((SELECT max(number) FROM @keys), 0) + 1 ON CONFLICT (id) DO UPDATE SET \
+        purpose = excluded.purpose, algorithm = excluded.algorithm, secret = excluded.secret, \
+        created_at = excluded.created_at, signs_from = excluded.signs_from, \
+        verifies_until = excluded.verifies_until, scopes = excluded.scopes, retired = excluded.retired";
+    stored(sql, key, None)
+}
+
 fn last(answers: &[Vec<Row>]) -> usize {
     answers.last().map_or(0, Vec::len)
 }

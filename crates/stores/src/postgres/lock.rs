@@ -167,13 +167,19 @@ pub(super) fn account(row: &Row, valid_from: ValidFrom) -> Result<Account, Faile
 }
 
 fn read_reset(view: &mut View, row: &Row) -> Result<(), Failed> {
+    let (user, reset) = reset(row)?;
+    view.resets.read(user, reset);
+    Ok(())
+}
+
+/// A row of `user_id, hash, expires_at`.
+pub(super) fn reset(row: &Row) -> Result<(UserId, Reset), Failed> {
     let hash = row.try_get::<_, &[u8]>(1)?.try_into();
     let reset = Reset {
         hash: ResetHash(hash.map_err(|_| Failed::Damaged("resets.hash"))?),
         expires_at: Timestamp(row.try_get(2)?),
     };
-    view.resets.read(rows::user(row, 0)?, reset);
-    Ok(())
+    Ok((rows::user(row, 0)?, reset))
 }
 
 fn read_session(view: &mut View, row: &Row) -> Result<(), Failed> {
@@ -189,6 +195,13 @@ fn read_adopted(view: &mut View, row: &Row) -> Result<(), Failed> {
 }
 
 fn read_bucket(view: &mut View, row: &Row) -> Result<(), Failed> {
+    let (key, bucket) = bucket(row)?;
+    view.buckets.read(key, bucket);
+    Ok(())
+}
+
+/// A row of `key, refilled_at, failures, counted_until, span, under_way, older`.
+pub(super) fn bucket(row: &Row) -> Result<(BucketKey, Bucket), Failed> {
     let count = |at: usize| row.try_get::<_, i32>(at).map(i32::cast_unsigned);
     let bucket = Bucket {
         refilled_at: Timestamp(row.try_get(1)?),
@@ -198,9 +211,7 @@ fn read_bucket(view: &mut View, row: &Row) -> Result<(), Failed> {
         under_way: count(5)?,
         older: count(6)?,
     };
-    view.buckets
-        .read(BucketKey(row.try_get::<_, Uuid>(0)?.0), bucket);
-    Ok(())
+    Ok((BucketKey(row.try_get::<_, Uuid>(0)?.0), bucket))
 }
 
 fn read_restored_at(view: &mut View, row: &Row) -> Result<(), Failed> {

@@ -3,6 +3,7 @@
 use doorward_core::Timestamp;
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::KeyId;
+use doorward_core::revocation::Ended;
 use doorward_core::session::{Delivery, Device, End, EndReason, Session};
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
@@ -115,6 +116,15 @@ pub(super) fn text(row: &Row, at: usize) -> Result<Option<Box<str>>, Failed> {
 
 /// Writes new rows.
 pub(super) fn insert(sessions: &[&Session]) -> Result<Vec<Step>, Failed> {
+    inserted(sessions, "")
+}
+
+/// Writes those that are not there.
+pub(super) fn insert_if_new(sessions: &[&Session]) -> Result<Vec<Step>, Failed> {
+    inserted(sessions, " ON CONFLICT DO NOTHING")
+}
+
+fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
     const ROWS: &str = "INSERT INTO @sessions (id, user_id, user_hash, confirmed, previous, generation, \
         attempt, confirmed_at, child_after, refresh_key, created_at, auth_after, lasts, flags, ended_at, \
         ended_why, version) SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::uuid[], \
@@ -125,7 +135,7 @@ pub(super) fn insert(sessions: &[&Session]) -> Result<Vec<Step>, Failed> {
     }
     let of = |value: fn(&Session) -> i64| each(sessions, |row| value(row));
     let rows = step!(
-        ROWS,
+        format!("{ROWS}{unless}"),
         each(sessions, |row| Uuid(row.id.0)),
         each(sessions, |row| row.user.as_str().to_owned()),
         each(sessions, |row| user_hash(&row.user)),
@@ -144,10 +154,10 @@ pub(super) fn insert(sessions: &[&Session]) -> Result<Vec<Step>, Failed> {
         each(sessions, |row| row.ended.map(|end| end.reason as i16)),
         of(|row| row.version.cast_signed()),
     );
-    Ok(std::iter::once(rows).chain(details(sessions)).collect())
+    Ok(std::iter::once(rows).chain(details(sessions, unless)).collect())
 }
 
-fn details(sessions: &[&Session]) -> Option<Step> {
+fn details(sessions: &[&Session], unless: &str) -> Option<Step> {
     const DETAILED: &str = "INSERT INTO @details SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], \
         $4::text[], $5::text[])";
     let mut some = sessions.to_vec();
@@ -155,7 +165,7 @@ fn details(sessions: &[&Session]) -> Option<Step> {
     let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
     (!some.is_empty()).then(|| {
         step!(
-            DETAILED,
+            format!("{DETAILED}{unless}"),
             each(&some, |row| Uuid(row.id.0)),
             each(&some, |row| text(&row.device.name)),
             each(&some, |row| row
@@ -247,7 +257,20 @@ fn previous(stored: Uuid) -> Option<TokenId> {
     (stored.0 != [0; 16]).then_some(TokenId(stored.0))
 }
 
-pub(super) fn end(at: Option<i64>, why: Option<i16>) -> Result<Option<End>, Failed> {
+/// A row of `place, session, at, why`, and its place.
+pub(super) fn ended(row: &Row) -> Result<(u64, Ended), Failed> {
+    let end = end(Some(row.try_get(2)?), Some(row.try_get(3)?))?;
+    let End { at, reason } = end.ok_or(Failed::Damaged("ended"))?;
+    let session = id(row, 1)?;
+    let ended = Ended {
+        session,
+        at,
+        reason,
+    };
+    Ok((row.try_get::<_, i64>(0)?.cast_unsigned(), ended))
+}
+
+fn end(at: Option<i64>, why: Option<i16>) -> Result<Option<End>, Failed> {
     let (Some(at), Some(why)) = (at, why) else {
         return Ok(None);
     };

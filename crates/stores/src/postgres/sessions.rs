@@ -355,18 +355,9 @@ fn log_after(cursor: u64, limit: u32) -> Vec<Value> {
 }
 
 fn ends(rows: &[Row], cursor: u64) -> Result<(Vec<Ended>, u64), Failed> {
-    let (mut ends, mut last) = (Vec::new(), cursor);
-    for row in rows {
-        last = row.try_get::<_, i64>(0)?.cast_unsigned();
-        let end = rows::end(Some(row.try_get(2)?), Some(row.try_get(3)?))?;
-        let end = end.ok_or(Failed::Damaged("ended"))?;
-        ends.push(Ended {
-            session: rows::id(row, 1)?,
-            at: end.at,
-            reason: end.reason,
-        });
-    }
-    Ok((ends, last))
+    let ends: Vec<_> = rows.iter().map(rows::ended).collect::<Result<_, _>>()?;
+    let last = ends.last().map_or(cursor, |(place, _)| *place);
+    Ok((ends.into_iter().map(|(_, end)| end).collect(), last))
 }
 
 /// Reads the whole log of ends, for who has missed some.
