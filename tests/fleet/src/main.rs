@@ -87,13 +87,15 @@ fn run_command() -> Command {
 }
 
 fn check_command() -> Command {
+    let files = "Histories; of several runs at once and of operators, they are taken as one";
     Command::new("check")
-        .about("Check a history")
+        .about("Check what was written down")
         .arg(
-            Arg::new("file")
+            Arg::new("files")
                 .required(true)
+                .num_args(1..)
                 .value_name("FILE")
-                .value_parser(value_parser!(PathBuf)),
+                .help(files),
         )
         .args(checking())
 }
@@ -131,8 +133,9 @@ fn ran(flags: &ArgMatches) -> Outcome<bool> {
 }
 
 fn checked(flags: &ArgMatches) -> Outcome<bool> {
-    let file: Option<&PathBuf> = flags.get_one("file");
-    told(&read(file.ok_or("no file")?)?, flags)
+    let histories = texts(flags, "files").map(|file| read(Path::new(&file)));
+    let histories: Vec<_> = histories.collect::<Result<_, _>>()?;
+    told(&histories.concat(), flags)
 }
 
 fn told(history: &[Operation], flags: &ArgMatches) -> Outcome<bool> {
