@@ -63,7 +63,12 @@ impl Browser {
     pub(crate) async fn tab(self: Rc<Self>) {
         let mut pause = self.world.first_pause();
         while self.world.pause(pause).await {
-            self.act(self.world.chosen()).await;
+            if self.world.bursts() {
+                let one_more = || self.act(self.world.chosen());
+                tokio::join!(one_more(), one_more(), one_more());
+            } else {
+                self.act(self.world.chosen()).await;
+            }
             pause = self.world.next_pause();
         }
     }

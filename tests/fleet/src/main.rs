@@ -69,6 +69,11 @@ fn run_command() -> Command {
             number("seed", "1", "What everything random follows from"),
             number("body", "25", "How many of 100 browsers have body delivery"),
             number(
+                "burst",
+                "10",
+                "How many of 100 times a page does three things at once",
+            ),
+            number(
                 "timeout-ms",
                 "5000",
                 "How long to wait for an answer; less than half the refresh window of the nodes",
@@ -168,6 +173,7 @@ fn plan(flags: &ArgMatches) -> Outcome<Plan> {
         strict_route: one("strict-path"),
         mix: mix(&one("mix"))?,
         body_percent: figure(flags, "body"),
+        burst_percent: figure(flags, "burst"),
         patience: Patience {
             connect: millis("connect-ms"),
             answer: millis("timeout-ms"),
