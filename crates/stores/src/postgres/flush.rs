@@ -107,7 +107,11 @@ pub(super) fn insert_account(account: &Account) -> Step {
 
 fn accounts(view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
-    steps.extend(view.accounts.added().map(|(_, account)| insert_account(account)));
+    steps.extend(
+        view.accounts
+            .added()
+            .map(|(_, account)| insert_account(account)),
+    );
     for (_, account) in view.accounts.changed() {
         let sql =
             "UPDATE @accounts SET password_hash = $2, disabled = $3, privileged = $4 WHERE id = $1";
@@ -181,7 +185,9 @@ fn with_buckets(sql: String, rows: &[(&BucketKey, &Bucket)]) -> Step {
         rows.iter().map(|(_, bucket)| value(bucket)).collect()
     };
     let counts = |value: fn(&Bucket) -> u32| -> Vec<i32> {
-        rows.iter().map(|(_, bucket)| value(bucket).cast_signed()).collect()
+        rows.iter()
+            .map(|(_, bucket)| value(bucket).cast_signed())
+            .collect()
     };
     let keys: Vec<_> = rows.iter().map(|(key, _)| Uuid(key.0)).collect();
     step!(
@@ -228,7 +234,8 @@ fn ended(ends: &[Ended]) -> Option<Step> {
     })
 }
 
-const COLUMNS: &str = "at, name, actor, count, user_id, session, reason, detail, network, device, agent";
+const COLUMNS: &str =
+    "at, name, actor, count, user_id, session, reason, detail, network, device, agent";
 const RECORDS: &str = "unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], \
     $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[]";
 
@@ -246,14 +253,16 @@ fn events(records: &[Record]) -> Option<Step> {
 
 /// Appends records whose places are known.
 pub(super) fn put_events(records: &[&Record], places: Vec<i64>) -> Step {
-    let sql = format!("INSERT INTO @events ({COLUMNS}, place) SELECT * FROM {RECORDS}, $12::bigint[])");
+    let sql =
+        format!("INSERT INTO @events ({COLUMNS}, place) SELECT * FROM {RECORDS}, $12::bigint[])");
     let mut step = with_records(sql, records);
     step.bind(places);
     step
 }
 
 fn with_records(sql: String, all: &[&Record]) -> Step {
-    let text = |value: fn(&Record) -> Option<&str>| each(all, |record| value(record).map(str::to_owned));
+    let text =
+        |value: fn(&Record) -> Option<&str>| each(all, |record| value(record).map(str::to_owned));
     step!(
         sql,
         each(all, |record| record.at.0),

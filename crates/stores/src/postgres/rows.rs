@@ -154,7 +154,9 @@ fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
         each(sessions, |row| row.ended.map(|end| end.reason as i16)),
         of(|row| row.version.cast_signed()),
     );
-    Ok(std::iter::once(rows).chain(details(sessions, unless)).collect())
+    Ok(std::iter::once(rows)
+        .chain(details(sessions, unless))
+        .collect())
 }
 
 fn details(sessions: &[&Session], unless: &str) -> Option<Step> {

@@ -9,7 +9,9 @@ use doorward_core::event::{Entry, Filter};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::revocation::Ended;
 use doorward_core::session::Session;
-use doorward_core::store::{Account, Delivery, EventStore as _, KeyStore as _, StoreResult, ValidFrom};
+use doorward_core::store::{
+    Account, Delivery, EventStore as _, KeyStore as _, StoreResult, ValidFrom,
+};
 use doorward_core::throttle::BucketKey;
 use doorward_core::transfer::{Bookmark, Kind, LEFT, Rows, TransferStore};
 use tokio_postgres::Row;
@@ -48,7 +50,9 @@ impl TransferStore for PostgresStore {
             Kind::Events => self.event_page(after, limit).await,
             _ => {
                 let (sql, from) = (page(kind), bookmark(kind, after.as_deref()));
-                let values = from.into_iter().chain([Box::new(i64::from(limit)) as Value]);
+                let values = from
+                    .into_iter()
+                    .chain([Box::new(i64::from(limit)) as Value]);
                 let read = move |rows: Vec<Row>| read(kind, &rows, limit);
                 self.read(sql, values.collect(), read).await
             }
@@ -60,7 +64,10 @@ impl TransferStore for PostgresStore {
         let sql = "SELECT s.version FROM unnest($1::uuid[]) WITH ORDINALITY AS n (id, nth) \
             LEFT JOIN @sessions s ON s.id = n.id ORDER BY n.nth";
         let version = |row: &Row| Ok(row.try_get::<_, Option<i64>>(0)?.map(i64::cast_unsigned));
-        self.read(sql, vec![Box::new(ids)], move |rows| rows.iter().map(version).collect()).await
+        self.read(sql, vec![Box::new(ids)], move |rows| {
+            rows.iter().map(version).collect()
+        })
+        .await
     }
 
     async fn put(&self, rows: Rows) -> StoreResult<()> {
@@ -75,15 +82,22 @@ impl TransferStore for PostgresStore {
 
     async fn clear(&self, kinds: &[Kind]) -> StoreResult<()> {
         let kinds = kinds.to_vec();
-        self.fill(move || Ok(kinds.iter().flat_map(|kind| clear(*kind)).collect())).await
+        self.fill(move || Ok(kinds.iter().flat_map(|kind| clear(*kind)).collect()))
+            .await
     }
 
     async fn remove(&self, sessions: &[SessionId]) -> StoreResult<()> {
         let ids: Vec<_> = sessions.iter().map(|id| Uuid(id.0)).collect();
         let remove = move || {
             Ok(vec![
-                step!("DELETE FROM @details WHERE session = ANY ($1::uuid[])", ids.clone()),
-                step!("DELETE FROM @sessions WHERE id = ANY ($1::uuid[])", ids.clone()),
+                step!(
+                    "DELETE FROM @details WHERE session = ANY ($1::uuid[])",
+                    ids.clone()
+                ),
+                step!(
+                    "DELETE FROM @sessions WHERE id = ANY ($1::uuid[])",
+                    ids.clone()
+                ),
             ])
         };
         self.fill(remove).await
@@ -96,7 +110,13 @@ impl TransferStore for PostgresStore {
 
     async fn left(&self) -> StoreResult<Option<Box<str>>> {
         let sql = "SELECT value FROM @marks WHERE name = 'left'";
-        let first = |rows: Vec<Row>| Ok(rows.first().map(|row| rows::text(row, 0)).transpose()?.flatten());
+        let first = |rows: Vec<Row>| {
+            Ok(rows
+                .first()
+                .map(|row| rows::text(row, 0))
+                .transpose()?
+                .flatten())
+        };
         self.read(sql, Vec::new(), first).await
     }
 }
@@ -111,7 +131,9 @@ impl PostgresStore {
         steps()?;
         let all = move || {
             let fill = step!("SELECT set_config('doorward.filling', 'on', true)");
-            std::iter::once(fill).chain(steps().unwrap_or_default()).collect()
+            std::iter::once(fill)
+                .chain(steps().unwrap_or_default())
+                .collect()
         };
         self.write(all).await.map(drop)
     }
@@ -163,7 +185,8 @@ fn page(kind: Kind) -> &'static str {
 }
 
 fn bookmark(kind: Kind, after: Option<&[u8]>) -> Vec<Value> {
-    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let text =
+        |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     match kind {
         Kind::Sessions | Kind::Adopted | Kind::Buckets => {
             let id = after.and_then(|bytes| bytes.try_into().ok());
@@ -247,7 +270,10 @@ fn put(all: &Rows) -> Result<Vec<Step>, Failed> {
     Ok(match all {
         Rows::Keys(all) => all.iter().map(keys::put).collect(),
         Rows::Accounts(all) => all.iter().flat_map(put_account).collect(),
-        Rows::Resets(all) => all.iter().map(|(user, reset)| flush::reset(user, reset)).collect(),
+        Rows::Resets(all) => all
+            .iter()
+            .map(|(user, reset)| flush::reset(user, reset))
+            .collect(),
         Rows::ValidFrom(all) => all.iter().map(put_valid_from).collect(),
         Rows::Sessions(all) => put_sessions(all)?,
         Rows::Adopted(all) => all.iter().map(put_adopted).collect(),
@@ -267,7 +293,11 @@ fn put(all: &Rows) -> Result<Vec<Step>, Failed> {
 /// Another account of its name is one that was removed meanwhile.
 fn put_account(account: &Account) -> [Step; 2] {
     let (id, name) = (account.id.as_str().to_owned(), account.username.to_string());
-    let gone = step!("DELETE FROM @accounts WHERE id = $1 OR username = $2", id, name);
+    let gone = step!(
+        "DELETE FROM @accounts WHERE id = $1 OR username = $2",
+        id,
+        name
+    );
     [gone, flush::insert_account(account)]
 }
 
@@ -288,7 +318,10 @@ fn put_sessions(all: &[Session]) -> Result<Vec<Step>, Failed> {
     let details = "DELETE FROM @details AS d WHERE d.session = ANY ($1::uuid[]) \
         AND NOT EXISTS (SELECT 1 FROM @sessions s WHERE s.id = d.session)";
     let first = [step!(gone, ids.clone(), versions), step!(details, ids)];
-    Ok(first.into_iter().chain(rows::insert_if_new(&all)?).collect())
+    Ok(first
+        .into_iter()
+        .chain(rows::insert_if_new(&all)?)
+        .collect())
 }
 
 fn put_adopted((id, until): &(SessionId, Timestamp)) -> Step {
@@ -306,20 +339,34 @@ fn put_ended(all: &[(u64, Ended)]) -> Vec<Step> {
     let sessions: Vec<_> = all.iter().map(|(_, end)| Uuid(end.session.0)).collect();
     let times: Vec<_> = all.iter().map(|(_, end)| end.at.0).collect();
     let reasons: Vec<_> = all.iter().map(|(_, end)| end.reason as i16).collect();
-    vec![step!(sql, places, sessions, times, reasons), head("ended", last)]
+    vec![
+        step!(sql, places, sessions, times, reasons),
+        head("ended", last),
+    ]
 }
 
 fn put_events(all: &[Entry]) -> Vec<Step> {
     let places: Vec<_> = all.iter().map(|entry| entry.place.cast_signed()).collect();
     let last = places.iter().copied().max().unwrap_or(0);
-    let gone = step!("DELETE FROM @events WHERE place = ANY ($1::bigint[])", places.clone());
+    let gone = step!(
+        "DELETE FROM @events WHERE place = ANY ($1::bigint[])",
+        places.clone()
+    );
     let records: Vec<_> = all.iter().map(|entry| &entry.record).collect();
-    vec![gone, flush::put_events(&records, places), head("events", last)]
+    vec![
+        gone,
+        flush::put_events(&records, places),
+        head("events", last),
+    ]
 }
 
 /// Later ones get greater places.
 fn head(name: &'static str, last: i64) -> Step {
-    step!("UPDATE @heads SET place = greatest(place, $2) WHERE name = $1", name, last)
+    step!(
+        "UPDATE @heads SET place = greatest(place, $2) WHERE name = $1",
+        name,
+        last
+    )
 }
 
 fn put_cursor((address, cursor): &(Box<str>, u64)) -> Step {
@@ -349,13 +396,19 @@ fn clear(kind: Kind) -> Vec<Step> {
         Kind::Outbox => &["outbox"],
         Kind::Deliveries => &["deliveries"],
     };
-    tables.iter().map(|table| step!(format!("DELETE FROM @{table}"))).collect()
+    tables
+        .iter()
+        .map(|table| step!(format!("DELETE FROM @{table}")))
+        .collect()
 }
 
 fn leave(mark: Option<&str>) -> Vec<Step> {
     let mut steps = vec![step!("DELETE FROM @marks WHERE name = 'left'")];
     if let Some(mark) = mark {
-        steps.push(step!("INSERT INTO @marks (name, value) VALUES ('left', $1)", mark.to_owned()));
+        steps.push(step!(
+            "INSERT INTO @marks (name, value) VALUES ('left', $1)",
+            mark.to_owned()
+        ));
         steps.push(step!(format!(
             "CREATE OR REPLACE FUNCTION @was_left() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
              IF coalesce(current_setting('doorward.filling', true), '') <> 'on' THEN \
@@ -363,7 +416,9 @@ fn leave(mark: Option<&str>) -> Vec<Step> {
         )));
     }
     for table in TABLES {
-        steps.push(step!(format!("DROP TRIGGER IF EXISTS was_left ON @{table}")));
+        steps.push(step!(format!(
+            "DROP TRIGGER IF EXISTS was_left ON @{table}"
+        )));
         if mark.is_some() {
             steps.push(step!(format!(
                 "CREATE TRIGGER was_left BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON @{table} \
