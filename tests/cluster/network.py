@@ -38,6 +38,8 @@ class Site(Protocol):
 
     #: What tests say they were run on.
     kind: str
+    #: Where tests themselves are.
+    here: str
 
     def host(self, name: str) -> Host: ...
 
@@ -46,6 +48,9 @@ class Site(Protocol):
 
     def cut(self, one: Host, other: Host, how: str = "drop") -> None:
         """Nothing passes between two hosts: `drop` says nothing of it, `reset` resets connections."""
+
+    def held_up(self) -> int:
+        """How many packets were, since all was well."""
 
     def mend(self) -> int:
         """Everything passes again. Tells how many packets were held up."""
@@ -105,6 +110,7 @@ _TABLE = "add table inet faults\nadd chain inet faults forward { type filter hoo
 
 class Namespaces:
     kind = "network namespaces"
+    here = "10.213.1.2"
 
     def __init__(self) -> None:
         self.hosts: list[Namespace] = []
@@ -166,6 +172,7 @@ class LoopbackHost:
 
 class Loopback:
     kind = "a fault proxy on loopback"
+    here = "127.0.0.1"
 
     def __init__(self) -> None:
         self.ways: list[tuple[set[str], Proxy]] = []
@@ -184,10 +191,13 @@ class Loopback:
         for proxy in cut:
             proxy.black_hole() if how == "drop" else proxy.reset()
 
+    def held_up(self) -> int:
+        return sum(proxy.held_up() for _, proxy in self.ways)
+
     def mend(self) -> int:
         for _, proxy in self.ways:
             proxy.forward()
-        return sum(proxy.held_up() for _, proxy in self.ways)
+        return self.held_up()
 
     def close(self) -> None:
         for _, proxy in self.ways:

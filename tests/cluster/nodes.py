@@ -41,6 +41,10 @@ class Node(Server):
         self.stop(signal.SIGKILL)
         self.kills += not exists(process)
 
+    def close(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
     def threads(self) -> int:
         return len(list(pathlib.Path(f"/proc/{self.id}/task").iterdir()))
 
@@ -70,16 +74,21 @@ class Node(Server):
 
 
 @contextmanager
-def nodes(site: Namespaces | Loopback, directory: pathlib.Path, stores: Sequence[str], *flags: str) -> Iterator[list[Node]]:
-    """A node for each of the stores' URLs, which may name one store by several ways. They run as soon as it has them."""
-    hosts = [site.host(f"node-{number}") for number in range(1, len(stores) + 1)]
+def nodes(directory: pathlib.Path, hosts: Sequence[Host], stores: Sequence[str], *flags: str) -> Iterator[list[Node]]:
+    """A node on each host, with the URL by which it reaches the store. They run as soon as it has them."""
     made = [Node(directory, host, store, *flags) for host, store in zip(hosts, stores, strict=True)]
     try:
-        yield [node.start() for node in made]  # type: ignore[misc]
+        for node in made:
+            node.start()
+        yield made
     finally:
         for node in made:
-            if node.process and node.process.poll() is None:
-                node.stop(signal.SIGKILL)
+            node.close()
+
+
+def hosts(site: Namespaces | Loopback, how_many: int = 3) -> list[Host]:
+    """For nodes."""
+    return [site.host(f"node-{number}") for number in range(1, how_many + 1)]
 
 
 def add_users(directory: pathlib.Path, store: str, how_many: int) -> pathlib.Path:

@@ -60,7 +60,8 @@ class Postgres:
     def url(self, *addresses: tuple[str, int]) -> str:
         """For nodes, directly or by other addresses than its own."""
         hosts = ",".join(f"{host}:{port}" for host, port in addresses or [self.address])
-        return f"postgres://{USER}@{hosts}/{DATABASE}"
+        several = "?target_session_attrs=read-write" if len(addresses) > 1 else ""
+        return f"postgres://{USER}@{hosts}/{DATABASE}{several}"
 
     def create(self) -> "Postgres":
         told([*as_nobody(), "cp", "-a", f"{_template().name}/data", self.data])
@@ -112,9 +113,10 @@ class Postgres:
 
     # Replicas.
 
-    def follow(self, primary: "Postgres") -> "Postgres":
+    def follow(self, primary: "Postgres", way: tuple[str, int]) -> "Postgres":
         """Becomes a replica that streams from another, asynchronously until `waits_for` says otherwise."""
-        told(self.host.command(*as_nobody(), programs() / "pg_basebackup", "-D", self.data, *primary._where(),
+        host, port = way
+        told(self.host.command(*as_nobody(), programs() / "pg_basebackup", "-D", self.data, "-h", host, "-p", port,
                                "-U", USER, "-R", "-X", "stream", "-c", "fast", "-N"))
         self.set({"cluster_name": f"'{self.host.name}'"})  # By which it is known to `waits_for`.
         self.start()

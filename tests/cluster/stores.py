@@ -1,10 +1,10 @@
 """The stores that several nodes share, by name."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cluster.network import Loopback, Namespaces
+from cluster.network import Host, Loopback, Namespaces
 from cluster.postgres import postgres
 from cluster.redis import cluster
 

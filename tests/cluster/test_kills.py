@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cluster.fleet import BROWSERS, fleet, kept
-from cluster.nodes import add_users, nodes
+from cluster.nodes import add_users, hosts, nodes
 from cluster.stores import STORES, opened
 
 KILLS = int(os.environ.get("TEST_KILLS", "20"))
@@ -17,7 +17,7 @@ KILLS = int(os.environ.get("TEST_KILLS", "20"))
 def test_kill_9_of_nodes(site, tmp_path, store: str) -> None:
     # Every store has its share of them.
     kills = -(-KILLS // len(STORES))
-    with opened(site, store, tmp_path) as url, nodes(site, tmp_path, [url] * 3) as made:
+    with opened(site, store, tmp_path) as url, nodes(tmp_path, hosts(site), [url] * 3) as made:
         users = add_users(tmp_path, url, BROWSERS // 5)
         with fleet(tmp_path, made, users) as browsers:
             for _ in range(kills):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cluster.nodes import add_users, nodes
+from cluster.nodes import add_users, hosts, nodes
 from cluster.postgres import DATABASE, USER, postgres, programs
 from cluster.processes import until
 from cluster.proxy import Postgres as PostgresFraming
@@ -24,7 +24,7 @@ def asked(address: tuple[str, int], statement: str) -> subprocess.CompletedProce
 def test_nodes_serve_on_hosts_of_their_own(site, tmp_path) -> None:
     store = f"sqlite://{tmp_path}/doorward.db"
     add_users(tmp_path, store, 2)
-    with nodes(site, tmp_path, [store] * 2) as (one, other):
+    with nodes(tmp_path, hosts(site, 2), [store] * 2) as (one, other):
         token = one.login(username="user-1").json()["access_token"]
         assert other.session(token).status_code == 200
         assert one.threads() > 0 and one.files() > 0 and one.metric("doorward_requests_total") == 1
@@ -37,7 +37,7 @@ def test_a_node_can_have_a_clock_of_its_own(site, tmp_path) -> None:
     add_users(tmp_path, store, 1)
     clock = tmp_path / "clock"
     clock.write_text("+600")
-    with nodes(site, tmp_path, [store]) as (node,):
+    with nodes(tmp_path, hosts(site, 1), [store]) as (node,):
         node.stop()
         node.tells_time_by(clock).start()
         assert node.ahead() == pytest.approx(600, abs=3)
@@ -48,7 +48,7 @@ def test_a_node_can_have_a_clock_of_its_own(site, tmp_path) -> None:
 def test_postgres_is_killed_and_restarted_and_fails_over(site) -> None:
     with postgres(site, "postgres", "replica") as (primary, replica):
         primary.ask("CREATE TABLE kept (n int)")
-        replica.follow(primary)
+        replica.follow(primary, site.way(replica.host, primary.host, primary.port))
         primary.waits_for(replica)
         primary.ask("INSERT INTO kept VALUES (1)")
         primary.kill()
