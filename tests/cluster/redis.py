@@ -90,7 +90,7 @@ class Cluster:
         return self
 
     def url(self) -> str:
-        return "redis://" + ",".join(server.name for server in self.servers)
+        return "redis://" + ",".join(server.name for server in self.servers) + "/?cluster"
 
     def settled(self, within: float = 60) -> float:
         """Waits until all who live agree that every slot has a primary with a replica that is in step."""

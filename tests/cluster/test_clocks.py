@@ -20,7 +20,7 @@ LASTS = float(os.environ.get("TEST_CLOCK_SECONDS", "5"))
 #: The promise of refreshes that the clocks below are within: a window of five minutes, skew of two.
 FLAGS = ["--refresh-window", "5m", "--clock-skew", "2m"]
 #: Beyond it clients may have to log in again, as a token of a clock that is ten minutes ahead is refused.
-BEYOND = ("honest_logout", "token_refused")
+BEYOND = ("honest_logout", "token_refused", "login_lost")
 
 
 @contextmanager
