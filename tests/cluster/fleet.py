@@ -6,7 +6,7 @@ import os
 import pathlib
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,11 +61,16 @@ class Story:
         return [one for one in self.told if begun <= one.start < ended and one.op in ops
                 and outcome in ("", one.outcome)]
 
-    def first_success(self, since: float, op: str, node: int) -> float:
-        """How many seconds after an instant a node did something again."""
+    def first_success(self, since: float, op: str, nodes: Collection[int]) -> float:
+        """How many seconds after an instant one of these nodes did something again."""
         ends = [one.end for one in self.told
-                if one.end >= since and one.op == op and one.node == node and one.outcome == "ok"]
+                if one.end >= since and one.op == op and one.node in nodes and one.outcome == "ok"]
         return min(ends, default=float("inf")) - since
+
+    def recovery(self, since: float, nodes: Collection[int]) -> float:
+        """When every node refreshed again, and one of them logged in, which is rarer."""
+        refreshed = [self.first_success(since, "refresh", [node]) for node in nodes]
+        return round(max(*refreshed, self.first_success(since, "login", nodes)), 3)
 
 
 class Fleet:
@@ -148,7 +153,7 @@ def measured(story: Story, outage: Outage, nodes: Sequence[int]) -> dict[str, An
         "fault": outage.fault, "seconds": round(outage.returned - outage.begun, 2), "effect": outage.effect,
         "verified": len(looks), "verify_p99_ms": p99(looks), "refused": len(refused),
         "refusal_p99_ms": p99(sorted(one.end - one.start for one in refused)),
-        "recovery": round(max(story.first_success(outage.returned, op, node) for op in WRITES for node in nodes), 3),
+        "recovery": story.recovery(outage.returned, nodes),
     }
     kept(figures)
     return figures

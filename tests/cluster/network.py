@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import pathlib
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from cluster.processes import WITH_US, told
 from cluster.proxy import Proxy
+from conftest import free_port
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_NETWORK = 0x40000000
@@ -162,9 +162,7 @@ class LoopbackHost:
         self.name = name
 
     def port(self) -> int:
-        with socket.socket() as probe:
-            probe.bind((self.address, 0))
-            return int(probe.getsockname()[1])
+        return free_port()
 
     def command(self, *words: object) -> list[object]:
         return list(words)

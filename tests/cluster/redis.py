@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import random
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -22,8 +21,6 @@ class Redis:
 
     def __init__(self, host: Host, home: pathlib.Path, *, clustered: bool) -> None:
         self.host, self.port = host, host.port()
-        if clustered and not 1024 < self.port < 55000:
-            self.port = random.randint(20000, 50000)  # The cluster's bus is 10,000 above.
         settings = ["--bind", host.address, "--port", self.port, "--dir", home, "--protected-mode", "no",
                     "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
                     "--enable-debug-command", "yes", "--repl-diskless-sync-delay", 0, "--repl-timeout", 5]
