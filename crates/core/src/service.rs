@@ -323,7 +323,11 @@ impl Service {
         }
     }
 
+    /// Where to go on in the store's log of ends.
     fn cursor(&self) -> u64 {
+        if self.revocations.stepped_back(self.env.now()) {
+            return 0;
+        }
         *self
             .log_cursor
             .lock()
