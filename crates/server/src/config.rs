@@ -289,6 +289,7 @@ impl Values {
             reset_ttl: self.duration("reset_ttl")?,
             assurance: level,
             clock_skew: self.duration("clock_skew")?,
+            revocation_allowance: self.maybe_duration("revocation_allowance")?,
             issuer: self.maybe("issuer"),
             audience: self.maybe("audience"),
             ..Policy::default()

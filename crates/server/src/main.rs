@@ -56,6 +56,7 @@ fn run(arguments: &clap::ArgMatches) -> Outcome<ExitCode> {
         Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),
         Some(("user", arguments)) => runtime.block_on(cli::user::run(config, arguments)),
         Some(("session", arguments)) => runtime.block_on(cli::session::run(config, arguments)),
+        Some(("store", arguments)) => runtime.block_on(cli::store::run(config, arguments)),
         Some(("events", arguments)) => runtime.block_on(cli::events::run(config, arguments)),
         Some(("keys", arguments)) => runtime.block_on(cli::keys::run(config, arguments)),
         _ => Ok(()),
