@@ -34,3 +34,35 @@ fn an_end_by_a_clock_that_is_ahead_is_heard_at_once_and_not_before() {
     let polled = &meter.lags[Way::Polled as usize];
     assert_eq!((polled.count(), polled.sum()), (2, 1_500_000));
 }
+
+/// What measuring costs an operation, and waiting a batch: prints it. A refresh is two operations and one wait.
+#[test]
+#[ignore = "a measurement"]
+fn what_measuring_costs() {
+    use crate::memory::MemoryStore;
+    use crate::policy::Policy;
+    use crate::store::SessionStore;
+    use pollster::FutureExt as _;
+
+    const ROUNDS: u32 = 1_000_000;
+    let bare = Arc::new(MemoryStore::new(Policy::default()));
+    let measured = Measured::new(Arc::clone(&bare) as _);
+    let each = |store: &dyn SessionStore| {
+        let start = now();
+        for _ in 0..ROUNDS {
+            store.load(crate::SessionId([7; 16])).block_on().unwrap();
+        }
+        start.elapsed() / ROUNDS
+    };
+    let meter = Arc::new(Meter::default());
+    let start = now();
+    for _ in 0..ROUNDS {
+        meter.begin(Batch::Write, [&meter.wait()]);
+    }
+    let wait = start.elapsed() / ROUNDS;
+    println!(
+        "bare {:?}, measured {:?}, wait {wait:?}",
+        each(&*bare),
+        each(&measured)
+    );
+}
