@@ -1,5 +1,17 @@
+use std::sync::Mutex;
+
+use pollster::FutureExt as _;
+
 use super::*;
-use crate::env::Timestamp;
+use crate::env::{Env, SystemEnv};
+use crate::keys::{KeyConfig, KeyRing};
+use crate::memory::MemoryStore;
+use crate::policy::Policy;
+use crate::revocation::{Bounds, Revocations};
+use crate::service::{Service, Terms};
+use crate::session::{Delivery, Device};
+use crate::store::Store;
+use crate::{Identity, UserId};
 
 #[test]
 fn each_value_is_in_the_first_bucket_that_holds_it() {
@@ -35,34 +47,62 @@ fn an_end_by_a_clock_that_is_ahead_is_heard_at_once_and_not_before() {
     assert_eq!((polled.count(), polled.sum()), (2, 1_500_000));
 }
 
-/// What measuring costs an operation, and waiting a batch: prints it. A refresh is two operations and one wait.
+/// What measuring costs a refresh, which is two operations and one wait: its share of one in memory, where
+/// no disk hides it. In turns, so that both see the same machine; the least of each counts.
 #[test]
 #[ignore = "a measurement"]
-fn what_measuring_costs() {
-    use crate::memory::MemoryStore;
-    use crate::policy::Policy;
-    use crate::store::SessionStore;
-    use pollster::FutureExt as _;
-
-    const ROUNDS: u32 = 1_000_000;
-    let bare = Arc::new(MemoryStore::new(Policy::default()));
-    let measured = Measured::new(Arc::clone(&bare) as _);
-    let each = |store: &dyn SessionStore| {
+fn measuring_costs_a_refresh_little() {
+    const ROUNDS: u32 = 2_000;
+    let bare = refreshing(|store| store);
+    let measured = refreshing(|store| Arc::new(Measured::new(store)));
+    let meter = Arc::new(Meter::default());
+    let timed = |work: &dyn Fn()| {
         let start = now();
-        for _ in 0..ROUNDS {
-            store.load(crate::SessionId([7; 16])).block_on().unwrap();
-        }
+        (0..ROUNDS).for_each(|_| work());
         start.elapsed() / ROUNDS
     };
-    let meter = Arc::new(Meter::default());
-    let start = now();
-    for _ in 0..ROUNDS {
-        meter.begin(Batch::Write, [&meter.wait()]);
+    let mut least = [Duration::MAX; 3];
+    for _ in 0..20 {
+        let turns: [&dyn Fn(); 3] = [&bare, &measured, &|| {
+            meter.begin(Batch::Write, [&meter.wait()]);
+        }];
+        for (least, work) in least.iter_mut().zip(turns) {
+            *least = timed(work).min(*least);
+        }
     }
-    let wait = start.elapsed() / ROUNDS;
-    println!(
-        "bare {:?}, measured {:?}, wait {wait:?}",
-        each(&*bare),
-        each(&measured)
-    );
+    let [bare, measured, wait] = least;
+    println!("a refresh: bare {bare:?}, measured {measured:?}; a wait: {wait:?}");
+}
+
+/// Refreshes one session again and again.
+fn refreshing(over: impl Fn(Arc<dyn Store>) -> Arc<dyn Store>) -> impl Fn() {
+    let policy = Policy::default();
+    let env: Arc<dyn Env> = Arc::new(SystemEnv);
+    let store = over(Arc::new(MemoryStore::new(policy.clone())));
+    let keys = KeyRing::open(&*store, KeyConfig::default(), &policy, Arc::clone(&env));
+    let keys = Arc::new(keys.block_on().unwrap());
+    let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+    let service = Service::new(Arc::clone(&store), keys, revocations, policy, env);
+    let user = UserId::new("ada").unwrap();
+    let identity = Identity {
+        valid_from: Some(store.valid_from(&user).block_on().unwrap()),
+        user,
+        username: None,
+        claims: None,
+        privileged: false,
+    };
+    let terms = Terms {
+        started_at: service.now(),
+        remember: false,
+        delivery: Delivery::Body,
+        device: Device::default(),
+        replaces: None,
+    };
+    let (granted, _) = service.login(identity, terms).block_on();
+    let token = Mutex::new(granted.unwrap().refresh);
+    move || {
+        let mut token = token.lock().unwrap();
+        let (refreshed, _) = service.refresh(token.as_str(), Delivery::Body).block_on();
+        *token = service.grant(refreshed.unwrap()).unwrap().refresh;
+    }
 }
