@@ -18,6 +18,9 @@ pub enum Place {
     Memory,
     /// `sqlite://PATH`
     Sqlite(PathBuf),
+    /// `redis://HOST` and its like: see [`crate::redis::Address`].
+    #[cfg(feature = "redis")]
+    Redis(Box<crate::redis::Address>),
 }
 
 /// The text names no store that this build knows.
@@ -34,6 +37,8 @@ impl Place {
         Ok(match self {
             Place::Memory => Arc::new(MemoryStore::new(policy)),
             Place::Sqlite(path) => Arc::new(SqliteStore::open(path, policy)?),
+            #[cfg(feature = "redis")]
+            Place::Redis(address) => Arc::new(crate::RedisStore::open(address, policy)?),
         })
     }
 
@@ -41,7 +46,7 @@ impl Place {
     pub fn open_in_place(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
         match self {
             Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, policy)?.in_place())),
-            Place::Memory => self.open(policy),
+            _ => self.open(policy),
         }
     }
 }
@@ -50,12 +55,17 @@ impl FromStr for Place {
     type Err = NotAPlace;
 
     fn from_str(text: &str) -> Result<Place, NotAPlace> {
+        #[cfg(feature = "redis")]
+        if crate::redis::Address::is_one(text) {
+            let address = text.parse().map_err(NotAPlace)?;
+            return Ok(Place::Redis(Box::new(address)));
+        }
         match text.strip_prefix("sqlite://") {
             Some("") => Err(NotAPlace("names no file; sqlite://doorward.db does")),
             Some(":memory:") => Err(NotAPlace("without a file it is memory:")),
             Some(path) => Ok(Place::Sqlite(path.into())),
             None if text == "memory:" => Ok(Place::Memory),
-            None => Err(NotAPlace("must be sqlite://PATH or memory:")),
+            None => Err(NotAPlace("must be sqlite://PATH, redis://HOST or memory:")),
         }
     }
 }
@@ -65,6 +75,8 @@ impl fmt::Display for Place {
         match self {
             Place::Memory => f.write_str("memory:"),
             Place::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            #[cfg(feature = "redis")]
+            Place::Redis(address) => address.fmt(f),
         }
     }
 }

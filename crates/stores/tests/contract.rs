@@ -19,6 +19,7 @@ use pollster::FutureExt as _;
 
 #[path = "contract/events.rs"]
 mod events;
+mod servers;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
@@ -29,11 +30,28 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     let sqlite = |name| SqliteStore::open(directory.path().join(name), Policy::default()).unwrap();
     let (by_thread, in_place) = (sqlite("thread.db"), sqlite("place.db").in_place());
     let stores: [&dyn Store; 3] = [&memory, &by_thread, &in_place];
-    for store in stores {
+    let remote = over_the_network();
+    let remote = remote.iter().map(|store| &**store);
+    for store in stores.into_iter().chain(remote) {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);
         contract(store, &env);
     }
+}
+
+/// A store in each database that tests start, empty.
+fn over_the_network() -> Vec<Box<dyn Store>> {
+    let mut stores: Vec<Box<dyn Store>> = Vec::new();
+    #[cfg(feature = "redis")]
+    for url in [
+        servers::redis::single().url(),
+        servers::redis::cluster().url(),
+    ] {
+        let address = servers::redis::with_prefix(&url).parse().unwrap();
+        let store = doorward_stores::RedisStore::open(&address, Policy::default());
+        stores.push(Box::new(store.unwrap()));
+    }
+    stores
 }
 
 /// The key of the sessions here.
