@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// A server that is ended with it.
 pub struct Server {
     pub port: u16,
-    child: Child,
+    child: (Child, String),
     directory: TempDir,
 }
 
