@@ -15,7 +15,7 @@ test: ## Install what the tests need, and pass every test
 	cargo test --workspace --locked
 	cargo build --locked --workspace --bin doorward
 	@scripts/wheel
-	.venv/bin/python -m pytest tests
+	.venv/bin/python -m pytest tests -n 2 --dist loadfile
 
 fuzz: ## Ten seconds of hostile input for each parser
 	@scripts/need cargo c++

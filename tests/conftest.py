@@ -1,5 +1,6 @@
 """Servers for the whole-system tests: the real binary, free ports, a temporary directory."""
 
+import itertools
 import os
 import pathlib
 import signal
@@ -15,14 +16,24 @@ BINARY = pathlib.Path(os.environ.get("TEST_BINARY", ROOT / "target/debug/doorwar
 PASSWORD = "correct horse battery"
 #: The server refuses settings that it does not know, and must not take up the caller's.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
+#: Which of the processes this is that run tests at once.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 #: Hashing that protects nothing, so that the tests spend their time elsewhere.
 CHEAP = ["--password-memory-kib", "8", "--password-iterations", "1"]
 
 
+#: Ports of this process's own, where several run tests at once; below those that the system gives out.
+PORTS = itertools.cycle(range(first := 12_000 + 1_500 * WORKER, first + 1_500))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port := next(PORTS)))
+                return port
+            except OSError:
+                continue
 
 
 class Server:

@@ -86,6 +86,11 @@ events! {
     KeyRotated "key_rotated" Success,
     /// An operator dropped a key.
     KeyRetired "key_retired" Success,
+    /// An operator restored a backup, and ended the sessions that were opened before, or again those that
+    /// had ended since.
+    StoreRestored "store_restored" Success,
+    /// The store was left for another, which took everything over.
+    StoreMoved "store_moved" Success,
     /// An operator exported what is kept of a user.
     UserExported "user_exported" Success,
     /// An operator erased what is kept of a user, whose id is not told.
@@ -125,6 +130,8 @@ impl EventName {
             | EventName::PrivilegeChanged
             | EventName::KeyRotated
             | EventName::KeyRetired
+            | EventName::StoreRestored
+            | EventName::StoreMoved
             | EventName::UserExported
             | EventName::UserErased => Some(Actor::Operator),
             EventName::EventsDropped | EventName::ReuseDetected | EventName::WebhookLost => {

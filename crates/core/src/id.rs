@@ -37,6 +37,14 @@ impl SessionId {
         u16::from_be_bytes([self.0[6] & 0x0f, self.0[7]])
     }
 
+    /// The time that it was made of: when the session opened, or when the token was issued that it adopts.
+    #[must_use]
+    pub fn opened_at(&self) -> Timestamp {
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&self.0[..6]);
+        Timestamp(i64::from_be_bytes(millis))
+    }
+
     /// The id of a time, whatever it is besides.
     pub(crate) fn at(now: Timestamp, mut bytes: [u8; 16]) -> Self {
         let millis = u64::try_from(now.0).unwrap_or(0).to_be_bytes();

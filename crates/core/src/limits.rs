@@ -76,6 +76,8 @@ pub struct Opening {
     pub replaces: Option<SessionId>,
     /// How many sessions the user may have.
     pub cap: Option<Cap>,
+    /// Sessions opened before are over: see [`crate::store::SessionStore::restored_at`].
+    pub restored_at: Timestamp,
 }
 
 impl Opening {
@@ -88,8 +90,11 @@ impl Opening {
             return Some(replaced.into_iter().collect());
         };
         let now = self.session.created_at;
-        let counts =
-            |row: &&Session| row.over(now, policy).is_none() && Some(row.id) != self.replaces;
+        let counts = |row: &&Session| {
+            row.created_at >= self.restored_at
+                && row.over(now, policy).is_none()
+                && Some(row.id) != self.replaces
+        };
         let mut live: Vec<(Timestamp, SessionId)> = theirs
             .iter()
             .filter(counts)

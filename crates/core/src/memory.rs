@@ -1,12 +1,15 @@
 //! The reference implementation of the store traits: a few maps behind one lock. Nothing survives
 //! the process.
 
+mod transfer;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::env::Timestamp;
+use crate::error::StoreError;
 use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
@@ -21,6 +24,7 @@ use crate::store::{
     SessionStore, StoreResult, ThrottleStore, ValidFrom, Write,
 };
 use crate::throttle::{Bucket, BucketKey, Change, Refused};
+use crate::transfer::LEFT;
 
 /// A store that lives as long as the process.
 #[derive(Default)]
@@ -45,6 +49,7 @@ struct Tables {
     events: BTreeMap<u64, Record>,
     last_event: u64,
     outbox: HashMap<Box<str>, Queue>,
+    left: Option<Box<str>>,
 }
 
 /// What is to be sent to an address.
@@ -67,6 +72,15 @@ impl MemoryStore {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To write to; a store that was left takes nothing.
+    fn writable(&self) -> StoreResult<MutexGuard<'_, Tables>> {
+        let tables = self.tables();
+        match tables.left {
+            Some(_) => Err(StoreError(LEFT.into())),
+            None => Ok(tables),
+        }
     }
 }
 
@@ -209,7 +223,7 @@ fn done(holds: bool) -> Write {
 #[async_trait]
 impl SessionStore for MemoryStore {
     async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let Session { id, ref user, .. } = opening.session;
         if tables.seen(user) != opening.seen || tables.sessions.contains_key(&id) {
             return Ok(Opened::Lost);
@@ -232,7 +246,7 @@ impl SessionStore for MemoryStore {
         until: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Write> {
-        let (mut tables, id) = (self.tables(), session.id);
+        let (mut tables, id) = (self.writable()?, session.id);
         let fits = tables.seen(&session.user) == seen
             && !tables.sessions.contains_key(&id)
             && !tables.adopted.contains_key(&id);
@@ -253,7 +267,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let row = tables.sessions.get_mut(&session.id);
         let row = row.filter(|row| row.ended.is_none() && row.version + 1 == session.version);
         Ok(done(row.map(|row| *row = session).is_some()))
@@ -266,7 +280,7 @@ impl SessionStore for MemoryStore {
         reason: EndReason,
         trail: &Trail,
     ) -> StoreResult<Option<Session>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let took = tables.end(id, at, reason);
         let row = tables.sessions.get(&id).cloned();
         if let Some(row) = row.as_ref().filter(|_| took) {
@@ -283,7 +297,7 @@ impl SessionStore for MemoryStore {
         except: Option<SessionId>,
         trail: &Trail,
     ) -> StoreResult<Vec<SessionId>> {
-        Ok(self.tables().end_user(user, at, reason, except, trail))
+        Ok(self.writable()?.end_user(user, at, reason, except, trail))
     }
 
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
@@ -323,7 +337,7 @@ impl SessionStore for MemoryStore {
         reason: EndReason,
         trail: &Trail,
     ) -> StoreResult<u64> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let ended = tables.end_user(user, at, reason, None, &Trail::default());
         let before = tables.sessions.len();
         tables.sessions.retain(|_, row| row.user != *user);
@@ -338,7 +352,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn set_restored(&self, at: Timestamp, trail: &Trail) -> StoreResult<()> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         if at > tables.restored_at {
             tables.restored_at = at;
             tables.append(trail.once.iter().cloned().collect());
@@ -353,7 +367,7 @@ impl SessionStore for MemoryStore {
         limit: u32,
         trail: &Trail,
     ) -> StoreResult<u32> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         tables.ended.retain(|_, end| end.at >= log_before);
         tables.adopted.retain(|_, until| *until >= now);
         let over = tables
@@ -372,11 +386,11 @@ impl SessionStore for MemoryStore {
 #[async_trait]
 impl AccountStore for MemoryStore {
     async fn add_account(&self, account: Account, trail: &Trail) -> StoreResult<Write> {
-        Ok(self.tables().add_account(account, trail))
+        Ok(self.writable()?.add_account(account, trail))
     }
 
     async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let added = accounts.into_iter();
         Ok(added
             .map(|(account, trail)| tables.add_account(account, &trail))
@@ -408,7 +422,7 @@ impl AccountStore for MemoryStore {
     }
 
     async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let account = tables.account_mut(user);
         let account = account.filter(|account| account.password_hash.as_str() == old);
         Ok(done(
@@ -426,7 +440,7 @@ impl AccountStore for MemoryStore {
         at: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         if seen.is_some_and(|seen| tables.seen(user) != seen) {
             return Ok(None);
         }
@@ -440,7 +454,7 @@ impl AccountStore for MemoryStore {
         at: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let Some(account) = tables.account_mut(user) else {
             return Ok(None);
         };
@@ -465,7 +479,7 @@ impl AccountStore for MemoryStore {
         at: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let before = tables.accounts.len();
         tables.accounts.retain(|_, account| account.id != *user);
         let removed = tables.accounts.len() < before;
@@ -480,7 +494,7 @@ impl AccountStore for MemoryStore {
         at: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let Some(account) = tables.account_mut(user) else {
             return Ok(None);
         };
@@ -495,7 +509,7 @@ impl AccountStore for MemoryStore {
     }
 
     async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let enabled = tables.account_mut(user).is_some_and(|it| !it.disabled);
         if enabled {
             tables.resets.insert(user.clone(), reset);
@@ -518,7 +532,7 @@ impl AccountStore for MemoryStore {
         at: Timestamp,
         trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let user = tables.reset_of(hash, at);
         Ok(user.and_then(|user| tables.set_password(&user, password_hash, at, trail)))
     }
@@ -531,7 +545,7 @@ impl KeyStore for MemoryStore {
     }
 
     async fn add_key(&self, key: StoredKey, only_if_none: bool) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let clash =
             |old: &StoredKey| old.id == key.id || only_if_none && old.purpose == key.purpose;
         let fits = !tables.keys.iter().any(clash);
@@ -542,7 +556,7 @@ impl KeyStore for MemoryStore {
     }
 
     async fn update_keys(&self, keys: Vec<StoredKey>) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let mut updated = tables.keys.clone();
         let all = keys.into_iter().all(|key| {
             let old = updated.iter_mut().find(|old| old.id == key.id);
@@ -556,7 +570,7 @@ impl KeyStore for MemoryStore {
     }
 
     async fn remove_key(&self, id: KeyId) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let before = tables.keys.len();
         tables.keys.retain(|key| key.id != id);
         Ok(done(tables.keys.len() < before))
@@ -566,7 +580,7 @@ impl KeyStore for MemoryStore {
 #[async_trait]
 impl ThrottleStore for MemoryStore {
     async fn change_buckets(&self, change: Change) -> StoreResult<Result<(), Refused>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let of = |(key, _): &(BucketKey, _)| tables.buckets.get(key).copied().unwrap_or_default();
         let before: Vec<_> = change.buckets.iter().map(of).collect();
         let after = change.apply(&before);
@@ -577,7 +591,7 @@ impl ThrottleStore for MemoryStore {
     }
 
     async fn purge_buckets(&self, now: Timestamp, limit: u32) -> StoreResult<u32> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let idle = tables
             .buckets
             .iter()
@@ -593,7 +607,7 @@ impl ThrottleStore for MemoryStore {
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, records: Vec<Record>) -> StoreResult<()> {
-        self.tables().append(records);
+        self.writable()?.append(records);
         Ok(())
     }
 
@@ -626,7 +640,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> StoreResult<u32> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let old = tables.events.iter();
         let old = old.filter(|(_, record)| record.at < before);
         let old: Vec<_> = old.take(limit as usize).map(|(place, _)| *place).collect();
@@ -657,7 +671,7 @@ impl OutboxStore for MemoryStore {
         places: &[u64],
         due: Timestamp,
     ) -> StoreResult<Write> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         if tables.outbox.get(address).map(|queue| queue.cursor) != from {
             return Ok(Write::Lost);
         }
@@ -676,7 +690,7 @@ impl OutboxStore for MemoryStore {
         until: Timestamp,
         limit: u32,
     ) -> StoreResult<Vec<Delivery>> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let Some(queue) = tables.outbox.get_mut(address) else {
             return Ok(Vec::new());
         };
@@ -697,7 +711,7 @@ impl OutboxStore for MemoryStore {
         place: u64,
         again: Option<(u32, Timestamp)>,
     ) -> StoreResult<()> {
-        let mut tables = self.tables();
+        let mut tables = self.writable()?;
         let Some(queue) = tables.outbox.get_mut(address) else {
             return Ok(());
         };

@@ -5,6 +5,9 @@
 //! and its tokens are refused like those of a session that never was.
 
 mod ending;
+mod restoring;
+
+pub use self::restoring::{Happened, Replayed, brought_back};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,7 +187,9 @@ impl Operator {
         };
         let mut chain = self.all(&filter).await?;
         chain.sort_by_key(|entry| entry.record.at);
+        let restored_at = self.store.restored_at().await?;
         let row = self.store.load(id).await?;
+        let row = row.map(|row| row.since_restored(restored_at));
         let words = became(row.as_ref(), &chain, self.env.now(), policy);
         Ok((chain, words))
     }
@@ -206,8 +211,10 @@ impl Operator {
                 "created_at": time(account.created_at),
             })
         });
-        let sessions = self.store.kept_of(user).await?;
-        let sessions: Vec<_> = sessions.iter().map(|row| session(row, policy)).collect();
+        let restored_at = self.store.restored_at().await?;
+        let sessions = self.store.kept_of(user).await?.into_iter();
+        let sessions = sessions.map(|row| row.since_restored(restored_at));
+        let sessions: Vec<_> = sessions.map(|row| session(&row, policy)).collect();
         let filter = Filter {
             user: Some(user.clone()),
             ..Filter::default()

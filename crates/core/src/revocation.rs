@@ -16,7 +16,7 @@
 mod table;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use self::table::{Key, Table};
@@ -72,13 +72,12 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What follows from a policy: one access lifetime of allowance, but some polls at least; two
-    /// million entries (36 MB).
+    /// What follows from a policy; two million entries (36 MB).
     #[must_use]
     pub fn of(policy: &Policy) -> Bounds {
         Bounds {
             span: policy.revocation_span(),
-            allowance: policy.access_ttl.max(Duration::from_secs(10)),
+            allowance: policy.allowance(),
             skew: policy.clock_skew,
             cap: 2_000_000,
         }
@@ -97,6 +96,8 @@ pub struct Revocations {
     bounds: Bounds,
     /// Tokens issued in this second or before are refused.
     collapsed: AtomicI64,
+    /// Sessions opened before are over: see [`crate::store::SessionStore::restored_at`].
+    restored_at: AtomicI64,
     synced_at: AtomicI64,
     feed: Option<Arc<dyn Feed>>,
     position: AtomicU64,
@@ -128,6 +129,7 @@ impl Revocations {
             len: AtomicUsize::new(0),
             bounds,
             collapsed: AtomicI64::new(NEVER),
+            restored_at: AtomicI64::new(0),
             synced_at: AtomicI64::new(NEVER),
             // What is in the ring already is in the log too, which is read before anything verifies.
             position: AtomicU64::new(feed.as_ref().map_or(0, |feed| feed.head())),
@@ -137,13 +139,15 @@ impl Revocations {
         }
     }
 
-    /// Remembers an end. The first reason stays.
-    pub fn insert(&self, end: Ended) {
+    /// Remembers an end; whether it was not known before. The first reason stays.
+    pub fn insert(&self, end: Ended) -> bool {
         let key = Key::of(end.session);
         let mut shard = self.shards[key.shard()].write();
-        if shard.insert(key, &end) {
+        let is_new = shard.insert(key, &end);
+        if is_new {
             self.len.fetch_add(1, Ordering::Release);
         }
+        is_new
     }
 
     /// Refuses the token of a session that ended.
@@ -158,6 +162,9 @@ impl Revocations {
         self.catch_up()?;
         if let Some(reason) = self.reason(session) {
             return Err(Error::SessionEnded(reason));
+        }
+        if session.opened_at() < self.restored_at() {
+            return Err(Error::SessionEnded(EndReason::EndedByOperator));
         }
         // Read last: what collapsed meanwhile left its table only after this moment had risen.
         if issued_at.seconds() <= self.collapsed.load(Ordering::Acquire) {
@@ -174,12 +181,42 @@ impl Revocations {
         self.shards[key.shard()].read().reason(key)
     }
 
+    /// From when on sessions count. Their ids tell exactly, whatever the clocks that date their tokens.
+    #[must_use]
+    pub fn restored_at(&self) -> Timestamp {
+        Timestamp(self.restored_at.load(Ordering::Acquire))
+    }
+
+    /// Sessions opened before `at` are over, as the store says. It only grows.
+    pub fn restored(&self, at: Timestamp) {
+        self.restored_at.fetch_max(at.0, Ordering::AcqRel);
+    }
+
     /// Whether the set is complete and the store was heard of recently enough. A clock that stepped
     /// ahead is put right by the next poll.
     #[must_use]
     pub fn is_ready(&self, now: Timestamp) -> bool {
+        self.is_within(self.bounds.allowance, now)
+    }
+
+    /// Whether the store was heard of within a span, and the set is complete.
+    #[must_use]
+    pub fn is_within(&self, span: Duration, now: Timestamp) -> bool {
+        let synced = self.synced_at();
+        synced.is_some_and(|synced| now.since(synced) <= millis(span))
+    }
+
+    /// When the store's log was read to its end. `None`: not yet.
+    #[must_use]
+    pub fn synced_at(&self) -> Option<Timestamp> {
         let synced = self.synced_at.load(Ordering::Acquire);
-        synced != NEVER && now.since(Timestamp(synced)) <= millis(self.bounds.allowance)
+        (synced != NEVER).then_some(Timestamp(synced))
+    }
+
+    /// For how long, and how many.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// The store's log was read to its end at `now`.
@@ -265,6 +302,31 @@ impl Revocations {
         }
     }
 
+    /// Takes in what other processes of the machine ended, so that a poll brings only what nobody told.
+    pub(crate) fn listen(&self) {
+        if let Some(feed) = &self.feed
+            && !self.is_at_head(&**feed)
+        {
+            self.take_in(&**feed);
+        }
+    }
+
+    /// Where the feed was lapped, the next verification reads the log: it must, and this need not.
+    fn take_in(&self, feed: &dyn Feed) {
+        let _turn = self.turn();
+        let mut insert = |end| {
+            self.insert(end);
+        };
+        if let Ok(position) = feed.read(self.position.load(Ordering::Acquire), &mut insert) {
+            self.position.store(position, Ordering::Release);
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        let turn = self.catching_up.lock();
+        turn.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_at_head(&self, feed: &dyn Feed) -> bool {
         feed.head() == self.position.load(Ordering::Acquire)
     }
@@ -272,10 +334,7 @@ impl Revocations {
     #[cold]
     fn read_feed(&self, feed: &dyn Feed) -> Result<()> {
         let failures = self.failures.load(Ordering::Acquire);
-        let _turn = self
-            .catching_up
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         if self.is_at_head(feed) {
             return Ok(());
         }
@@ -283,7 +342,9 @@ impl Revocations {
         if failures != self.failures.load(Ordering::Acquire) {
             return Err(Error::StoreUnavailable);
         }
-        let mut insert = |end| self.insert(end);
+        let mut insert = |end| {
+            self.insert(end);
+        };
         let position = match feed.read(self.position.load(Ordering::Acquire), &mut insert) {
             Ok(position) => position,
             Err(Lapped) => feed.reload(&mut insert).inspect_err(|_| {

@@ -262,6 +262,20 @@ impl Session {
         }
     }
 
+    /// The row as it counts since [`crate::store::SessionStore::restored_at`]: an operator ended it then,
+    /// if it was opened before and nobody had.
+    #[must_use]
+    pub fn since_restored(self, at: Timestamp) -> Session {
+        if self.ended.is_some() || self.created_at >= at {
+            return self;
+        }
+        let reason = EndReason::EndedByOperator;
+        Session {
+            ended: Some(End { at, reason }),
+            ..self
+        }
+    }
+
     /// When the session is over if it is not refreshed.
     #[must_use]
     pub fn idle_end(&self, policy: &Policy) -> Timestamp {

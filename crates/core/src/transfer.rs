@@ -8,13 +8,14 @@
 use async_trait::async_trait;
 
 use crate::env::Timestamp;
+use crate::error::StoreError;
 use crate::event::Entry;
 use crate::id::{SessionId, UserId};
 use crate::keys::StoredKey;
 use crate::reset::Reset;
 use crate::revocation::Ended;
 use crate::session::Session;
-use crate::store::{Account, Delivery, StoreResult, ValidFrom};
+use crate::store::{Account, Delivery, Store, StoreResult, ValidFrom};
 use crate::throttle::{Bucket, BucketKey};
 
 /// What a store keeps, in the order in which it goes over: a session's key before the session.
@@ -93,7 +94,7 @@ pub type Bookmark = Box<[u8]>;
 
 /// A store that can be moved from and to.
 #[async_trait]
-pub trait TransferStore {
+pub trait TransferStore: Send + Sync {
     /// About `limit` rows of a kind after a bookmark (`None`: from the first), and where to go on; no
     /// bookmark: that was all. What changes meanwhile may be missed, or come twice.
     async fn rows(
@@ -106,15 +107,22 @@ pub trait TransferStore {
     /// The versions of these sessions, in this order; `None`: there is no such row.
     async fn versions(&self, ids: &[SessionId]) -> StoreResult<Vec<Option<u64>>>;
 
-    /// Takes rows in, durably. A session replaces an earlier version of itself only, `valid_from` only
+    /// Takes rows in, durably, also into a store that was left. A session replaces an earlier version of itself only, `valid_from` only
     /// grows, records and ends keep their places (later ones get greater places); of everything else the
     /// given row replaces the one that is there.
     async fn put(&self, rows: Rows) -> StoreResult<()>;
 
-    /// Removes every row of these kinds: what the old store no longer had when it was left.
+    /// Removes every row of these kinds, as [`TransferStore::put`] does: what the old store no longer had
+    /// when it was left.
     async fn clear(&self, kinds: &[Kind]) -> StoreResult<()>;
 
-    /// From when this returns, every write but [`TransferStore::leave`] fails, of older versions of this program
+    /// Removes sessions that the old store no longer had: whoever erased them erased them here too.
+    async fn remove(&self, sessions: &[SessionId]) -> StoreResult<()> {
+        let _ = sessions;
+        Err(StoreError("it cannot remove single sessions".into()))
+    }
+
+    /// From when this returns, every write but those of this trait fails, of older versions of this program
     /// too, with [`LEFT`] in its error. `None` takes that back.
     async fn leave(&self, mark: Option<&str>) -> StoreResult<()>;
 
@@ -124,3 +132,8 @@ pub trait TransferStore {
 
 /// What the error of a write to a store that was left begins with.
 pub const LEFT: &str = "this store was left for another";
+
+/// A whole store that can be moved from and to.
+pub trait MovableStore: Store + TransferStore {}
+
+impl<T: Store + TransferStore> MovableStore for T {}

@@ -251,12 +251,12 @@ impl Operator {
         Ok(found.map_err(|error| words(username, &error))?.id)
     }
 
-    fn live(&self, rows: Vec<doorward_core::Session>) -> Vec<SessionRow> {
+    fn live(&self, rows: Vec<doorward_core::Session>) -> PyResult<Vec<SessionRow>> {
         let (now, policy) = (SystemEnv.now(), &self.options.engine.policy);
-        let live = rows.into_iter();
-        live.filter(|row| row.over(now, policy).is_none())
-            .map(|row| SessionRow::new(row, policy))
-            .collect()
+        let restored_at = self.store.restored_at().block_on().map_err(failed)?;
+        let rows = rows.into_iter().map(|row| row.since_restored(restored_at));
+        let live = rows.filter(|row| row.over(now, policy).is_none());
+        Ok(live.map(|row| SessionRow::new(row, policy)).collect())
     }
 
     fn set_disabled(&self, py: Python<'_>, username: &str, disabled: bool) -> PyResult<()> {
@@ -390,10 +390,12 @@ impl Operator {
         limit: u32,
     ) -> PyResult<(Vec<SessionRow>, Option<String>)> {
         let after = after.map(crate::door::session).transpose()?;
-        let page = py.detach(|| self.store.sessions(after, limit).block_on());
-        let page = page.map_err(failed)?;
-        let next = page.last().map(|row| row.id.to_string());
-        Ok((self.live(page), next))
+        py.detach(|| {
+            let page = self.store.sessions(after, limit).block_on();
+            let page = page.map_err(failed)?;
+            let next = page.last().map(|row| row.id.to_string());
+            Ok((self.live(page)?, next))
+        })
     }
 
     /// The live sessions of an account, by its name, or of a user of the app's own, by its id.
@@ -405,8 +407,10 @@ impl Operator {
         user_id: Option<&str>,
     ) -> PyResult<Vec<SessionRow>> {
         let user = self.subject(py, username, user_id)?;
-        let rows = py.detach(|| self.store.sessions_of(&user).block_on());
-        Ok(self.live(rows.map_err(failed)?))
+        py.detach(|| {
+            let rows = self.store.sessions_of(&user).block_on();
+            self.live(rows.map_err(failed)?)
+        })
     }
 
     /// Ends the sessions of an account, by its name, or of a user, by id; returns how many.

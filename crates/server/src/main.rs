@@ -19,6 +19,7 @@ mod secret_file;
 mod serve;
 mod stall;
 mod tls;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,7 @@ fn run(arguments: &clap::ArgMatches) -> Outcome<ExitCode> {
         Some(("check-config", _)) => runtime.block_on(cli::check_config(config)),
         Some(("user", arguments)) => runtime.block_on(cli::user::run(config, arguments)),
         Some(("session", arguments)) => runtime.block_on(cli::session::run(config, arguments)),
+        Some(("store", arguments)) => runtime.block_on(cli::store::run(config, arguments)),
         Some(("events", arguments)) => runtime.block_on(cli::events::run(config, arguments)),
         Some(("keys", arguments)) => runtime.block_on(cli::keys::run(config, arguments)),
         _ => Ok(()),

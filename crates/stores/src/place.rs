@@ -8,7 +8,10 @@ use std::sync::Arc;
 use doorward_core::memory::MemoryStore;
 use doorward_core::policy::Policy;
 use doorward_core::store::Store;
+use doorward_core::transfer::MovableStore;
 
+#[cfg(feature = "postgres")]
+use crate::postgres::{self, PostgresStore, PostgresUrl};
 use crate::{OpenError, SqliteStore};
 
 /// Where sessions are kept. Its `Display` and `Debug` hold no password.
@@ -21,6 +24,9 @@ pub enum Place {
     /// `redis://HOST` and its like: see [`crate::redis::Address`].
     #[cfg(feature = "redis")]
     Redis(Box<crate::redis::Address>),
+    /// `postgres://USER@HOST/DATABASE`
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresUrl),
 }
 
 /// The text names no store that this build knows.
@@ -34,11 +40,21 @@ impl Place {
     /// # Errors
     /// What cannot be used, in words that say what to change.
     pub fn open(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(self.open_movable(policy)?)
+    }
+
+    /// As [`Place::open`], for whoever moves rows.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub fn open_movable(&self, policy: Policy) -> Result<Arc<dyn MovableStore>, OpenError> {
         Ok(match self {
             Place::Memory => Arc::new(MemoryStore::new(policy)),
             Place::Sqlite(path) => Arc::new(SqliteStore::open(path, policy)?),
             #[cfg(feature = "redis")]
             Place::Redis(address) => Arc::new(crate::RedisStore::open(address, policy)?),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => Arc::new(PostgresStore::open(url, policy)?),
         })
     }
 
@@ -50,6 +66,13 @@ impl Place {
         }
     }
 }
+
+const OTHERS: &str = match (cfg!(feature = "postgres"), cfg!(feature = "redis")) {
+    (true, true) => "must be sqlite://PATH, postgres://USER@HOST/DATABASE, redis://HOST or memory:",
+    (true, false) => "must be sqlite://PATH, postgres://USER@HOST/DATABASE or memory:",
+    (false, true) => "must be sqlite://PATH, redis://HOST or memory:",
+    (false, false) => "must be sqlite://PATH or memory:",
+};
 
 impl FromStr for Place {
     type Err = NotAPlace;
@@ -65,7 +88,11 @@ impl FromStr for Place {
             Some(":memory:") => Err(NotAPlace("without a file it is memory:")),
             Some(path) => Ok(Place::Sqlite(path.into())),
             None if text == "memory:" => Ok(Place::Memory),
-            None => Err(NotAPlace("must be sqlite://PATH, redis://HOST or memory:")),
+            #[cfg(feature = "postgres")]
+            None if postgres::is_postgres(text) => {
+                text.parse().map(Place::Postgres).map_err(NotAPlace)
+            }
+            None => Err(NotAPlace(OTHERS)),
         }
     }
 }
@@ -77,6 +104,8 @@ impl fmt::Display for Place {
             Place::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
             #[cfg(feature = "redis")]
             Place::Redis(address) => address.fmt(f),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => url.fmt(f),
         }
     }
 }

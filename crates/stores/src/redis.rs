@@ -28,6 +28,7 @@ mod sessions;
 mod store;
 mod tags;
 mod topology;
+mod transfer;
 
 use std::sync::{Arc, Weak};
 

@@ -19,7 +19,14 @@ use pollster::FutureExt as _;
 
 #[path = "contract/events.rs"]
 mod events;
-mod servers;
+#[cfg(feature = "postgres")]
+#[path = "servers/postgres.rs"]
+mod postgres;
+#[cfg(feature = "redis")]
+#[path = "servers/redis.rs"]
+mod redis;
+#[path = "contract/transfer.rs"]
+mod transfer;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
@@ -29,29 +36,22 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     let directory = tempfile::tempdir().unwrap();
     let sqlite = |name| SqliteStore::open(directory.path().join(name), Policy::default()).unwrap();
     let (by_thread, in_place) = (sqlite("thread.db"), sqlite("place.db").in_place());
-    let stores: [&dyn Store; 3] = [&memory, &by_thread, &in_place];
-    let remote = over_the_network();
-    let remote = remote.iter().map(|store| &**store);
-    for store in stores.into_iter().chain(remote) {
+    let mut stores: Vec<&dyn Store> = vec![&memory, &by_thread, &in_place];
+    #[cfg(feature = "postgres")]
+    let fresh = postgres::shared().fresh();
+    #[cfg(feature = "postgres")]
+    let postgres = fresh.open();
+    #[cfg(feature = "postgres")]
+    stores.push(&postgres);
+    #[cfg(feature = "redis")]
+    let (redis, cluster) = (redis::single().fresh(), redis::cluster().fresh());
+    #[cfg(feature = "redis")]
+    stores.extend([&redis as &dyn Store, &cluster]);
+    for store in stores {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);
         contract(store, &env);
     }
-}
-
-/// A store in each database that tests start, empty.
-fn over_the_network() -> Vec<Box<dyn Store>> {
-    let mut stores: Vec<Box<dyn Store>> = Vec::new();
-    #[cfg(feature = "redis")]
-    for url in [
-        servers::redis::single().url(),
-        servers::redis::cluster().url(),
-    ] {
-        let address = servers::redis::with_prefix(&url).parse().unwrap();
-        let store = doorward_stores::RedisStore::open(&address, Policy::default());
-        stores.push(Box::new(store.unwrap()));
-    }
-    stores
 }
 
 /// The key of the sessions here.

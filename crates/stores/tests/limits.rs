@@ -125,6 +125,7 @@ fn opening(session: Session, cap: u32, over: OverCap) -> Opening {
         seen: ValidFrom(0),
         replaces: None,
         cap: NonZeroU32::new(cap).map(|sessions| Cap { sessions, over }),
+        restored_at: Timestamp(0),
     }
 }
 

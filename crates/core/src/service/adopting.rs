@@ -109,7 +109,9 @@ impl Service {
             Some(seen) => seen,
             None => self.store.valid_from(&identity.user).await?,
         };
-        if seen > ValidFrom(foreign.issued_at.0) {
+        // Whether it was adopted before is not known where a backup was restored since.
+        let forgotten = foreign.issued_at < self.restored_at();
+        if forgotten || seen > ValidFrom(foreign.issued_at.0) {
             return Err(Error::TokenInvalid);
         }
         let now = self.env.now();

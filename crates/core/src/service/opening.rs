@@ -61,7 +61,7 @@ impl Service {
     ) -> Result<(Grant, Vec<Event>)> {
         let opening = self.opening(identity, terms, cap).await?;
         let session = opening.session.clone();
-        let now = session.created_at;
+        let (opened_at, now) = (session.created_at, session.auth_time);
         let event = Event::new(EventName::LoggedIn).of(&session.user);
         let event = event.in_session(session.id);
         let each = Event::new(EventName::SessionEnded);
@@ -72,7 +72,7 @@ impl Service {
         // Before the session is there: one whose tokens cannot be made must not be.
         let grant = self.grant(Refreshed { session, now })?;
         let gone = match self.store.open(opening, &trail).await? {
-            Opened::Done(gone) => self.gone(gone, now),
+            Opened::Done(gone) => self.gone(gone, opened_at),
             Opened::Lost => return Err(Error::InvalidCredentials),
             Opened::Full => return Err(Error::SessionLimitReached),
         };
@@ -106,9 +106,12 @@ impl Service {
             }
         };
         let now = self.env.now();
+        let restored_at = self.restored_at();
+        // By a clock that is behind the one of whoever restored, it would be over as it opens.
+        let opened_at = now.max(restored_at);
         let limits = self.policy.limits(terms.remember, identity.privileged);
         let session = Session {
-            id: SessionId::new(now, &*self.env).of(&identity.user),
+            id: SessionId::new(opened_at, &*self.env).of(&identity.user),
             user: identity.user,
             confirmed: TokenId::random(&*self.env),
             generation: -1,
@@ -118,9 +121,9 @@ impl Service {
             confirmed_at: Timestamp::NEVER,
             child_at: Timestamp::NEVER,
             refresh_key: self.keys.current_refresh(now)?.id(),
-            created_at: now,
+            created_at: opened_at,
             auth_time: now,
-            absolute_end: now + limits.absolute,
+            absolute_end: opened_at + limits.absolute,
             remember: terms.remember,
             privileged: identity.privileged,
             delivery: terms.delivery,
@@ -134,6 +137,7 @@ impl Service {
             seen,
             replaces: terms.replaces,
             cap,
+            restored_at,
         })
     }
 

@@ -105,6 +105,7 @@ impl Service {
     ) -> Result<Option<Outcome<Refreshed>>> {
         let now = self.env.now();
         let row = self.store.load(token.session).await?;
+        let row = row.map(|row| row.since_restored(self.restored_at()));
         if self.is_stale(now) {
             return Ok(None);
         }

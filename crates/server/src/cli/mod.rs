@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod session;
+pub(crate) mod store;
 pub(crate) mod user;
 
 use std::io::{self, Write};
@@ -60,6 +61,7 @@ pub(crate) fn command() -> Command {
             keys_command(),
             doctor::command(),
             events::command(),
+            store::command(),
         ])
 }
 

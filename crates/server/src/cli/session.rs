@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use doorward_core::account::canonical;
 use doorward_core::operator::{Operator, event_line};
 use doorward_core::store::{SessionStore, Store};
-use doorward_core::{Env, Error, Policy, Session, SessionId, SystemEnv, UserId};
+use doorward_core::{Env, Error, Policy, Session, SessionId, SystemEnv, Timestamp, UserId};
 
 use super::{date, existing, operator, report, say, shown};
 use crate::Outcome;
@@ -70,28 +70,29 @@ async fn list_of(name: &str, store: &dyn Store, policy: &Policy) -> Outcome {
         Err(_) => None,
     };
     let account = account.ok_or_else(|| nobody(name))?;
-    show_live(&store.sessions_of(&account.id).await?, policy)
+    let restored_at = store.restored_at().await?;
+    show_live(store.sessions_of(&account.id).await?, restored_at, policy)
 }
 
 async fn list(store: &(impl SessionStore + ?Sized), policy: &Policy) -> Outcome {
-    let mut after = None;
+    let (mut after, restored_at) = (None, store.restored_at().await?);
     loop {
         let page = store.sessions(after, 1000).await?;
         let Some(last) = page.last() else {
             return Ok(());
         };
         after = Some(last.id);
-        show_live(&page, policy)?;
+        show_live(page, restored_at, policy)?;
     }
 }
 
 /// A store knows which sessions were ended; those that expired are told by time.
-fn show_live(sessions: &[Session], policy: &Policy) -> Outcome {
+fn show_live(sessions: Vec<Session>, restored_at: Timestamp, policy: &Policy) -> Outcome {
     let now = SystemEnv.now();
-    let mut live = sessions
-        .iter()
-        .filter(|session| session.over(now, policy).is_none());
-    live.try_for_each(show)
+    let rows = sessions.into_iter();
+    let rows = rows.map(|session| session.since_restored(restored_at));
+    let mut live = rows.filter(|session| session.over(now, policy).is_none());
+    live.try_for_each(|session| show(&session))
 }
 
 fn show(session: &Session) -> Outcome {

@@ -323,6 +323,24 @@ impl Base {
         self.write(Tag::Names, command).await.map(drop)
     }
 
+    /// Takes an account in as it is: it has its name, whoever had it.
+    pub(super) async fn put_account(&self, account: &Account) -> StoreResult<()> {
+        let mut nonce = [0; 8];
+        SystemEnv.fill(&mut nonce);
+        let claim = [&[0; 8][..], &nonce, account.id.as_str().as_bytes()].concat();
+        let mut name = self.command("HSET", Tag::Names, "names");
+        name.arg(&*account.username).arg(claim);
+        self.write_firmly(Tag::Names, name).await?;
+        let mut order = self.command("ZADD", Tag::Names, "order");
+        order.arg(0).arg(&*account.username);
+        self.write_firmly(Tag::Names, order).await?;
+        let tag = Tag::of(&account.id);
+        let mut row = self.command("HSET", tag, "");
+        row.arg(field(b'u', account.id.as_str().as_bytes()))
+            .arg(pack(account));
+        self.write_firmly(tag, row).await.map(drop)
+    }
+
     pub(super) async fn rehash(&self, user: &UserId, old: &str, new: &str) -> StoreResult<Write> {
         let change = |account: Account| {
             let is_old = account.password_hash.as_str() == old;

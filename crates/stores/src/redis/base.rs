@@ -110,11 +110,21 @@ impl Base {
         one(self.servers.ask(ask).await?)
     }
 
-    /// One command for each of many tags: the answers, with the tags, in no order.
+    /// One command for each of many tags, to read: the answers, with the tags, in no order.
     pub(super) async fn of_each(
         &self,
         tags: impl Iterator<Item = Tag>,
         command: impl Fn(Tag) -> Cmd,
+    ) -> StoreResult<Vec<(Tag, Value)>> {
+        self.for_each(tags, command, false).await
+    }
+
+    /// As [`Base::of_each`], of commands that may be carried out twice. `firm`: the replicas have them, too.
+    pub(super) async fn for_each(
+        &self,
+        tags: impl Iterator<Item = Tag>,
+        command: impl Fn(Tag) -> Cmd,
+        firm: bool,
     ) -> StoreResult<Vec<(Tag, Value)>> {
         let mut answers = Vec::new();
         for tags in self.servers.by_shard(tags).await {
@@ -123,7 +133,13 @@ impl Base {
                 for tag in some {
                     commands.add_command(command(*tag));
                 }
-                let found = self.read(some[0], commands).await?;
+                let ask = Ask {
+                    tag: some[0],
+                    commands,
+                    repeatable: true,
+                    firm,
+                };
+                let found = self.servers.ask(ask).await?;
                 answers.extend(some.iter().copied().zip(found));
             }
         }

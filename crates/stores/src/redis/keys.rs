@@ -54,7 +54,7 @@ impl Base {
 }
 
 /// Its purpose and whether it is retired come first: scripts ask for them.
-fn pack(key: &StoredKey) -> Vec<u8> {
+pub(super) fn pack(key: &StoredKey) -> Vec<u8> {
     let mut packer = Packer::default();
     packer.byte(match key.purpose {
         Purpose::Access => b'a',

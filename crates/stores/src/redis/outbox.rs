@@ -8,15 +8,15 @@ use super::scripts;
 use super::sessions::done;
 use super::tags::Tag;
 
-const CURSORS: &str = "cursors";
+pub(super) const CURSORS: &str = "cursors";
 
 /// When what an address has not acknowledged is due, by place.
-fn due_of(address: &str) -> String {
+pub(super) fn due_of(address: &str) -> String {
     format!("due:{address}")
 }
 
 /// How often each was tried, by place.
-fn tries_of(address: &str) -> String {
+pub(super) fn tries_of(address: &str) -> String {
     format!("tries:{address}")
 }
 

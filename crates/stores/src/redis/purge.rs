@@ -96,7 +96,7 @@ impl Base {
     }
 
     /// Slots from `first` to before `last` that hold anything.
-    async fn filled(&self, first: u16, last: u16) -> StoreResult<Vec<u16>> {
+    pub(super) async fn filled(&self, first: u16, last: u16) -> StoreResult<Vec<u16>> {
         let length = |tag| self.command("HLEN", tag, "");
         let mut filled = Vec::new();
         for (tag, length) in self.of_each((first..last).map(Tag::Users), length).await? {
@@ -241,7 +241,7 @@ impl Base {
         }
     }
 
-    async fn remove_ends(&self, places: &[u64]) -> StoreResult<()> {
+    pub(super) async fn remove_ends(&self, places: &[u64]) -> StoreResult<()> {
         if places.is_empty() {
             return Ok(());
         }

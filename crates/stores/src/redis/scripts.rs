@@ -91,8 +91,6 @@ local key, sub = KEYS[1], string.sub
 local function get(field) return redis.call('HGET', key, field) end
 local function set(field, value) redis.call('HSET', key, field, value) end
 local function drop(field) redis.call('HDEL', key, field) end
-local mark = get('l')
-if mark then return redis.error_reply('LEFT ' .. mark) end
 local function enlist(bucket, entry) set('i' .. bucket, (get('i' .. bucket) or '') .. entry) end
 local function strike(bucket, id)
   local all = get('i' .. bucket) or ''
@@ -160,7 +158,7 @@ return 1";
     /// id, row, bucket, mark, user, `valid_from` that was seen, '1' and the ids of the user's live sessions or
     /// '', until when an adopted id is remembered or '', batch, whether it is to be left in any case, time,
     /// another batch or '', then ids that end and reasons. 0: lost. 1: done, rows that ended, batches. 2: other sessions are live.
-    OPEN = format!("{FIELDS}{}", r"
+    OPEN = format!("{LEFT}{FIELDS}{}", r"
 local id, row, bucket, mark, user = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local adopted, batch, at = ARGV[8], ARGV[9], ARGV[11]
 if get('s' .. id) or (adopted ~= '' and get('a' .. id)) then return {0} end
@@ -191,13 +189,14 @@ return {1, ended, get('o') or ''}");
     /// id, pointer. 1: it leads there now; 0: the id is another's.
     POINT = format!("{FIELDS}{}", r"
 local row = get('s' .. ARGV[1])
+if get('a' .. ARGV[1]) then return 0 end
 if row and sub(row, 1, 3) ~= sub(ARGV[2], 1, 3) then return 0 end
 set('s' .. ARGV[1], ARGV[2])
 return 1");
 
     /// id, reason, time, batch. Nothing, a pointer, or a row; whether it ended now, and batches. One that had
     /// ended is written again, so that it can be waited for.
-    END = format!("{FIELDS}{}", r"
+    END = format!("{LEFT}{FIELDS}{}", r"
 local row = get('s' .. ARGV[1])
 if not row then return {} end
 if string.byte(row) == 255 then return {row} end
@@ -215,7 +214,7 @@ return {row, 1, get('o')}");
     /// `valid_from` moves or '', reason for which sessions end or '', time, id that does not end, batch,
     /// whether it is to be left in any case, '1' to remove the rows, '1' and the reset that was seen or ''.
     /// 0: something was no longer as it was seen. Or 1, `valid_from`, ends, how many rows went, batches.
-    CHANGE = format!("{FIELDS}{}", r"
+    CHANGE = format!("{LEFT}{FIELDS}{}", r"
 local bucket, mark, user, name = ARGV[1], ARGV[2], ARGV[3], sub(ARGV[3], 2)
 local none = string.rep('\0', 8)
 if ARGV[4] ~= '' and (get('v' .. name) or none) ~= ARGV[4] then return {0} end
@@ -252,7 +251,7 @@ if ARGV[13] == '1' or told ~= '' then leave(ARGV[12] .. user .. told) end
 return {1, get('v' .. name) or none, told, gone, get('o') or ''}");
 
     /// Groups of four: field, the value that it must still have, bucket or '', batch or ''. How many went, batches.
-    DROP = format!("{FIELDS}{}", r"
+    DROP = format!("{LEFT}{FIELDS}{}", r"
 local gone = 0
 for n = 1, #ARGV, 4 do
   if get(ARGV[n]) == ARGV[n + 1] then
@@ -299,7 +298,7 @@ if told ~= '' then redis.call('PUBLISH', ARGV[2], told) end
 return 0");
 
     /// Ends or records with their places, in their order: 'e' or 'r', then place and entry, again and again.
-    PUT = format!("{LEFT}{PLACES}{}", r"
+    PUT = format!("{PLACES}{}", r"
 local newest = redis.call('XREVRANGE', ends, '+', '-', 'COUNT', 1)[1]
 local last = newest and tonumber(string.match(newest[1], '%d+')) or 0
 for n = 2, #ARGV, 2 do
@@ -314,6 +313,47 @@ for n = 2, #ARGV, 2 do
   place = math.max(place, at)
 end
 keep()
+return 0");
+
+    /// id, row, bucket, mark: it takes the place of an earlier version only.
+    PUT_ROW = format!("{FIELDS}{}", r"
+local row = get('s' .. ARGV[1])
+if row and struct.unpack('>I4', row, 2) >= struct.unpack('>I4', ARGV[2], 2) then return 0 end
+set('s' .. ARGV[1], ARGV[2])
+if not row then enlist(ARGV[3], ARGV[4] .. ARGV[1]) end
+return 1");
+
+    /// User, time: `valid_from` only grows.
+    PUT_VALID_FROM = format!("{FIELDS}{}", r"
+local before = struct.unpack('>i8', get('v' .. ARGV[1]) or string.rep('\0', 8))
+if struct.unpack('>i8', ARGV[2]) > before then set('v' .. ARGV[1], ARGV[2]) end
+return 0");
+
+    /// Ids and keys: those that are there keep their places, others come last.
+    PUT_KEYS = format!("{FIELDS}{}", r"
+local count = 0
+local all = redis.call('HGETALL', key)
+for n = 1, #all, 2 do
+  if sub(all[n], 1, 1) == 'k' then count = math.max(count, struct.unpack('>I8', all[n + 1])) end
+end
+for n = 1, #ARGV, 2 do
+  local old = get('k' .. ARGV[n])
+  if not old then count = count + 1 end
+  set('k' .. ARGV[n], (old and sub(old, 1, 8) or struct.pack('>I8', count)) .. ARGV[n + 1])
+end
+return 0");
+
+    /// id, bucket: the session goes.
+    REMOVE = format!("{FIELDS}{}", r"
+drop('s' .. ARGV[1])
+strike(ARGV[2], ARGV[1])
+return 0");
+
+    /// What fields begin with that go.
+    CLEAR = format!("{FIELDS}{}", r"
+for _, field in ipairs(redis.call('HKEYS', key)) do
+  if string.find(ARGV[1], sub(field, 1, 1), 1, true) then drop(field) end
+end
 return 0");
 
     /// Ids of live sessions after an id, in their order, so many; 1 if those are all.

@@ -42,6 +42,7 @@ impl SessionStore for RedisStore {
             seen,
             replaces: None,
             cap: None,
+            restored_at: Timestamp(0),
         };
         let trail = trail.clone();
         let opened = self.run(|base| async move { base.open(&opening, Some(until), &trail).await });

@@ -51,7 +51,7 @@ fn load(tx: &Connection, key: BucketKey) -> Result<Bucket> {
     Ok(found.unwrap_or_default())
 }
 
-fn bucket(row: &Row<'_>) -> Result<Bucket> {
+pub(super) fn bucket(row: &Row<'_>) -> Result<Bucket> {
     Ok(Bucket {
         refilled_at: Timestamp(row.get(0)?),
         failures: row.get(1)?,
@@ -62,7 +62,7 @@ fn bucket(row: &Row<'_>) -> Result<Bucket> {
     })
 }
 
-fn save(tx: &Connection, key: BucketKey, bucket: &Bucket) -> Result<()> {
+pub(super) fn save(tx: &Connection, key: BucketKey, bucket: &Bucket) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO throttle VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let values = params![
         key.0,

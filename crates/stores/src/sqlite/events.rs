@@ -8,7 +8,7 @@ use doorward_core::event::{Actor, Entry, Event, EventName, Filter, Record};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::store::{EventStore, StoreResult};
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, Result, Row, params};
+use rusqlite::{Connection, Result, Row, Statement, params};
 
 #[async_trait]
 impl EventStore for SqliteStore {
@@ -56,31 +56,47 @@ const COLUMNS: &str =
     "seq, at, name, actor, count, user, session, reason, detail, network, device, agent";
 
 fn append(db: &Connection, records: &[Record]) -> Result<()> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO events (at, name, actor, count, user, session, reason, detail, network, device, \
-         agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-    )?;
-    for record in records {
-        let event = &record.event;
-        insert.execute(params![
-            record.at.0,
-            event.name.as_str(),
-            record.actor.as_str(),
-            event.count.cast_signed(),
-            event.user.as_ref().map(UserId::as_str),
-            event.session.map(|id| id.0),
-            event.reason.as_deref(),
-            event.detail,
-            record.network,
-            record.device,
-            record.agent,
-        ])?;
-    }
+    let mut insert = db.prepare_cached(INSERT)?;
+    let mut records = records.iter();
+    records.try_for_each(|record| insert_at(&mut insert, None, record))
+}
+
+/// Records at places of their own.
+pub(super) fn put(db: &Connection, entries: &[Entry]) -> Result<()> {
+    let mut insert = db.prepare_cached(INSERT)?;
+    let mut entries = entries.iter();
+    entries.try_for_each(|entry| insert_at(&mut insert, Some(entry.place), &entry.record))
+}
+
+const INSERT: &str =
+    "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+fn insert_at(insert: &mut Statement<'_>, place: Option<u64>, record: &Record) -> Result<()> {
+    let event = &record.event;
+    insert.execute(params![
+        place.map(u64::cast_signed),
+        record.at.0,
+        event.name.as_str(),
+        record.actor.as_str(),
+        event.count.cast_signed(),
+        event.user.as_ref().map(UserId::as_str),
+        event.session.map(|id| id.0),
+        event.reason.as_deref(),
+        event.detail,
+        record.network,
+        record.device,
+        record.agent,
+    ])?;
     Ok(())
 }
 
 /// Those after a place, and the place to go on from.
-fn after(db: &Connection, cursor: u64, filter: &Filter, limit: u32) -> Result<(Vec<Entry>, u64)> {
+pub(super) fn after(
+    db: &Connection,
+    cursor: u64,
+    filter: &Filter,
+    limit: u32,
+) -> Result<(Vec<Entry>, u64)> {
     // One look: what is appended between the two questions must not be passed over.
     let look = db.unchecked_transaction()?;
     let place = cursor.cast_signed();

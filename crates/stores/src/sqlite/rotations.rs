@@ -7,7 +7,7 @@
 //! Every process keeps the entries that are not folded in memory, some 200 bytes each, and reads what
 //! others appended before it looks at a row: a search for the end of the log while there is nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use doorward_core::Timestamp;
@@ -213,6 +213,13 @@ impl Log {
         }
     }
 
+    /// The version that the log has of a session; 0: none.
+    pub(super) fn version(&self, session: SessionId) -> i64 {
+        let entries = self.entries();
+        let entry = entries.newest.get(&session);
+        entry.map_or(0, |entry| entry.rotation.version)
+    }
+
     /// Drops the entries up to `seq`, which are in their rows.
     fn forget(&self, seq: i64) {
         let mut entries = self.entries();
@@ -251,6 +258,8 @@ pub(super) struct Appending {
     log: Arc<Log>,
     next: i64,
     fresh: HashMap<SessionId, Entry>,
+    /// What the log holds of these counts no more.
+    gone: HashSet<SessionId>,
 }
 
 impl Appending {
@@ -262,12 +271,18 @@ impl Appending {
             log: Arc::clone(log),
             next,
             fresh: HashMap::new(),
+            gone: HashSet::new(),
         })
     }
 
     fn newest(&self, session: SessionId) -> Option<Rotation> {
         let fresh = self.fresh.get(&session).copied();
-        let entry = fresh.or_else(|| self.log.entries().newest.get(&session).copied());
+        let kept = || {
+            let entries = self.log.entries();
+            let kept = entries.newest.get(&session).copied();
+            kept.filter(|_| !self.gone.contains(&session))
+        };
+        let entry = fresh.or_else(kept);
         entry.map(|entry| entry.rotation)
     }
 
@@ -294,6 +309,22 @@ impl Appending {
         Ok(fits)
     }
 
+    /// Takes a session that was removed out of the log, so that it says nothing of one that comes again.
+    /// Other processes must not have the file open.
+    pub(super) fn remove(&mut self, db: &Connection, session: SessionId) -> Result<()> {
+        self.fresh.remove(&session);
+        self.gone.insert(session);
+        let sql = "UPDATE rotations SET version = 0 WHERE session = ?1";
+        db.prepare_cached(sql)?.execute([session.0]).map(drop)
+    }
+
+    /// As [`Appending::remove`], of all.
+    pub(super) fn remove_all(&mut self, db: &Connection) -> Result<()> {
+        self.fresh.clear();
+        self.gone.extend(self.log.entries().newest.keys());
+        db.execute("UPDATE rotations SET version = 0", []).map(drop)
+    }
+
     /// Brings the row of a session up to date, before something else is written to it.
     pub(super) fn settle(&self, db: &Connection, session: SessionId) -> Result<()> {
         match self.newest(session) {
@@ -305,6 +336,9 @@ impl Appending {
     /// After the commit: what was appended is there for readers.
     pub(super) fn committed(self) {
         let mut entries = self.log.entries();
+        for session in &self.gone {
+            entries.newest.remove(session);
+        }
         for (session, Entry { seq, rotation }) in self.fresh {
             entries.take(seq, session, rotation);
         }

@@ -34,6 +34,8 @@ pub(super) const OF_USER: &str =
     sessions!("user_hash = ?1 AND user = ?2 AND ended_at IS NULL ORDER BY s.id");
 /// All that are kept of a user.
 pub(super) const KEPT_OF_USER: &str = sessions!("user_hash = ?1 AND user = ?2 ORDER BY s.id");
+/// All that are kept after an id, so many.
+pub(super) const KEPT_AFTER: &str = sessions!("s.id > ?1 ORDER BY s.id LIMIT ?2");
 /// The live ones after an id, so many.
 pub(super) const AFTER: &str = sessions!("s.id > ?1 AND ended_at IS NULL ORDER BY s.id LIMIT ?2");
 
@@ -388,6 +390,26 @@ pub(super) fn key(row: &Row<'_>) -> Result<StoredKey> {
     })
 }
 
+/// Keeps the place of one that is there: sessions refer to it.
+pub(super) fn put_key(db: &Connection, key: &StoredKey) -> Result<()> {
+    let sql = "INSERT INTO keys (id, purpose, algorithm, secret, created_at, signs_from, retired, \
+        verifies_until, scopes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE \
+        SET purpose = ?2, algorithm = ?3, secret = ?4, created_at = ?5, signs_from = ?6, retired = ?7, \
+        verifies_until = ?8, scopes = ?9";
+    db.prepare_cached(sql)?.execute(params![
+        key.id.0.cast_signed(),
+        purpose(key.purpose),
+        key.algorithm,
+        key.secret,
+        key.created_at.0,
+        key.signs_from.0,
+        key.retired,
+        key.verifies_until.0,
+        key.scopes
+    ])?;
+    Ok(())
+}
+
 pub(super) fn purpose(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Access => "access",
@@ -478,7 +500,7 @@ fn key_id(stored: i64) -> KeyId {
     KeyId(stored.cast_unsigned())
 }
 
-fn user(text: &str) -> Result<UserId> {
+pub(super) fn user(text: &str) -> Result<UserId> {
     UserId::new(text).map_err(|_| damaged("user"))
 }
 

@@ -312,6 +312,7 @@ fn what_opens_leaves_its_record_and_what_ends_for_it_its_own() {
                     sessions: sessions.try_into().unwrap(),
                     over,
                 }),
+                restored_at: Timestamp(0),
             };
             store.open(opening, &trail).block_on().unwrap()
         };

@@ -1,6 +1,8 @@
 //! A Redis of its own for a test binary: one server, and a cluster of six. They listen on free ports of this
 //! machine, keep nothing on disk, and end with the test binary, however it ends.
 
+#![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -9,6 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use doorward_core::Policy;
+use doorward_stores::RedisStore;
 use tempfile::TempDir;
 
 /// A server that is ended with it.
@@ -35,6 +39,10 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub fn fresh(&self) -> RedisStore {
+        fresh(&self.url())
     }
 
     /// As somebody kills it.
@@ -183,6 +191,12 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    pub fn fresh(&self) -> RedisStore {
+        fresh(&self.url())
+    }
+}
+
 /// Both, started once; a `static` is never dropped, so their shells end them.
 pub fn single() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
@@ -192,6 +206,11 @@ pub fn single() -> &'static Server {
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(Cluster::start)
+}
+
+/// An empty store at a URL: under a prefix that nobody else has.
+fn fresh(url: &str) -> RedisStore {
+    RedisStore::open(&with_prefix(url).parse().unwrap(), Policy::default()).unwrap()
 }
 
 /// The URL with a prefix that nobody else has.

@@ -155,7 +155,14 @@ fn a_single_session_that_rotates_on_and_on_does_not_make_the_log_grow() {
 
 fn writer(directory: &tempfile::TempDir) -> Writer {
     let (file, connections) = File::prepare(&directory.path().join("test.db")).unwrap();
-    Writer::start(connections, Arc::new(file), Arc::default(), None).unwrap()
+    Writer::start(
+        connections,
+        Arc::new(file),
+        Arc::default(),
+        None,
+        Arc::default(),
+    )
+    .unwrap()
 }
 
 /// Counts from many threads at once, in `writer`'s transactions.

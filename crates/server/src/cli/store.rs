@@ -1,0 +1,22 @@
+//! `doorward store`: what concerns a store as a whole.
+
+mod restored;
+
+use clap::{ArgMatches, Command};
+
+use crate::Outcome;
+use crate::config::Config;
+
+pub(crate) fn command() -> Command {
+    Command::new("store")
+        .about("The store as a whole: after the restore of a backup, and moving to another")
+        .subcommand_required(true)
+        .subcommands([restored::command()])
+}
+
+pub(crate) async fn run(config: Config, arguments: &ArgMatches) -> Outcome {
+    match arguments.subcommand() {
+        Some(("restored", arguments)) => restored::run(&config, arguments).await,
+        _ => Ok(()),
+    }
+}
