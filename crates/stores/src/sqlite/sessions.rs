@@ -12,12 +12,13 @@ use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{Opened, SessionStore, StoreResult, ValidFrom, Write};
+use doorward_core::transfer::LEFT;
 use rusqlite::{Connection, params};
 
 use super::readers::Readers;
 use super::rows::Over;
 use super::writer::Group;
-use super::{SqliteStore, events, rows};
+use super::{SqliteStore, events, rows, transfer};
 use crate::ring::Ring;
 
 /// Expired rows that go in one write: a few milliseconds at the most.
@@ -218,6 +219,13 @@ impl SessionStore for SqliteStore {
 
     fn slow_to_spread(&self) -> Option<String> {
         self.no_ring.clone().or_else(|| self.writer.mute())
+    }
+
+    fn notice(&self) -> Option<String> {
+        let mark = self.read(transfer::left).ok()??;
+        Some(format!(
+            "{LEFT} ({mark}): set `store` to that one and restart, or name it as `store_next`"
+        ))
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

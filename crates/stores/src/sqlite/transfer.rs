@@ -99,12 +99,15 @@ impl TransferStore for SqliteStore {
     }
 
     async fn left(&self) -> StoreResult<Option<Box<str>>> {
-        self.read(|db| {
-            let sql = "SELECT value FROM marks WHERE name = 'left'";
-            let mark = db.prepare_cached(sql)?.query_row([], |row| row.get(0));
-            Ok(mark.optional()?.map(|mark: String| mark.into()))
-        })
+        self.read(left)
     }
+}
+
+/// The mark of a file that was left.
+pub(super) fn left(db: &Connection) -> Result<Option<Box<str>>> {
+    let sql = "SELECT value FROM marks WHERE name = 'left'";
+    let mark = db.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok(mark.optional()?.map(|mark: String| mark.into()))
 }
 
 impl SqliteStore {
