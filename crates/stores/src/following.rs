@@ -20,7 +20,7 @@ use doorward_core::error::StoreError;
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::store::StoreResult;
-use doorward_core::transfer::mark::{Mark, MoveId, is_announced, is_signed};
+use doorward_core::transfer::mark::{FILLING, Mark, MoveId, is_announced, is_signed};
 use doorward_core::transfer::{LEFT, MovableStore};
 
 use crate::remote::Remote;
@@ -125,7 +125,7 @@ impl Following {
         self.say(mark);
         match mark {
             // The first of all looks may find that it is filled for the way back.
-            Some(Some(Mark::Left(id) | Mark::Filling(id))) => self.go_over(at, id).await,
+            Some(Mark::Left(id) | Mark::Filling(id)) => self.go_over(at, id).await,
             _ => Ok(()),
         }
     }
@@ -169,12 +169,13 @@ impl Following {
         if of == changes { cursor } else { 0 }
     }
 
-    fn say(&self, mark: Option<Option<Mark>>) {
+    fn say(&self, mark: Option<Mark>) {
         *self.lock_said() = match mark {
             None => None,
-            Some(Some(Mark::Leaving(_))) => {
+            Some(Mark::Leaving(_)) => {
                 Some("the store is being left for store_next: logins and refreshes wait".into())
             }
+            Some(Mark::Filling(_)) => Some(FILLING.into()),
             Some(_) => Some(format!("{LEFT}, which is not the one of store_next")),
         };
     }

@@ -58,7 +58,7 @@ impl Place {
     ) -> Result<Arc<dyn MovableStore>, OpenError> {
         match self {
             Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, policy)?.in_place())),
-            _ => self.open_movable(policy),
+            Place::Memory => self.open_movable(policy),
         }
     }
 

@@ -5,7 +5,6 @@
 //! was made long ago.
 
 use std::fmt;
-use std::str::FromStr;
 
 use crate::env::Env;
 use crate::store::{Store, StoreResult};
@@ -34,52 +33,47 @@ pub enum Mark {
     Leaving(MoveId),
     /// The other store has taken over.
     Left(MoveId),
+    /// For a reason that this version does not know.
+    Other,
 }
 
 impl Mark {
-    /// Which move it is of.
-    #[must_use]
-    pub fn id(self) -> MoveId {
-        match self {
-            Mark::Filling(id) | Mark::Leaving(id) | Mark::Left(id) => id,
-        }
-    }
-
-    /// The mark of a store. `Some(None)`: one that this version does not know.
+    /// The mark of a store.
     ///
     /// # Errors
     /// The store did not answer.
-    pub async fn of(store: &(impl TransferStore + ?Sized)) -> StoreResult<Option<Option<Mark>>> {
+    pub async fn of(store: &(impl TransferStore + ?Sized)) -> StoreResult<Option<Mark>> {
         let left = store.left().await?;
-        Ok(left.map(|text| text.parse().ok()))
+        Ok(left.map(|text| Mark::read(&text)))
+    }
+
+    /// The mark that is written so.
+    #[must_use]
+    pub fn read(text: &str) -> Mark {
+        let (word, id) = text.split_once(' ').unwrap_or_default();
+        match (word, u64::from_str_radix(id, 16).map(MoveId)) {
+            ("filling", Ok(id)) => Mark::Filling(id),
+            ("leaving", Ok(id)) => Mark::Leaving(id),
+            ("left", Ok(id)) => Mark::Left(id),
+            _ => Mark::Other,
+        }
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self {
-            Mark::Filling(_) => "filling",
-            Mark::Leaving(_) => "leaving",
-            Mark::Left(_) => "left",
-        };
-        write!(f, "{word} {:016x}", self.id().0)
-    }
-}
-
-impl FromStr for Mark {
-    type Err = crate::id::NotAnId;
-
-    fn from_str(text: &str) -> Result<Mark, Self::Err> {
-        let (word, id) = text.split_once(' ').ok_or(crate::id::NotAnId)?;
-        let id = u64::from_str_radix(id, 16).map_err(|_| crate::id::NotAnId)?;
-        match word {
-            "filling" => Ok(Mark::Filling(MoveId(id))),
-            "leaving" => Ok(Mark::Leaving(MoveId(id))),
-            "left" => Ok(Mark::Left(MoveId(id))),
-            _ => Err(crate::id::NotAnId),
+        match self {
+            Mark::Filling(id) => write!(f, "filling {:016x}", id.0),
+            Mark::Leaving(id) => write!(f, "leaving {:016x}", id.0),
+            Mark::Left(id) => write!(f, "left {:016x}", id.0),
+            Mark::Other => f.write_str("other"),
         }
     }
 }
+
+/// What is wrong with serving from a store that is being filled.
+pub const FILLING: &str =
+    "this store is being filled by `doorward store copy`: it serves nobody before `store switch`";
 
 /// What is said of a store in its outbox, under names that no address has: those are hashes.
 const PREFIX: &str = "moving:";
@@ -119,4 +113,20 @@ pub(super) async fn announce(store: &dyn TransferStore, soon: bool) -> StoreResu
 /// The store did not answer.
 pub async fn is_announced(store: &(impl Store + ?Sized)) -> StoreResult<bool> {
     Ok(store.outbox_cursor(SOON).await? == Some(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back_as_it_was_written() {
+        let id = MoveId(7);
+        for mark in [Mark::Filling(id), Mark::Leaving(id), Mark::Left(id)] {
+            assert_eq!(Mark::read(&mark.to_string()), mark);
+        }
+        for odd in ["", "left", "left x", "gone 1"] {
+            assert_eq!(Mark::read(odd), Mark::Other);
+        }
+    }
 }

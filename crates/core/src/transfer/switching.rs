@@ -57,17 +57,15 @@ impl<'a> Switch<'a> {
         let (there, here) = (Mark::of(to).await?, Mark::of(from).await?);
         let id = match (here, there) {
             (None, None) if is_empty(to).await? => MoveId::random(&*env),
-            (None | Some(Some(Mark::Leaving(_))), Some(Some(Mark::Filling(id))))
+            (None | Some(Mark::Leaving(_)), Some(Mark::Filling(id)))
                 if is_signed(from, id).await? =>
             {
                 id
             }
             // The way back: it was left for this one.
-            (None, Some(Some(Mark::Left(id)))) if is_signed(from, id).await? => {
-                MoveId::random(&*env)
-            }
+            (None, Some(Mark::Left(id))) if is_signed(from, id).await? => MoveId::random(&*env),
             // It had opened when the last command was stopped.
-            (Some(Some(Mark::Leaving(id))), None) if is_signed(to, id).await? => id,
+            (Some(Mark::Leaving(id)), None) if is_signed(to, id).await? => id,
             (here, there) => return Err(MoveError::NotThese(why(here, there))),
         };
         let switch = Switch {
@@ -135,7 +133,7 @@ impl<'a> Switch<'a> {
     /// [`MoveError::NotThese`]: it was finished, or never begun.
     pub async fn take_back(from: &dyn MovableStore) -> Result {
         match Mark::of(from).await? {
-            Some(Some(Mark::Leaving(_))) => {
+            Some(Mark::Leaving(_)) => {
                 announce(from, false).await?;
                 Ok(from.leave(None).await?)
             }
@@ -164,13 +162,15 @@ async fn is_empty(store: &dyn MovableStore) -> Result<bool> {
     Ok(sessions.is_empty() && accounts.is_empty())
 }
 
-fn why(here: Option<Option<Mark>>, there: Option<Option<Mark>>) -> &'static str {
+fn why(here: Option<Mark>, there: Option<Mark>) -> &'static str {
     match (here, there) {
-        (Some(None), _) | (_, Some(None)) => "one of them bears a mark of a later version",
-        (Some(Some(Mark::Filling(_))), _) => {
+        (Some(Mark::Other), _) | (_, Some(Mark::Other)) => {
+            "one of them bears a mark of a later version"
+        }
+        (Some(Mark::Filling(_)), _) => {
             "the first is being filled itself: it is not what serves now"
         }
-        (Some(Some(Mark::Left(_))), _) => {
+        (Some(Mark::Left(_)), _) => {
             "the first was left already: what serves now is the store that it was left for"
         }
         (_, None) => "the second has sessions or accounts of its own; name an empty one",

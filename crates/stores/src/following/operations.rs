@@ -188,7 +188,7 @@ impl AccountStore for Following {
         ask!(self, store => store.set_privileged(user, privileged, at, trail))
     }
     async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
-        ask!(self, store => store.start_reset(user, reset.clone(), trail))
+        ask!(self, store => store.start_reset(user, reset, trail))
     }
     async fn reset_of(&self, hash: ResetHash, now: Timestamp) -> StoreResult<Option<Account>> {
         ask!(self, store => store.reset_of(hash, now))

@@ -13,6 +13,7 @@ use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{Opened, SessionStore, StoreResult, ValidFrom, Write};
 use doorward_core::transfer::LEFT;
+use doorward_core::transfer::mark::{FILLING, Mark};
 use rusqlite::{Connection, params};
 
 use super::readers::Readers;
@@ -223,9 +224,10 @@ impl SessionStore for SqliteStore {
 
     fn notice(&self) -> Option<String> {
         let mark = self.read(transfer::left).ok()??;
-        Some(format!(
-            "{LEFT} ({mark}): set `store` to that one and restart, or name it as `store_next`"
-        ))
+        Some(match Mark::read(&mark) {
+            Mark::Filling(_) => FILLING.into(),
+            _ => format!("{LEFT}: set `store` to that one and restart"),
+        })
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

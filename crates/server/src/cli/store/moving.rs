@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use doorward_core::SystemEnv;
@@ -12,6 +12,7 @@ use doorward_core::transfer::switching::{MoveError, Switch};
 use doorward_core::transfer::{Kind, MovableStore};
 use doorward_stores::Place;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::Outcome;
 use crate::cli::{report, say};
