@@ -323,7 +323,7 @@ impl Group<'_> {
     ) -> rusqlite::Result<Vec<SessionId>> {
         self.tx
             .prepare_cached(
-                "INSERT INTO valid_from VALUES (?1, max(?2, 1)) \
+                "INSERT INTO valid_from (user, at) VALUES (?1, max(?2, 1)) \
                  ON CONFLICT (user) DO UPDATE SET at = max(excluded.at, at + 1)",
             )?
             .execute(params![user.as_str(), at.0])?;

@@ -133,14 +133,17 @@ impl SqliteStore {
 
 fn filling(group: &mut Group<'_>, work: impl FnOnce(&mut Group<'_>) -> Result<()>) -> Result<()> {
     let tx = group.tx;
-    tx.execute("INSERT OR REPLACE INTO marks VALUES ('filling', 1)", [])?;
+    tx.execute(
+        "INSERT OR REPLACE INTO marks (name, value) VALUES ('filling', 1)",
+        [],
+    )?;
     work(group)?;
     tx.execute("DELETE FROM marks WHERE name = 'filling'", [])?;
     Ok(())
 }
 
 fn leave(tx: &Connection, mark: &str) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO marks VALUES ('left', ?1)";
+    let sql = "INSERT OR REPLACE INTO marks (name, value) VALUES ('left', ?1)";
     tx.execute(sql, [mark])?;
     let words = format!("BEGIN SELECT RAISE(ABORT, '{LEFT}'); END");
     let unless = "WHEN NOT EXISTS (SELECT 1 FROM marks WHERE name = 'filling')";

@@ -22,7 +22,7 @@ pub(super) fn put(group: &mut Group<'_>, all: &Rows) -> Result<()> {
             })
         }
         Rows::ValidFrom(all) => {
-            let sql = "INSERT INTO valid_from VALUES (?1, ?2) \
+            let sql = "INSERT INTO valid_from (user, at) VALUES (?1, ?2) \
                 ON CONFLICT (user) DO UPDATE SET at = max(at, excluded.at)";
             each(tx, sql, all, |insert, (user, at)| {
                 insert.execute(params![user.as_str(), at.0])
@@ -30,14 +30,15 @@ pub(super) fn put(group: &mut Group<'_>, all: &Rows) -> Result<()> {
         }
         Rows::Sessions(all) => all.iter().try_for_each(|row| put_session(group, row)),
         Rows::Adopted(all) => {
-            let sql = "INSERT OR REPLACE INTO adopted VALUES (?1, ?2)";
+            let sql = "INSERT OR REPLACE INTO adopted (session, until) VALUES (?1, ?2)";
             each(tx, sql, all, |insert, (id, until)| {
                 insert.execute(params![id.0, until.0])
             })
         }
         Rows::Ended(all) => {
             group.ended.extend(all.iter().map(|(_, end)| *end));
-            let sql = "INSERT OR REPLACE INTO ended VALUES (?1, ?2, ?3, ?4)";
+            let sql =
+                "INSERT OR REPLACE INTO ended (seq, session, at, why) VALUES (?1, ?2, ?3, ?4)";
             each(tx, sql, all, |insert, (place, end)| {
                 let why = end.reason as u8;
                 insert.execute(params![place.cast_signed(), end.session.0, end.at.0, why])
@@ -49,13 +50,14 @@ pub(super) fn put(group: &mut Group<'_>, all: &Rows) -> Result<()> {
         }
         Rows::Events(all) => put_events(tx, all),
         Rows::Outbox(all) => {
-            let sql = "INSERT OR REPLACE INTO outbox VALUES (?1, ?2)";
+            let sql = "INSERT OR REPLACE INTO outbox (address, seq) VALUES (?1, ?2)";
             each(tx, sql, all, |insert, (name, cursor)| {
                 insert.execute(params![name, cursor.cast_signed()])
             })
         }
         Rows::Deliveries(all) => {
-            let sql = "INSERT OR REPLACE INTO deliveries VALUES (?1, ?2, ?3, ?4)";
+            let sql = "INSERT OR REPLACE INTO deliveries (address, seq, attempts, due) \
+                VALUES (?1, ?2, ?3, ?4)";
             each(tx, sql, all, |insert, (name, row, due)| {
                 insert.execute(params![name, row.place.cast_signed(), row.attempts, due.0])
             })
