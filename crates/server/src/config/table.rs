@@ -12,6 +12,11 @@ pub(crate) const KEYS: &[Key] = &[
         "address of /healthz, /readyz and /metrics; 'off' for none",
     ),
     ("store", "sqlite://doorward.db", "sqlite://PATH, or memory:"),
+    (
+        "store_next",
+        "",
+        "the store that this one is to be left for: the process goes over by itself",
+    ),
     ("url_prefix", "/api/v1", "where the API is mounted"),
     (
         "delivery",
