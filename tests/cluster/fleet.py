@@ -79,7 +79,7 @@ class Fleet:
         self.history = directory / f"history-{time.monotonic_ns()}.jsonl"
         where = [word for node in nodes for word in ("--node", node.url)]
         command = [*WITH_US, BINARY, "run", *where, "--users", users, "--clients", BROWSERS, "--rate", RATE,
-                   "--seconds", 36_000, "--allow", "password_refused", "--history", self.history, *flags]
+                   "--seconds", 36_000, "--history", self.history, *flags]
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None

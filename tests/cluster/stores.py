@@ -8,7 +8,7 @@ from cluster.network import Host, Loopback, Namespaces
 from cluster.postgres import postgres
 from cluster.redis import cluster
 
-STORES = ["sqlite"]
+STORES = ["postgres"]
 
 
 @contextmanager

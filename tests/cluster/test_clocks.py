@@ -14,7 +14,7 @@ from cluster.processes import until
 from cluster.stores import opened
 from conftest import bearer
 
-STORE = "sqlite"
+STORE = "postgres"
 #: Seconds under each clock.
 LASTS = float(os.environ.get("TEST_CLOCK_SECONDS", "5"))
 #: The promise of refreshes that the clocks below are within: a window of five minutes, skew of two.
