@@ -140,7 +140,7 @@ def judged(story: Story, outage: Outage, nodes: Sequence[int], *, noticed: bool 
     assert figures["refused"] > 0 or not noticed, f"nobody noticed: {outage}"
     assert not story.between(outage.begun, settled + 1, LOOK, "unavailable"), f"no verification: {outage}"
     assert figures["recovery"] <= BOUND, figures
-    late = story.between(settled, settled + 1, WRITES, "unavailable")
+    late = [one for one in story.between(settled, settled + 1, WRITES, "unavailable") if one.end < settled + 1]
     assert not late, f"still refused after {BOUND} s: {outage}, {late[:3]}"
     return figures
 

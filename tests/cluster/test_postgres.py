@@ -65,7 +65,7 @@ class Trial:
             for proxy in self.proxies:
                 change(proxy)
             return sum(proxy.effects["dawdled"] for proxy in self.proxies)
-        return caused("one byte a second", lambda: each(Proxy.dawdle), lambda: each(Proxy.forward), LASTS)
+        return caused("one byte a second", lambda: each(Proxy.dawdle), lambda: each(Proxy.forward), 3 * LASTS)
 
 
 @contextmanager
