@@ -16,7 +16,7 @@ from conftest import bearer
 
 STORE = "postgres"
 #: Seconds under each clock.
-LASTS = float(os.environ.get("TEST_CLOCK_SECONDS", "5"))
+LASTS = float(os.environ.get("TEST_CLOCK_SECONDS", "3"))
 #: The promise of refreshes that the clocks below are within: a window of five minutes, skew of two.
 FLAGS = ["--refresh-window", "5m", "--clock-skew", "2m"]
 #: Beyond it clients may have to log in again, as a token of a clock that is ten minutes ahead is refused.

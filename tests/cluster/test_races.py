@@ -13,7 +13,7 @@ from cluster.processes import until
 from cluster.stores import STORES, opened
 from conftest import PASSWORD, bearer
 
-RACES = int(os.environ.get("TEST_RACES", "300"))
+RACES = int(os.environ.get("TEST_RACES", "120"))
 #: Seconds after which every node knows of an end.
 BOUND = 2.0
 
