@@ -21,6 +21,8 @@ BROWSERS = int(os.environ.get("TEST_BROWSERS", "60"))
 RATE = min(300, BROWSERS * 2)
 #: Seconds after a store's return in which everything works again.
 BOUND = 2.0
+#: How soon after an end every node refuses, where the store is one that fails: a poll after it is back for that node.
+LATE = ["--bound-ms", int(BOUND * 1000) + 1000]
 #: What takes no store, and what takes one.
 LOOK, WRITES = ("verify",), ("refresh", "login")
 #: Figures of each fault, for docs/reliability.md.
