@@ -48,7 +48,10 @@ impl Server {
     /// As somebody kills it.
     pub fn kill(&mut self) {
         let (shell, process) = &mut self.child;
-        let _ = Command::new("kill").args(["-9", process]).status();
+        let _ = Command::new("kill")
+            .args(["-9", process])
+            .stderr(Stdio::null())
+            .status();
         drop(shell.stdin.take());
         let _ = shell.wait();
     }
