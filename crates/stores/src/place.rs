@@ -65,6 +65,8 @@ impl Place {
         match self {
             #[cfg(feature = "postgres")]
             Place::Postgres(url) => url.is_secret(),
+            #[cfg(feature = "redis")]
+            Place::Redis(address) => address.has_password(),
             _ => false,
         }
     }
