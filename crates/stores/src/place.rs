@@ -53,6 +53,16 @@ impl Place {
         })
     }
 
+    /// Whether its URL holds a password.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        match self {
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => url.is_secret(),
+            _ => false,
+        }
+    }
+
     /// As [`Place::open`], for hosts whose threads may wait for the disk: see [`SqliteStore::in_place`].
     pub fn open_in_place(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
         match self {
