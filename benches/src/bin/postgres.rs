@@ -172,9 +172,8 @@ impl Engine {
     async fn fill(&mut self) {
         let mut pages = JoinSet::new();
         for start in (0..self.rows).step_by(PAGE) {
-            if pages.len() == 4 {
-                let _ = pages.join_next().await;
-            }
+            // In their order, as logins come.
+            let _ = pages.join_next().await;
             let (store, population) = (Arc::clone(&self.store), self.population.clone());
             let numbers = start..self.rows.min(start + PAGE);
             pages.spawn(async move {
