@@ -11,7 +11,11 @@ pub(crate) const KEYS: &[Key] = &[
         "127.0.0.1:9080",
         "address of /healthz, /readyz and /metrics; 'off' for none",
     ),
-    ("store", "sqlite://doorward.db", "sqlite://PATH, or memory:"),
+    (
+        "store",
+        "sqlite://doorward.db",
+        "sqlite://PATH, postgres://USER@HOST/DATABASE, redis://HOST, or memory:",
+    ),
     (
         "store_next",
         "",
