@@ -14,7 +14,12 @@ pub(crate) const KEYS: &[Key] = &[
     (
         "store",
         "sqlite://doorward.db",
-        "sqlite://PATH, postgres://USER@HOST/DATABASE, or memory:",
+        "sqlite://PATH, postgres://USER@HOST/DATABASE, redis://HOST, or memory:",
+    ),
+    (
+        "store_next",
+        "",
+        "the store that this one is to be left for: the process goes over by itself",
     ),
     ("url_prefix", "/api/v1", "where the API is mounted"),
     (
