@@ -1,5 +1,6 @@
 """Servers for the whole-system tests: the real binary, free ports, a temporary directory."""
 
+import itertools
 import os
 import pathlib
 import signal
@@ -15,33 +16,48 @@ BINARY = pathlib.Path(os.environ.get("TEST_BINARY", ROOT / "target/debug/doorwar
 PASSWORD = "correct horse battery"
 #: The server refuses settings that it does not know, and must not take up the caller's.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DOORWARD_")}
+#: Which of the processes this is that run tests at once.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 #: Hashing that protects nothing, so that the tests spend their time elsewhere.
 CHEAP = ["--password-memory-kib", "8", "--password-iterations", "1"]
 
 
+#: Ports of this process's own, where several run tests at once; below those that the system gives out.
+PORTS = itertools.cycle(range(first := 12_000 + 1_500 * WORKER, first + 1_500))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port := next(PORTS)))
+                return port
+            except OSError:
+                continue
 
 
 class Server:
     """One process of the server. It ends by its own process id."""
 
+    #: What the binary is started by, and with; tests/cluster has hosts of its own.
+    address = "127.0.0.1"
+    before: list[str] = []
+    environment = ENVIRONMENT
+
     def __init__(self, directory: pathlib.Path, *flags: str, scheme: str = "http") -> None:
         self.directory, self.flags = directory, flags
         self.port, self.operator = free_port(), free_port()
-        self.url = f"{scheme}://127.0.0.1:{self.port}/api/v1"
-        self.operator_url = f"http://127.0.0.1:{self.operator}"
+        self.url = f"{scheme}://{self.address}:{self.port}/api/v1"
+        self.operator_url = f"http://{self.address}:{self.operator}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
         self.log = open(self.directory / f"log-{self.port}", "ab")
-        listen = ["--listen", f"127.0.0.1:{self.port}"]
-        listen += ["--operator-listen", f"127.0.0.1:{self.operator}"]
+        listen = ["--listen", f"{self.address}:{self.port}"]
+        listen += ["--operator-listen", f"{self.address}:{self.operator}"]
         self.process = subprocess.Popen(
-            [BINARY, "serve", *listen, *CHEAP, *self.flags],
-            cwd=self.directory, stdout=self.log, stderr=self.log, env=ENVIRONMENT,
+            [*self.before, BINARY, "serve", *listen, *CHEAP, *self.flags],
+            cwd=self.directory, stdout=self.log, stderr=self.log, env=self.environment,
         )
         for _ in range(500):
             if self.process.poll() is not None:

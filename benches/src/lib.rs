@@ -4,10 +4,15 @@
 //! - [`engine`]: the engine on an `SQLite` file, its sessions and tokens.
 //! - [`load`]: HTTP requests in a closed loop.
 //! - [`process`]: servers in processes of their own, on cores of their own.
+//! - [`servers`]: database servers of a benchmark's own; [`population`]: the sessions in them.
+//! - [`scale`]: a world of clients, nodes and store shards, simulated.
 
 pub mod engine;
 pub mod load;
+pub mod population;
 pub mod process;
+pub mod scale;
+pub mod servers;
 
 use std::time::Instant;
 

@@ -293,6 +293,10 @@ class Door:
     ) -> Session | None:
         """The session that sent a request. `fresh`: within `fresh_ttl`, or at most so many seconds
         ago. `token` and `csrf`: what was found in the body. Touches no store."""
+    def check_in_store(self, environ: _Environ, session: Session) -> None:
+        """Asks the store whether a session that a guard let pass is over."""
+    def metrics(self) -> str:
+        """What is counted, as Prometheus reads it."""
     def check_origin(self, environ: _Environ) -> None:
         """Refuses what another site may have sent."""
     def verify(self, token: str) -> Session:

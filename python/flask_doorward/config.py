@@ -185,6 +185,7 @@ SETTINGS = (
     Setting("assurance", "DOORWARD_ASSURANCE", None),
     Setting("reset_ttl", "DOORWARD_RESET_TTL", None, seconds),
     Setting("clock_skew", "DOORWARD_CLOCK_SKEW", None, seconds),
+    Setting("revocation_allowance", "DOORWARD_REVOCATION_ALLOWANCE", None, seconds),
     # Access tokens
     Setting("algorithm", "DOORWARD_ALGORITHM", "JWT_ALGORITHM"),
     Setting("secret", "DOORWARD_SECRET", "JWT_SECRET_KEY", key_text),

@@ -1,14 +1,14 @@
 """Guards: which views need a session.
 
-A guard verifies the access token in the process: it touches no store. What it refuses is raised as
-an exception of `flask_doorward.errors`.
+A guard verifies the access token in the process: it touches no store, unless it is `strict`. What it
+refuses is raised as an exception of `flask_doorward.errors`.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial, wraps
 from inspect import isclass, iscoroutinefunction
-from typing import Any, TypeAlias, TypeVar, cast, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast, overload
 
 from flask import Blueprint, Flask, current_app, request
 from werkzeug.local import LocalProxy
@@ -17,6 +17,7 @@ from ._native import Session
 from .errors import DoorwardError
 from .errors import refusal
 from .mounted import MARK, Mounted, mounted_as, the_mounted
+from .processes import blocking
 from .users import Refused, called
 
 #: Whether the password must have been checked lately: `True` means within `DOORWARD_FRESH_TTL`,
@@ -29,6 +30,14 @@ PUBLIC = "public"
 UNSEEN = object()
 
 
+class Needs(NamedTuple):
+    """What a view asks of a session."""
+
+    optional: bool = False
+    fresh: bool | float = False
+    strict: bool = False
+
+
 class Guards:
     """What an instance protects, and who is there."""
 
@@ -37,31 +46,44 @@ class Guards:
     @overload
     def required(self, view: View) -> View: ...
     @overload
-    def required(self, *, fresh: Fresh = False) -> Callable[[View], View]: ...
     def required(
-        self, view: View | None = None, *, fresh: Fresh = False
+        self, *, fresh: Fresh = False, strict: bool = False
+    ) -> Callable[[View], View]: ...
+    def required(
+        self, view: View | None = None, *, fresh: Fresh = False, strict: bool = False
     ) -> View | Callable[[View], View]:
-        """The view needs a session."""
-        guard = partial(_guarded, name=self.name, optional=False, fresh=_age(fresh))
+        """The view needs a session. `strict`: the store is asked too whether it is over, and where it
+        does not answer the view is not called (503)."""
+        needs = Needs(fresh=_age(fresh), strict=strict)
+        guard = partial(_guarded, name=self.name, needs=needs)
         return guard if view is None else guard(view)
 
     @overload
     def optional(self, view: View) -> View: ...
     @overload
-    def optional(self) -> Callable[[View], View]: ...
-    def optional(self, view: View | None = None) -> View | Callable[[View], View]:
+    def optional(self, *, strict: bool = False) -> Callable[[View], View]: ...
+    def optional(
+        self, view: View | None = None, *, strict: bool = False
+    ) -> View | Callable[[View], View]:
         """The view takes a session where there is one. A bad credential is refused."""
-        guard = partial(_guarded, name=self.name, optional=True, fresh=False)
+        needs = Needs(optional=True, strict=strict)
+        guard = partial(_guarded, name=self.name, needs=needs)
         return guard if view is None else guard(view)
 
     def protect(
-        self, target: Flask | Blueprint, *, public: Iterable[str] = (), fresh: Fresh = False
+        self,
+        target: Flask | Blueprint,
+        *,
+        public: Iterable[str] = (),
+        fresh: Fresh = False,
+        strict: bool = False,
     ) -> None:
         """Every view of an app or a blueprint needs a session, but those that are marked `public`,
         have a guard of their own, or whose endpoint is named here (as `url_for` takes it)."""
         if isinstance(public, str):
             raise TypeError('public is a list of endpoints: public=["static"]')
-        target.before_request(partial(_protect, self.name, frozenset(public), _age(fresh)))
+        needs = Needs(fresh=_age(fresh), strict=strict)
+        target.before_request(partial(_protect, self.name, frozenset(public), needs))
 
     @staticmethod
     def public(view: Marked) -> Marked:
@@ -84,48 +106,47 @@ def _age(fresh: Fresh) -> bool | float:
     return age
 
 
-def _guarded(view: View, *, name: str, optional: bool, fresh: bool | float) -> View:
+def _guarded(view: View, *, name: str, needs: Needs) -> View:
     if isclass(view):
         raise TypeError(f"guards are for views: give {view.__name__} `decorators = [...]`")
     if not callable(view):
         raise TypeError(f"guards are for views, not for {view!r}: options are keywords")
     wrapper = _guarded_async if iscoroutinefunction(view) else _guarded_sync
-    guarded = wrapper(view, name, optional, fresh)
+    guarded = wrapper(view, name, needs)
     setattr(guarded, MARK, name)
     return cast(View, guarded)
 
 
-def _guarded_sync(
-    view: Callable[..., Any], name: str, optional: bool, fresh: bool | float
-) -> Callable[..., Any]:
+def _guarded_sync(view: Callable[..., Any], name: str, needs: Needs) -> Callable[..., Any]:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        guard(name, optional, fresh)
+        guard(name, needs)
         return view(*args, **kwargs)
 
     return guarded
 
 
-def _guarded_async(
-    view: Callable[..., Any], name: str, optional: bool, fresh: bool | float
-) -> Callable[..., Any]:
+def _guarded_async(view: Callable[..., Any], name: str, needs: Needs) -> Callable[..., Any]:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        guard(name, optional, fresh)
+        guard(name, needs)
         _load_before(name)
         return current_app.ensure_sync(view)(*args, **kwargs)
 
     return guarded
 
 
-def guard(name: str, optional: bool = False, fresh: bool | float = False) -> Session | None:
+def guard(name: str, needs: Needs = Needs()) -> Session | None:
     """The session of this request, which is kept for it; or the refusal, raised."""
     mounted, environ = mounted_as(name), request.environ
+    optional, fresh, strict = needs
     try:
         if mounted.reads_bodies:
             session = mounted.door.guard(environ, optional, fresh, *_in_body(mounted))
         else:
             session = mounted.door.guard(environ, optional, fresh)
+        if strict and session is not None:
+            blocking(mounted.door.check_in_store, environ, session)
     except DoorwardError as error:
         mounted.tell_cause(error)
         raise
@@ -157,9 +178,9 @@ def _in_json(key: str) -> str | None:
     return token.encode(errors="replace").decode() if isinstance(token, str) else None
 
 
-def _protect(name: str, public: frozenset[str], fresh: bool | float) -> None:
+def _protect(name: str, public: frozenset[str], needs: Needs) -> None:
     if not _passes(public):
-        guard(name, False, fresh)
+        guard(name, needs)
         if iscoroutinefunction(current_app.view_functions[request.endpoint or ""]):
             _load_before(name)
 

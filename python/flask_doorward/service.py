@@ -145,6 +145,11 @@ class Service:
         """Why some requests cannot be served now, for a health check. None: all can."""
         return blocking(self._mounted.door.unready)
 
+    def metrics(self) -> str:
+        """What this process counts of its store, of ended sessions and of verification, in the text
+        format of Prometheus, version 0.0.4."""
+        return self._call(self._mounted.door.metrics)
+
     def jwks(self) -> dict[str, Any]:
         """The public keys."""
         return self._mounted.door.jwks()

@@ -1,5 +1,8 @@
 """Guards: which views need a session, and what they know of it."""
 
+import contextlib
+import pathlib
+import sqlite3
 import threading
 import time
 from datetime import timedelta
@@ -78,6 +81,32 @@ def test_an_age_of_nothing_counts(app: Flask, auth: Doorward) -> None:
     client.login("7", delivery="body")
     time.sleep(1.1)  # Tokens count in seconds.
     assert client.get("/x").json["code"] == "fresh_login_required"
+
+
+def test_a_strict_guard_asks_the_store_and_no_other_does(tmp_path: pathlib.Path) -> None:
+    app = bare(DOORWARD_STORE=f"sqlite://{tmp_path}/a.db")
+    auth = Doorward(app)
+    add = app.add_url_rule
+    add("/any", "any", auth.required(lambda: "any"))
+    add("/strict", "strict", auth.required(strict=True)(lambda: "strict"))
+    add("/maybe", "maybe", auth.optional(strict=True)(lambda: "maybe"))
+    inner = Blueprint("inner", __name__)
+    inner.add_url_rule("/inner", "inner", lambda: "inner")
+    auth.protect(inner, strict=True)
+    app.register_blueprint(inner)
+    client = app.test_client()
+    statuses = lambda: [client.get(path).status_code for path in ("/any", "/strict", "/maybe", "/inner")]
+    assert statuses() == [401, 401, 200, 401]
+    client.login("7", delivery="body")
+    assert statuses() == [200, 200, 200, 200]
+    # Behind the back of the app: nobody tells.
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as db:
+        db.execute("ALTER TABLE sessions RENAME TO away")
+        assert statuses() == [200, 503, 503, 503]
+        db.execute("ALTER TABLE away RENAME TO sessions")
+        assert statuses() == [200, 200, 200, 200]
+        db.execute("DELETE FROM sessions")
+        assert statuses() == [200, 401, 401, 401]
 
 
 def test_an_async_view_is_awaited(app: Flask, auth: Doorward) -> None:

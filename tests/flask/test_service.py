@@ -175,3 +175,15 @@ def test_a_health_check_is_told_what_keeps_requests_from_being_served(tmp_path: 
     app, auth = protected(DOORWARD_STORE=f"sqlite://{tmp_path}/not-there/doorward.db")
     with app.app_context():
         assert "not-there" in (auth.service.unready() or "")
+
+
+def test_what_a_process_counts_is_told_in_the_words_of_prometheus() -> None:
+    app, auth = protected()
+    client = app.test_client()
+    client.login("7", delivery="body")
+    assert client.get("/api/v1/hello").status_code == 200
+    with app.app_context():
+        lines = auth.service.metrics().splitlines()
+    assert "doorward_ready 1" in lines and "doorward_verifies 1" in lines
+    assert 'doorward_store_operation_seconds_count{operation="open"} 1' in lines
+    assert not any("7" in line for line in lines if "user" in line)

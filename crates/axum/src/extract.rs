@@ -1,6 +1,6 @@
 //! Extractors: a handler that names one is protected.
 //!
-//! They verify without a store: signature, times, ended sessions. Unsafe methods whose token came
+//! They verify without a store, but for [`Strict`]: signature, times, ended sessions. Unsafe methods whose token came
 //! by cookie pass the CSRF rule first. Rejections are the API's problem documents.
 
 use std::ops::Deref;
@@ -45,6 +45,19 @@ pub struct OptionalSession(pub Option<Claims>);
 #[derive(Clone, Debug)]
 pub struct SessionClaims<T>(pub T);
 
+/// A session that the store was asked about, after its token was verified: for handlers on which no bound
+/// is short enough. `Strict<FreshSession>` asks for both. Where the store does not answer: 503.
+///
+/// ```
+/// use doorward_axum::extract::{FreshSession, Strict};
+///
+/// async fn transfer(session: Strict<FreshSession>) -> String {
+///     format!("transferred by {}", session.user())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Strict<T = Session>(pub T);
+
 /// A finished refusal.
 #[derive(Debug)]
 pub struct Rejection(Box<http::Response<Bytes>>);
@@ -70,6 +83,13 @@ impl Deref for FreshSession {
 }
 
 impl<const SECONDS: u64> Deref for FreshWithin<SECONDS> {
+    type Target = Claims;
+    fn deref(&self) -> &Claims {
+        &self.0
+    }
+}
+
+impl<T: Deref<Target = Claims>> Deref for Strict<T> {
     type Target = Claims;
     fn deref(&self) -> &Claims {
         &self.0
@@ -117,6 +137,22 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         let need = Need::FreshWithin(Duration::from_secs(SECONDS));
         guard(parts, state, need).map(FreshWithin)
+    }
+}
+
+impl<S, T> FromRequestParts<S> for Strict<T>
+where
+    S: Send + Sync,
+    Doorward: FromRef<S>,
+    T: FromRequestParts<S, Rejection = Rejection> + Deref<Target = Claims> + Send + Sync,
+{
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
+        let session = T::from_request_parts(parts, state).await?;
+        let door = Doorward::from_ref(state);
+        let checked = door.api().guard_strictly(parts, &session).await;
+        checked.map(|()| Strict(session)).map_err(Rejection)
     }
 }
 

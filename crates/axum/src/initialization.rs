@@ -130,6 +130,13 @@ impl Doorward {
         self.service().unready()
     }
 
+    /// What is counted of the store, of ended sessions and of verification, as Prometheus reads it:
+    /// [`doorward_core::meter::TYPE`].
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.inner.engine.metrics()
+    }
+
     /// Writes what the log of events holds back for the next tick. For when the app is done.
     pub async fn close(&self) {
         self.inner.engine.close().await;

@@ -13,6 +13,7 @@ use crate::adoption::Adoption;
 use crate::env::{Env, Timestamp};
 use crate::event_log::{EventConfig, EventLog};
 use crate::keys::{CHANGES_BETWEEN_STARTS, KeyConfig, KeyError, KeyRing, RingError, SEALED_BEFORE};
+use crate::meter::{self, Measured};
 use crate::password::{Hashing, Passwords};
 use crate::policy::{Policy, PolicyError};
 use crate::revocation::{Bounds, Revocations};
@@ -95,6 +96,7 @@ impl Engine {
             events,
             webhooks,
         } = config;
+        let store: Arc<dyn Store> = Arc::new(Measured::new(store));
         policy.check()?;
         webhooks.check(events.on)?;
         hashing.rules.name_after(policy.issuer.as_deref());
@@ -157,6 +159,12 @@ impl Engine {
             self.clean_up().await;
         }
         self.look(ticked.is_err())
+    }
+
+    /// What is counted, for Prometheus: the text format, version 0.0.4.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        meter::text(&self.service, &self.passwords)
     }
 
     /// Writes what the log of events still holds back. Doors call it when they are done.

@@ -14,7 +14,7 @@
 //! 8. [`throttle`]: failed logins cost; [`device_token`]: who has logged in before.
 //! 9. [`event`] and [`event_log`]: what happened, and where that is kept; [`operator`]: what
 //!    commands do.
-//! 10. [`engine`]: all of it as a process runs it.
+//! 10. [`engine`]: all of it as a process runs it; [`meter`]: what it counts.
 //! 11. [`jws`]: foreign tokens, for apps that move over; [`import`]: their accounts, and
 //!     [`adoption`]: their sessions.
 //! 12. [`policy`], with [`limits`] and [`assurance`]; [`mod@env`], [`error`], [`id`]: the words the
@@ -38,6 +38,7 @@ pub mod jws;
 pub mod keys;
 pub mod limits;
 pub mod memory;
+pub mod meter;
 pub mod operator;
 pub mod password;
 pub mod policy;

@@ -42,6 +42,9 @@ pub struct Policy {
     /// How far the clocks of two nodes may be apart before an ended session's token could outlive
     /// its entry among the revoked.
     pub clock_skew: Duration,
+    /// How long a node that the store does not answer goes on verifying, 10 s to 24 h. `None`: one
+    /// `access_ttl`, at least 10 s.
+    pub revocation_allowance: Option<Duration>,
     /// The share of `access_ttl` by which a token may end early, so that clients do not refresh in
     /// step; in percent, 0 to 50.
     pub expiry_jitter_percent: u8,
@@ -111,6 +114,7 @@ impl Default for Policy {
             reset_ttl: reset::MAX_TTL,
             assurance: None,
             clock_skew: Duration::from_secs(60),
+            revocation_allowance: None,
             expiry_jitter_percent: 5,
             issuer: None,
             audience: None,
@@ -128,6 +132,8 @@ impl Default for Policy {
 pub struct PolicyError(pub &'static str);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Some polls of the store.
+const LEAST_ALLOWANCE: Duration = Duration::from_secs(10);
 /// The most that [`Policy::exp_leeway`] may be.
 pub(crate) const MAX_EXP_LEEWAY: Duration = Duration::from_secs(10 * 60);
 const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -167,6 +173,13 @@ impl Policy {
     pub fn leeway(&self) -> Duration {
         let least = Duration::from_secs(5).max(self.exp_leeway);
         (self.window() / 2).max(least)
+    }
+
+    /// The allowance in force: see [`Policy::revocation_allowance`].
+    #[must_use]
+    pub fn allowance(&self) -> Duration {
+        let unset = self.access_ttl.max(LEAST_ALLOWANCE);
+        self.revocation_allowance.unwrap_or(unset)
     }
 
     /// How long the id of an ended session must be remembered by every verifier.
@@ -217,6 +230,10 @@ impl Policy {
             "reset_ttl must lie between 1s and 20m",
         )?;
         rule(self.clock_skew <= DAY, "clock_skew must be at most 24h")?;
+        rule(
+            (LEAST_ALLOWANCE..=DAY).contains(&self.allowance()),
+            "revocation_allowance must lie between 10s and 24h",
+        )?;
         rule(
             self.expiry_jitter_percent <= 50,
             "expiry_jitter_percent must be at most 50",

@@ -10,13 +10,14 @@
 //! and arrive only inside signed tokens, so nobody can choose them; among a million entries the
 //! odds that another session shares these bits are one in 4 x 10^12.
 //!
-//! Left out: a clock that jumps ahead by more than the skew and back again. What expired by the
-//! wrong time is forgotten.
+//! Clocks may be wrong for a while. Ends are remembered for [`WRONG_CLOCK`] longer than the skew asks
+//! for, as a node that is ahead mints tokens that last longer. Where this node's own clock steps back, the
+//! log is read again, as what expired by the wrong time was forgotten; by more, nothing verifies before.
 
 mod table;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use self::table::{Key, Table};
@@ -58,6 +59,9 @@ pub trait Feed: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lapped;
 
+/// By how much a clock may be ahead for a while, beyond what is allowed, and still no session comes back.
+pub const WRONG_CLOCK: Duration = Duration::from_secs(600);
+
 /// For how long, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -72,13 +76,12 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What follows from a policy: one access lifetime of allowance, but some polls at least; two
-    /// million entries (36 MB).
+    /// What follows from a policy; two million entries (36 MB).
     #[must_use]
     pub fn of(policy: &Policy) -> Bounds {
         Bounds {
-            span: policy.revocation_span(),
-            allowance: policy.access_ttl.max(Duration::from_secs(10)),
+            span: policy.revocation_span() + WRONG_CLOCK,
+            allowance: policy.allowance(),
             skew: policy.clock_skew,
             cap: 2_000_000,
         }
@@ -140,13 +143,15 @@ impl Revocations {
         }
     }
 
-    /// Remembers an end. The first reason stays.
-    pub fn insert(&self, end: Ended) {
+    /// Remembers an end; whether it was not known before. The first reason stays.
+    pub fn insert(&self, end: Ended) -> bool {
         let key = Key::of(end.session);
         let mut shard = self.shards[key.shard()].write();
-        if shard.insert(key, &end) {
+        let is_new = shard.insert(key, &end);
+        if is_new {
             self.len.fetch_add(1, Ordering::Release);
         }
+        is_new
     }
 
     /// Refuses the token of a session that ended.
@@ -155,7 +160,7 @@ impl Revocations {
     /// [`Error::SessionEnded`]; [`Error::TokenExpired`] when the token is older than what is
     /// remembered one by one; [`Error::StoreUnavailable`] when this set may be out of date.
     pub fn check(&self, session: SessionId, issued_at: Timestamp, now: Timestamp) -> Result<()> {
-        if !self.is_ready(now) {
+        if !self.is_ready(now) || self.went_back(WRONG_CLOCK, now) {
             return Err(Error::StoreUnavailable);
         }
         self.catch_up()?;
@@ -195,8 +200,39 @@ impl Revocations {
     /// ahead is put right by the next poll.
     #[must_use]
     pub fn is_ready(&self, now: Timestamp) -> bool {
+        self.is_within(self.bounds.allowance, now)
+    }
+
+    /// Whether the store was heard of within a span, and the set is complete.
+    #[must_use]
+    pub fn is_within(&self, span: Duration, now: Timestamp) -> bool {
+        let synced = self.synced_at();
+        synced.is_some_and(|synced| now.since(synced) <= millis(span))
+    }
+
+    /// When the store's log was read to its end. `None`: not yet.
+    #[must_use]
+    pub fn synced_at(&self) -> Option<Timestamp> {
         let synced = self.synced_at.load(Ordering::Acquire);
-        synced != NEVER && now.since(Timestamp(synced)) <= millis(self.bounds.allowance)
+        (synced != NEVER).then_some(Timestamp(synced))
+    }
+
+    /// For how long, and how many.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Whether the clock went back by more than it may since the store's log was read, which then has to be
+    /// read from its beginning.
+    #[must_use]
+    pub fn stepped_back(&self, now: Timestamp) -> bool {
+        self.went_back(self.bounds.skew.max(Duration::from_secs(1)), now)
+    }
+
+    fn went_back(&self, by: Duration, now: Timestamp) -> bool {
+        let synced = self.synced_at();
+        synced.is_some_and(|synced| synced.since(now) > millis(by))
     }
 
     /// The store's log was read to its end at `now`.
@@ -282,6 +318,31 @@ impl Revocations {
         }
     }
 
+    /// Takes in what other processes of the machine ended, so that a poll brings only what nobody told.
+    pub(crate) fn listen(&self) {
+        if let Some(feed) = &self.feed
+            && !self.is_at_head(&**feed)
+        {
+            self.take_in(&**feed);
+        }
+    }
+
+    /// Where the feed was lapped, the next verification reads the log: it must, and this need not.
+    fn take_in(&self, feed: &dyn Feed) {
+        let _turn = self.turn();
+        let mut insert = |end| {
+            self.insert(end);
+        };
+        if let Ok(position) = feed.read(self.position.load(Ordering::Acquire), &mut insert) {
+            self.position.store(position, Ordering::Release);
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        let turn = self.catching_up.lock();
+        turn.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_at_head(&self, feed: &dyn Feed) -> bool {
         feed.head() == self.position.load(Ordering::Acquire)
     }
@@ -289,10 +350,7 @@ impl Revocations {
     #[cold]
     fn read_feed(&self, feed: &dyn Feed) -> Result<()> {
         let failures = self.failures.load(Ordering::Acquire);
-        let _turn = self
-            .catching_up
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         if self.is_at_head(feed) {
             return Ok(());
         }
@@ -300,7 +358,9 @@ impl Revocations {
         if failures != self.failures.load(Ordering::Acquire) {
             return Err(Error::StoreUnavailable);
         }
-        let mut insert = |end| self.insert(end);
+        let mut insert = |end| {
+            self.insert(end);
+        };
         let position = match feed.read(self.position.load(Ordering::Acquire), &mut insert) {
             Ok(position) => position,
             Err(Lapped) => feed.reload(&mut insert).inspect_err(|_| {

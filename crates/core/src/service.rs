@@ -18,9 +18,10 @@ use crate::event::{Caller, Entry, Event, EventName};
 use crate::event_log::{EventConfig, EventLog};
 use crate::id::{SessionId, TokenId, UserId};
 use crate::keys::{KeyRing, RingError};
+use crate::meter::Way;
 use crate::policy::{MAX_EXP_LEEWAY, Policy};
 use crate::refresh_token::RefreshText;
-use crate::revocation::Revocations;
+use crate::revocation::{Ended, Revocations};
 use crate::session::{Delivery, Device, Session};
 use crate::store::Store;
 
@@ -34,6 +35,9 @@ const LOG_BATCH: u32 = 10_000;
 
 /// How long expired rows stay, so that their clients are told `idle` or `absolute`.
 const EXPIRED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a store may be silent until readiness tells: some ticks, of which one may take its time.
+const SILENCE: Duration = Duration::from_secs(5);
 
 const TOO_LONG_FOR_A_COOKIE: Error = Error::BadRequest(
     "the user id, claims, issuer and audience make an access token too long for a cookie, which has at most 4,096 bytes",
@@ -264,11 +268,19 @@ impl Service {
     /// [`Service::verify`], and then asks the store: for routes on which no bound is short enough.
     pub async fn verify_strict(&self, token: &str) -> Result<Claims> {
         let claims = self.verify(token)?;
+        self.check_in_store(&claims).await?;
+        Ok(claims)
+    }
+
+    /// Asks the store whether a session that was verified is over.
+    ///
+    /// # Errors
+    /// [`Error::SessionEnded`], [`Error::TokenInvalid`] if there is no such session, and
+    /// [`Error::StoreUnavailable`].
+    pub async fn check_in_store(&self, claims: &Claims) -> Result<()> {
         let session = self.session(claims.session()).await?;
-        match session.over(self.env.now(), &self.policy) {
-            Some(reason) => Err(Error::SessionEnded(reason)),
-            None => Ok(claims),
-        }
+        let over = session.over(self.env.now(), &self.policy);
+        over.map_or(Ok(()), |reason| Err(Error::SessionEnded(reason)))
     }
 
     /// The claims of an access token whose signature is good, expired or not: enough to log out.
@@ -319,13 +331,12 @@ impl Service {
             self.cursor()
         };
         self.revocations.restored(restored_at);
+        self.revocations.listen();
         loop {
             let now = self.env.now();
             let (ends, next) = self.store.ended_after(cursor, LOG_BATCH).await?;
             let done = ends.is_empty();
-            for end in ends {
-                self.revocations.insert(end);
-            }
+            self.hear(ends);
             *self
                 .log_cursor
                 .lock()
@@ -340,7 +351,24 @@ impl Service {
         }
     }
 
+    /// What is loaded at first, or anew, did not come late.
+    fn hear(&self, ends: Vec<Ended>) {
+        let now = self.env.now();
+        let loaded = self.revocations.synced_at().is_some() && !self.revocations.stepped_back(now);
+        let meter = loaded.then(|| self.store.meter()).flatten();
+        for end in ends {
+            let is_new = self.revocations.insert(end);
+            if let (true, Some(meter)) = (is_new, &meter) {
+                meter.heard(Way::Polled, end.at, self.env.now());
+            }
+        }
+    }
+
+    /// Where to go on in the store's log of ends.
     fn cursor(&self) -> u64 {
+        if self.revocations.stepped_back(self.env.now()) {
+            return 0;
+        }
         *self
             .log_cursor
             .lock()
@@ -371,16 +399,18 @@ impl Service {
         Ok(more_rows || more_events)
     }
 
-    /// Whether verification and the store both answer.
+    /// Whether tokens are verified: the store was heard of within the allowance.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.revocations.is_ready(self.env.now())
     }
 
-    /// Why some requests cannot be served now, for operators; `None`: all can.
+    /// Why some requests cannot be served now, for operators; `None`: all can. A store that does not
+    /// answer is told at once, while verification goes on.
     #[must_use]
     pub fn unready(&self) -> Option<&'static str> {
-        if !self.is_ready() && self.keys.refused().is_none() {
+        let heard = self.revocations.is_within(SILENCE, self.env.now());
+        if !heard && self.keys.refused().is_none() {
             return Some("the session store does not answer");
         }
         self.keys.can_sign(self.now()).err().map(|why| why.0)
@@ -422,6 +452,12 @@ impl Service {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The ended sessions that this process knows of.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// The key ring.

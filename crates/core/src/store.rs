@@ -23,6 +23,7 @@ use crate::event::{Entry, Filter, Record, Trail};
 use crate::id::{SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::limits::Opening;
+use crate::meter::Meter;
 use crate::reset::{Reset, ResetHash};
 use crate::revocation::{Ended, Feed};
 use crate::session::{EndReason, Session};
@@ -195,6 +196,11 @@ pub trait SessionStore: Send + Sync {
 
     /// Ends as they happen on this machine, where the store has a faster way than the log.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
+        None
+    }
+
+    /// What the store counts of its own work, where it does: batches, waits, connections.
+    fn meter(&self) -> Option<Arc<Meter>> {
         None
     }
 }

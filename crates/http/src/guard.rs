@@ -61,6 +61,20 @@ impl Api {
             .map_err(|problem| Box::new(self.refuse(&asked, &problem)))
     }
 
+    /// Asks the store whether a session that a guard let pass is over: for routes on which no bound is
+    /// short enough.
+    ///
+    /// # Errors
+    /// A finished answer: 401, and 503 where the store does not answer.
+    pub async fn guard_strictly(
+        &self,
+        parts: &Parts,
+        claims: &Claims,
+    ) -> Result<(), Box<Response<Bytes>>> {
+        let checked = self.service().check_in_store(claims).await;
+        checked.map_err(|error| Box::new(self.refuse(&Asked::of(parts), &error.into())))
+    }
+
     /// As [`Api::guard`], but a request without any credential passes as nobody's.
     ///
     /// # Errors

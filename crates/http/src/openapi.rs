@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::problem::Problem;
-use crate::routes::{Endpoint, MAX_AGE, PAGES, QUERY, ROUTES, Route};
+use crate::routes::{Endpoint, MAX_AGE, PAGES, QUERY, ROUTES, Route, STRICT};
 use crate::settings::{Location, Settings};
 
 use self::credentials::{asks, security, security_schemes, submitted};
@@ -259,10 +259,14 @@ fn parameters(endpoint: Endpoint) -> Vec<Value> {
             let max_age = json!({ "name": "max_age", "in": "query", "required": false,
                 "schema": { "type": "integer", "minimum": 0 },
                 "description": "the password was checked at most so many seconds ago" });
+            let strict = json!({ "name": "strict", "in": "query", "required": false,
+                "schema": { "type": "integer", "enum": [1] },
+                "description": "1: the store is asked too whether the session is over" });
             vec![
                 method("X-Original-Method"),
                 method("X-Forwarded-Method"),
                 max_age,
+                strict,
             ]
         }
         _ => Vec::new(),
@@ -412,7 +416,11 @@ fn own_problems(endpoint: Endpoint) -> Vec<Problem> {
         Endpoint::EndSession => vec![Error::NotFound.into(), stale()],
         Endpoint::EndSessions => vec![Problem::BadRequest(QUERY), stale()],
         Endpoint::Events => vec![Problem::BadRequest(PAGES)],
-        Endpoint::Verify => vec![Problem::BadRequest(MAX_AGE), stale()],
+        Endpoint::Verify => vec![
+            Problem::BadRequest(MAX_AGE),
+            Problem::BadRequest(STRICT),
+            stale(),
+        ],
         Endpoint::ResetPassword => vec![Error::ResetTokenInvalid.into(), weak()],
         Endpoint::Reauthenticate => vec![Problem::PasswordRefused],
         Endpoint::ChangePassword => vec![Problem::PasswordRefused, weak(), stale()],

@@ -34,7 +34,7 @@ use crate::settings::{Location, Settings, SettingsError};
 use crate::{body, client, cors, csrf, docs, openapi};
 
 pub(crate) use self::sessions::{PAGES, QUERY};
-pub(crate) use self::verify::MAX_AGE;
+pub(crate) use self::verify::{MAX_AGE, STRICT};
 
 /// Everything the API can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -218,7 +218,7 @@ impl Api {
             Endpoint::OpenApi => Ok(exchange.json(200, &openapi::describe(self.settings()))),
             Endpoint::Docs => Ok(exchange.done(docs::page(&self.settings().url_prefix))),
             Endpoint::DocsAsset => Ok(exchange.done(docs::asset(last_segment(request))?)),
-            Endpoint::Verify => self.verify_for_proxy(request, exchange),
+            Endpoint::Verify => self.verify_for_proxy(request, exchange).await,
         }
     }
 

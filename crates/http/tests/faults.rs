@@ -488,6 +488,26 @@ fn a_store_that_does_not_answer_is_a_503_on_every_route_that_needs_it() {
 }
 
 #[test]
+fn a_strict_look_is_a_503_where_the_store_does_not_answer_and_any_other_is_not() {
+    let mut shop = Shop::open();
+    shop.store.fails_at("load");
+    let mut ask = |query: &str| {
+        let request = shop.request("GET", &format!("/verify{query}"), Endpoint::Verify);
+        shop.ask(request)
+    };
+    assert_eq!(ask("").status(), 200);
+    is_refused(&ask("?strict=1"), "store_unavailable", "strict");
+    for query in [
+        "?strict=0",
+        "?strict=",
+        "?strict=1&strict=1",
+        "?strict=%31%31",
+    ] {
+        assert_eq!(ask(query).status(), 400, "{query}");
+    }
+}
+
+#[test]
 fn what_cannot_be_counted_is_not_tried_and_what_was_not_counted_not_told() {
     for (right, failing) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
         let (mut shop, mut calls) = (Shop::open(), 0);

@@ -105,6 +105,7 @@ impl Door {
                 )
             }
             Place::Memory => format!("memory:{:p}", &raw const self.home),
+            shared => shared.to_string(),
         }
     }
 
@@ -204,6 +205,27 @@ impl Door {
             Err(Problem::Engine(Error::TokenMissing)) if optional => Ok(None),
             Err(problem) => Err(self.refused(py, engine.api.refuse(&asked, &problem))),
         }
+    }
+
+    /// Asks the store whether a session that a guard let pass is over.
+    fn check_in_store(
+        &self,
+        environ: &Bound<'_, PyDict>,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<()> {
+        let py = environ.py();
+        let engine = self.open(py)?;
+        let claims = session.get().verified();
+        let checked = py.detach(|| engine.api.service().check_in_store(claims).block_on());
+        checked.map_err(|error| match self.refusal_of(environ, &error.into()) {
+            Ok(answer) => self.raised_by(py, answer),
+            Err(error) => error,
+        })
+    }
+
+    /// What is counted, as Prometheus reads it.
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.open(py)?.core.metrics())
     }
 
     /// Refuses what another site may have sent.
@@ -683,7 +705,11 @@ impl Door {
 
     /// The exception that Python makes of a refusal.
     fn raised(&self, py: Python<'_>, finished: Finished) -> PyErr {
-        match self.refused.call1(py, (Answer::of(finished),)) {
+        self.raised_by(py, Answer::of(finished))
+    }
+
+    fn raised_by(&self, py: Python<'_>, answer: Answer) -> PyErr {
+        match self.refused.call1(py, (answer,)) {
             Ok(exception) => PyErr::from_value(exception.into_bound(py)),
             Err(error) => error,
         }

@@ -239,6 +239,7 @@ impl Reading {
             "refresh_window" => policy.refresh_window = Some(seconds(value)?),
             "fresh_ttl" => policy.fresh_ttl = seconds(value)?,
             "clock_skew" => policy.clock_skew = seconds(value)?,
+            "revocation_allowance" => policy.revocation_allowance = Some(seconds(value)?),
             "issuer" => policy.issuer = Some(value.extract()?),
             "audience" => policy.audience = Some(value.extract()?),
             "throttle" => self.throttle = value.extract()?,

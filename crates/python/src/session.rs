@@ -27,6 +27,10 @@ impl Session {
             as_dict: PyOnceLock::new(),
         }
     }
+
+    pub(crate) fn verified(&self) -> &Claims {
+        &self.claims
+    }
 }
 
 #[pymethods]

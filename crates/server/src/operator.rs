@@ -6,9 +6,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use doorward_axum::Doorward;
 use doorward_core::Event;
+use doorward_core::meter::TYPE;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -21,8 +24,6 @@ pub(crate) struct Metrics {
     events: IntCounterVec,
     ended: IntCounterVec,
     connections: IntGauge,
-    hashes: IntGauge,
-    ready: IntGauge,
 }
 
 impl Metrics {
@@ -49,11 +50,6 @@ impl Metrics {
                 &["reason"],
             )?,
             connections: IntGauge::new("doorward_connections", "Connections now")?,
-            hashes: IntGauge::new("doorward_password_hashes_total", "Passwords hashed")?,
-            ready: IntGauge::new(
-                "doorward_ready",
-                "1 while verification and the store answer and a key signs",
-            )?,
         };
         metrics
             .registry
@@ -61,9 +57,8 @@ impl Metrics {
         for counter in [&metrics.requests, &metrics.events, &metrics.ended] {
             metrics.registry.register(Box::new(counter.clone()))?;
         }
-        for gauge in [&metrics.connections, &metrics.hashes, &metrics.ready] {
-            metrics.registry.register(Box::new(gauge.clone()))?;
-        }
+        let connections = Box::new(metrics.connections.clone());
+        metrics.registry.register(connections)?;
         Ok(metrics)
     }
 
@@ -106,13 +101,11 @@ async fn ready(State((door, _)): State<Both>) -> (StatusCode, String) {
     }
 }
 
-async fn show(State((door, metrics)): State<Both>) -> Result<String, StatusCode> {
-    metrics.ready.set(i64::from(door.unready().is_none()));
-    metrics
-        .hashes
-        .set(i64::try_from(door.passwords().hashes()).unwrap_or(i64::MAX));
+async fn show(State((door, metrics)): State<Both>) -> Result<impl IntoResponse, StatusCode> {
     let families = metrics.registry.gather();
-    TextEncoder::new()
+    let mut text = TextEncoder::new()
         .encode_to_string(&families)
-        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    text.push_str(&door.metrics());
+    Ok(([(CONTENT_TYPE, TYPE)], text))
 }

@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use doorward_core::error::StoreError;
+use doorward_core::meter::Meter;
 use doorward_core::policy::Policy;
 use doorward_core::store::{StoreResult, Write};
 use rusqlite::Connection;
@@ -43,6 +44,7 @@ pub struct SqliteStore {
     ring: Option<Arc<Ring>>,
     no_ring: Option<String>,
     policy: Policy,
+    meter: Arc<Meter>,
     /// Where the next purge goes on looking.
     swept: Mutex<[u8; 16]>,
 }
@@ -59,17 +61,19 @@ impl SqliteStore {
             Err(error) => (None, Some(error.to_string())),
         };
         let (file, log) = (Arc::new(file), Arc::new(Log::default()));
+        let meter = Arc::<Meter>::default();
         let writer = Writer::start(
             connections,
             Arc::clone(&file),
             Arc::clone(&log),
             ring.clone(),
+            Arc::clone(&meter),
         );
         let writer = writer.map_err(|source| OpenError::File {
             path: file.path().into(),
             source,
         })?;
-        let readers = Arc::new(Readers::new(file));
+        let readers = Arc::new(Readers::new(file, Arc::clone(&meter)));
         Ok(SqliteStore {
             writer,
             readers,
@@ -77,6 +81,7 @@ impl SqliteStore {
             ring,
             no_ring,
             policy,
+            meter,
             swept: Mutex::default(),
         })
     }

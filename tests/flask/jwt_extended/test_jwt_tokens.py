@@ -298,7 +298,7 @@ VALUES: list[Any] = [
     date(2030, 1, 2),
     datetime(2030, 1, 2, tzinfo=timezone.utc),
     decimal.Decimal("1.5"),
-    object(),
+    Ellipsis,
     {1, 2},
     b"bytes",
     [[[[[[[[[[[[1]]]]]]]]]]]],

@@ -17,7 +17,11 @@ use crate::problem::Problem;
 impl Api {
     /// The methods that a proxy reports decide about CSRF; without one the request counts as
     /// unsafe.
-    pub(super) fn verify_for_proxy(&self, request: &Request<Bytes>, exchange: Exchange) -> Step {
+    pub(super) async fn verify_for_proxy(
+        &self,
+        request: &Request<Bytes>,
+        exchange: Exchange,
+    ) -> Step {
         let asked = Asked::of_request(request);
         let told = ["x-original-method", "x-forwarded-method"];
         let told = told.iter().flat_map(|name| asked.headers.all(name));
@@ -27,8 +31,12 @@ impl Api {
         let unsafe_one = told.iter().find(|method| !csrf::is_safe(method));
         let method = unsafe_one.or(told.first()).copied().unwrap_or("POST");
         let asked = Asked { method, ..asked };
-        let need = max_age(request.uri().query().unwrap_or_default())?;
+        let query = request.uri().query().unwrap_or_default();
+        let (need, strict) = (max_age(query)?, strict(query)?);
         let claims = self.verify(&asked, need)?.claims;
+        if strict {
+            self.service().check_in_store(&claims).await?;
+        }
         let mut response = Response::new(Bytes::new());
         let session = claims.session().to_string();
         for (name, value) in [
@@ -61,5 +69,18 @@ fn max_age(query: &str) -> Result<Need, Problem> {
     }
 }
 
+/// Whether a query has `strict=1`: that the store is asked too. Whatever else it says is refused, so that
+/// nobody takes a look into memory for one into the store.
+fn strict(query: &str) -> Result<bool, Problem> {
+    let mut asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "strict");
+    match (asked.next(), asked.next()) {
+        (None, _) => Ok(false),
+        (Some((_, value)), None) if value == "1" => Ok(true),
+        _ => Err(Problem::BadRequest(STRICT)),
+    }
+}
+
+/// What is said of a `strict` that cannot be read.
+pub(crate) const STRICT: &str = "strict must be 1, once";
 /// What is said of a `max_age` that cannot be read.
 pub(crate) const MAX_AGE: &str = "max_age must be a number of seconds, once";

@@ -87,6 +87,11 @@ pub(crate) const KEYS: &[Key] = &[
         "how far clocks of two nodes may be apart",
     ),
     (
+        "revocation_allowance",
+        "",
+        "how long tokens are verified while the store does not answer, 10s to 24h [default: access_ttl, at least 10s]",
+    ),
+    (
         "algorithm",
         "",
         "EdDSA, HS256, ES256, PS256 or RS256 [default: EdDSA, or HS256 with a secret]",
@@ -281,6 +286,11 @@ pub(crate) const KEYS: &[Key] = &[
         "webhook_events",
         "",
         "which events are posted, comma-separated [default: all but refreshed]",
+    ),
+    (
+        "otlp_endpoint",
+        "",
+        "where traces go, by OTLP over http: http://HOST:4318; 'off' for nowhere [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
     ),
     ("log_level", "info", "error, warn, info, debug or trace"),
     (

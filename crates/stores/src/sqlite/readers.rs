@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use doorward_core::error::StoreError;
+use doorward_core::meter::Meter;
 use doorward_core::store::StoreResult;
 use rusqlite::Connection;
 
@@ -23,6 +24,7 @@ pub(super) struct Readers {
     wait: Duration,
     pool: Mutex<Pool>,
     given_back: Condvar,
+    meter: Arc<Meter>,
 }
 
 #[derive(Default)]
@@ -32,7 +34,7 @@ struct Pool {
 }
 
 impl Readers {
-    pub(super) fn new(file: Arc<File>) -> Self {
+    pub(super) fn new(file: Arc<File>, meter: Arc<Meter>) -> Self {
         Readers {
             file,
             process: std::process::id(),
@@ -40,6 +42,7 @@ impl Readers {
             wait: WAIT,
             pool: Mutex::default(),
             given_back: Condvar::new(),
+            meter,
         }
     }
 
@@ -70,6 +73,8 @@ impl Readers {
             return Err(StoreError("too many reads at once".into()));
         }
         pool.lent += 1;
+        self.meter
+            .connections(pool.lent + pool.idle.len().saturating_sub(1));
         let db = pool.idle.pop();
         Ok(Lent { readers: self, db })
     }
@@ -107,7 +112,7 @@ mod tests {
         let readers = Readers {
             most,
             wait,
-            ..Readers::new(Arc::new(file))
+            ..Readers::new(Arc::new(file), Arc::default())
         };
         (directory, readers)
     }

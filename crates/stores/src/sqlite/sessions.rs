@@ -8,6 +8,7 @@ use doorward_core::error::StoreError;
 use doorward_core::event::{Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::limits::Opening;
+use doorward_core::meter::Meter;
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
@@ -228,6 +229,10 @@ impl SessionStore for SqliteStore {
             Mark::Filling(_) => FILLING.into(),
             _ => format!("{LEFT}: set `store` to that one and restart"),
         })
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(Arc::clone(&self.meter))
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use doorward_core::error::StoreError;
+use doorward_core::meter::{Batch, Meter, Waiting};
 use doorward_core::revocation::Ended;
 use doorward_core::store::StoreResult;
 use futures_channel::oneshot;
@@ -47,9 +48,11 @@ pub(super) struct Group<'a> {
 trait Operation: Send {
     fn run(&mut self, group: &mut Group<'_>) -> Result<()>;
     fn answer(self: Box<Self>, error: Option<&rusqlite::Error>);
+    fn waiting(&self) -> &Waiting;
 }
 
 struct Asked<T, F> {
+    waiting: Waiting,
     work: F,
     value: Option<T>,
     reply: oneshot::Sender<StoreResult<T>>,
@@ -67,6 +70,10 @@ impl<T: Send, F: Fn(&mut Group<'_>) -> Result<T> + Send> Operation for Asked<T, 
         // Whoever no longer waits need not be told.
         let _ = self.reply.send(value.ok_or_else(failed));
     }
+
+    fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
 }
 
 type Operations = Vec<Box<dyn Operation>>;
@@ -74,12 +81,12 @@ type Operations = Vec<Box<dyn Operation>>;
 /// What waits for the writer.
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Line>,
     enough: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Line {
     operations: Operations,
     /// How many the writer waits for; 0 while it works.
     wanted: usize,
@@ -87,7 +94,7 @@ struct Waiting {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Line> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,7 +115,7 @@ impl Queue {
     fn wait(&self, wanted: usize, patience: Duration) -> Option<usize> {
         let mut waiting = self.lock();
         waiting.wanted = wanted;
-        let short = |now: &mut Waiting| now.operations.len() < wanted && !now.closed;
+        let short = |now: &mut Line| now.operations.len() < wanted && !now.closed;
         let timed = self.enough.wait_timeout_while(waiting, patience, short);
         (waiting, _) = timed.unwrap_or_else(PoisonError::into_inner);
         waiting.wanted = 0;
@@ -133,6 +140,7 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
     process: u32,
     mute: Arc<Mutex<Option<String>>>,
+    meter: Arc<Meter>,
 }
 
 impl Writer {
@@ -141,6 +149,7 @@ impl Writer {
         file: Arc<File>,
         log: Arc<Log>,
         ring: Option<Arc<Ring>>,
+        meter: Arc<Meter>,
     ) -> std::io::Result<Self> {
         let (queue, mute) = (Arc::new(Queue::default()), Arc::default());
         let writing = Arc::new(Mutex::new(Writing {
@@ -150,6 +159,7 @@ impl Writer {
             log,
             ring,
             mute: Arc::clone(&mute),
+            meter: Arc::clone(&meter),
             queue: Arc::clone(&queue),
             many: MANY,
             full: FULL,
@@ -168,6 +178,7 @@ impl Writer {
             thread: Some(thread),
             process: std::process::id(),
             mute,
+            meter,
         })
     }
 
@@ -192,8 +203,12 @@ impl Writer {
             return Err(StoreError("opened before a fork: open it anew".into()));
         }
         let (reply, answer) = oneshot::channel();
-        let value = None;
-        self.ask(Box::new(Asked { work, value, reply }))?;
+        self.ask(Box::new(Asked {
+            waiting: self.meter.wait(),
+            work,
+            value: None,
+            reply,
+        }))?;
         let gone = |_| StoreError("the writer is gone".into());
         answer.await.map_err(gone)?
     }
@@ -258,6 +273,7 @@ struct Writing {
     log: Arc<Log>,
     ring: Option<Arc<Ring>>,
     mute: Arc<Mutex<Option<String>>>,
+    meter: Arc<Meter>,
     queue: Arc<Queue>,
     /// How many entries of the log are folded in a lull, and how many are too many.
     many: usize,
@@ -292,6 +308,8 @@ impl Writing {
     fn write(&mut self, group: Operations) {
         self.last = group.len();
         self.groups += 1;
+        let waiting = group.iter().map(|operation| operation.waiting());
+        self.meter.begin(Batch::Write, waiting);
         self.carry_out(group);
     }
 

@@ -19,6 +19,7 @@ fn writing(directory: &tempfile::TempDir) -> Writing {
         log: Arc::default(),
         ring: None,
         mute: Arc::default(),
+        meter: Arc::default(),
         queue: Arc::default(),
         many: MANY,
         full: FULL,
@@ -35,7 +36,14 @@ fn asked<T: Send + 'static>(
 ) -> (Box<dyn Operation>, Answer<T>) {
     let (reply, answer) = oneshot::channel();
     let value = None;
-    (Box::new(Asked { work, value, reply }), answer)
+    let waiting = Arc::<Meter>::default().wait();
+    let asked = Asked {
+        work,
+        value,
+        reply,
+        waiting,
+    };
+    (Box::new(asked), answer)
 }
 
 fn remember(user: &'static str) -> (Box<dyn Operation>, Answer<usize>) {
@@ -155,7 +163,14 @@ fn a_single_session_that_rotates_on_and_on_does_not_make_the_log_grow() {
 
 fn writer(directory: &tempfile::TempDir) -> Writer {
     let (file, connections) = File::prepare(&directory.path().join("test.db")).unwrap();
-    Writer::start(connections, Arc::new(file), Arc::default(), None).unwrap()
+    Writer::start(
+        connections,
+        Arc::new(file),
+        Arc::default(),
+        None,
+        Arc::default(),
+    )
+    .unwrap()
 }
 
 /// Counts from many threads at once, in `writer`'s transactions.
