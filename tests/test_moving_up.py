@@ -6,10 +6,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from cluster.network import Loopback
+from cluster.postgres import postgres
 from conftest import BINARY, CHEAP, ENVIRONMENT, Server, add_user, bearer, command
 
 FIRST, SECOND = "sqlite://doorward.db", "sqlite://second.db"
@@ -70,6 +73,12 @@ class Fleet:
 
     def __init__(self, servers: list[Server], count: int) -> None:
         self.clients = [Client(servers, seed) for seed in range(count)]
+        self.at(servers)
+
+    def at(self, servers: list[Server]) -> None:
+        """From now on by these servers."""
+        for client in self.clients:
+            client.servers = servers
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self.go_on, args=[client]) for client in self.clients]
         for thread in self.threads:
@@ -92,28 +101,38 @@ class Fleet:
         for thread in self.threads:
             thread.join()
 
-    def check(self) -> None:
+    def check(self, closing: bool = True) -> None:
         for client in self.clients:
             assert client.wrong == []
-            assert client.ask("POST", "refresh", body={"refresh_token": client.tokens["refresh_token"]}).status_code == 200
+            body = {"refresh_token": client.tokens["refresh_token"]}
+            client.expect(answer := client.ask("POST", "refresh", body=body), 200)
+            assert client.wrong == []
+            client.tokens = answer.json()
             for tokens in client.ended[:5] + client.ended[-5:]:
                 body = {"refresh_token": tokens["refresh_token"]}
                 assert client.ask("POST", "refresh", body=body).status_code == 401
                 assert client.ask("GET", "session", tokens["access_token"]).status_code == 401
-            client.http.close()
+            if closing:
+                client.http.close()
+
+
+@contextmanager
+def serving(directory: pathlib.Path, store: str, following: str) -> Iterator[list[Server]]:
+    flags = ["--store", store, "--store-next", following, "--throttle", "off"]
+    servers = [Server(directory, *flags) for _ in range(2)]
+    try:
+        yield [server.start() for server in servers]
+    finally:
+        for server in servers:
+            if server.process and server.process.poll() is None:
+                server.stop()
 
 
 @pytest.fixture
 def nodes(tmp_path: pathlib.Path) -> Iterator[list[Server]]:
     add_user(tmp_path)
-    flags = ["--store-next", SECOND, "--throttle", "off"]
-    servers = [Server(tmp_path, *flags) for _ in range(2)]
-    for server in servers:
-        server.start()
-    yield servers
-    for server in servers:
-        if server.process and server.process.poll() is None:
-            server.stop()
+    with serving(tmp_path, FIRST, SECOND) as servers:
+        yield servers
 
 
 def move(directory: pathlib.Path, *arguments: str) -> str:
@@ -226,3 +245,33 @@ def test_a_node_that_knows_no_other_store_says_what_to_do(nodes: list[Server]) -
         time.sleep(0.05)
     assert nodes[0].refresh(tokens["refresh_token"]).status_code == 200
     behind.stop()
+
+
+def test_clients_go_by_postgres_and_on_to_another_file(tmp_path: pathlib.Path) -> None:
+    add_user(tmp_path)
+    with postgres(Loopback(), "postgres") as (database,):
+        between = database.url()
+        with serving(tmp_path, FIRST, between) as nodes:
+            fleet = Fleet(nodes, 6)
+            try:
+                fleet.some()
+                move(tmp_path, "copy", FIRST, between)
+                fleet.some()
+                move(tmp_path, "switch", FIRST, between)
+                fleet.some()
+            finally:
+                fleet.stop()
+            fleet.check(closing=False)
+        with serving(tmp_path, between, SECOND) as nodes:
+            fleet.at(nodes)
+            try:
+                fleet.some()
+                move(tmp_path, "switch", between, SECOND)
+                fleet.some()
+                move(tmp_path, "switch", "--undo", between, SECOND)
+                fleet.some()
+                move(tmp_path, "switch", between, SECOND)
+                fleet.some()
+            finally:
+                fleet.stop()
+            fleet.check()
