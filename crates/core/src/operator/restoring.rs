@@ -155,7 +155,10 @@ impl Operator {
             // Before the sessions are ended: what a leaked key signs is refused by neither.
             let back = brought_back(self.store.keys().await?);
             let retired = self.retire_all(ring, &back).await?;
-            let at = self.restored(moving, skew).await.map_err(unavailable)?;
+            let at = self
+                .restored(moving, skew)
+                .await
+                .map_err(|error| unavailable(&error))?;
             return Ok(vec![
                 format!(
                     "every session that was opened before {} is over; {retired} keys retired, new ones \
@@ -166,7 +169,10 @@ impl Operator {
                     .into(),
             ]);
         };
-        let done = self.replay(moving, told).await.map_err(unavailable)?;
+        let done = self
+            .replay(moving, told)
+            .await
+            .map_err(|error| unavailable(&error))?;
         let retired = self.retire_all(ring, &done.keys).await?;
         let mut lines = vec![format!(
             "{} sessions ended again, {} accounts changed again, {retired} keys retired again; \
@@ -339,7 +345,7 @@ fn brought_back(keys: Vec<StoredKey>) -> Vec<KeyId> {
     made.map(|key| key.id).collect()
 }
 
-fn unavailable(error: Error) -> RingError {
+fn unavailable(error: &Error) -> RingError {
     RingError::Store(StoreError(error.to_string()))
 }
 
