@@ -141,6 +141,13 @@ def move(directory: pathlib.Path, *arguments: str) -> str:
     return done.stdout
 
 
+def says(server: Server, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in server.logged():
+        assert time.monotonic() < deadline, server.logged()
+        time.sleep(0.05)
+
+
 def test_clients_go_through_a_move_and_back(nodes: list[Server]) -> None:
     directory = nodes[0].directory
     fleet = Fleet(nodes, 8)
@@ -228,8 +235,7 @@ def test_the_wrong_pair_is_refused(nodes: list[Server]) -> None:
             assert refused.returncode == 1 and refused.stderr, pair
     served = Server(directory, "--store", SECOND).start()
     assert served.login().status_code == 503
-    while "is being filled" not in served.logged():
-        time.sleep(0.05)
+    says(served, "is being filled")
     served.stop()
 
 
@@ -241,8 +247,7 @@ def test_a_node_that_knows_no_other_store_says_what_to_do(nodes: list[Server]) -
     refused = behind.refresh(tokens["refresh_token"])
     assert refused.status_code == 503 and "retry-after" in refused.headers
     assert behind.session(tokens["access_token"]).status_code == 200
-    while "set `store` to" not in behind.logged():
-        time.sleep(0.05)
+    says(behind, "set `store` to")
     assert nodes[0].refresh(tokens["refresh_token"]).status_code == 200
     behind.stop()
 
