@@ -7,6 +7,8 @@
 //! samples of 10^5, 10^6 and 10^7 agree. Seeded: the same figures each time.
 //! Arguments change what is assumed: `scale_sim shard_refreshes=30000 visits=12`.
 
+use std::time::Duration;
+
 use doorward_benches::scale::forms::{FanOut, ends_remembered_one_by_one};
 use doorward_benches::scale::habits::{DAY, Habits};
 use doorward_benches::scale::needs::{self, Needs, Sizes};
@@ -37,6 +39,7 @@ fn main() {
         tell_day(sessions, needs);
     }
     assumed.midnight();
+    assumed.lifetimes();
     assumed.use_plant(&needs[1]);
     assumed.storms();
     assumed.echoes();
@@ -186,6 +189,24 @@ impl Assumed {
             println!(
                 "{how:<24} mean {:>8.0}  busiest minute {:>8.0}",
                 records[0], records[1]
+            );
+        }
+    }
+
+    fn lifetimes(&self) {
+        println!("\nby the lifetime of an access token, 10^9 sessions");
+        println!(
+            "access_ttl  refreshes/s mean  busiest minute  shards  ends remembered one by one, a second"
+        );
+        for minutes in [5, 15, 60] {
+            let mut assumed = self.clone();
+            assumed.policy.access_ttl = Duration::from_secs(minutes * 60);
+            let needs = assumed.day(1e9, false);
+            let [mean, most] = needs.refreshes;
+            let ends = ends_remembered_one_by_one(&assumed.policy);
+            println!(
+                "{minutes:>6} min {mean:>17.0} {most:>15.0} {:>7} {ends:>12.0}",
+                needs.shards[0]
             );
         }
     }
@@ -484,6 +505,11 @@ fn tell_day(sessions: f64, needs: &Needs) {
         "  GB                   {:.0} of sessions, {:.0} of events",
         needs.bytes[0] / 1e9,
         needs.bytes[1] / 1e9
+    );
+    // Each session's row and each record goes one day.
+    println!(
+        "  purged a second      {:.0} rows, {:.0} records",
+        needs.logins[0], needs.records[0]
     );
     let out = needs.fan_out;
     println!(
