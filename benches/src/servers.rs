@@ -2,7 +2,6 @@
 //! with the value.
 
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -19,8 +18,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// `PostgreSQL` as Debian has it, durable, with a quarter of an ordinary machine's memory. `initdb` refuses
-    /// root: then all of it runs as `nobody`.
+    /// `PostgreSQL` as Debian has it, durable, with 2 GB of buffers. It refuses root, to which it is
+    /// then shown as nobody, in a name space of users of its own.
     ///
     /// # Panics
     /// It is not installed, or does not start.
@@ -29,9 +28,6 @@ impl Server {
         let bin = newest(Path::new("/usr/lib/postgresql")).join("bin");
         let directory = tempfile::tempdir_in(".").expect("a directory");
         let root = std::path::absolute(directory.path()).expect("a path");
-        if let Some(id) = nobody() {
-            std::os::unix::fs::chown(&root, Some(id), Some(id)).expect("a directory of nobody's");
-        }
         let data = root.join("data");
         let mut initdb = unprivileged(&bin.join("initdb"));
         initdb.args([
@@ -47,7 +43,10 @@ impl Server {
         assert!(quiet(initdb.arg(&data)).status().expect("initdb").success());
         let port = free_port();
         let mut server = unprivileged(&bin.join("postgres"));
-        server.arg("-D").arg(&data).arg("-k").arg(&root);
+        server
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", "unix_socket_directories="]);
         server.args(["-p", &port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
@@ -176,16 +175,13 @@ fn quiet(command: &mut Command) -> &mut Command {
 }
 
 fn unprivileged(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    if let Some(id) = nobody() {
-        command.uid(id).gid(id);
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
     }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-user=65534", "--map-group=65534", "--"]);
+    command.arg(program);
     command
-}
-
-/// The id to become, where this runs as root.
-fn nobody() -> Option<u32> {
-    rustix::process::geteuid().is_root().then_some(65_534)
 }
 
 fn newest(versions: &Path) -> PathBuf {
