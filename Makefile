@@ -13,9 +13,10 @@ test: ## Install what the tests need, and pass every test
 	@scripts/need cargo python3
 	@scripts/install
 	cargo test --workspace --locked
-	cargo build --locked --workspace --bin doorward
+	cargo build --locked --workspace --bin doorward --bin fleet
 	@scripts/wheel
-	.venv/bin/python -m pytest tests -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests -n 2 --dist loadfile --ignore tests/cluster
+	.venv/bin/python -m pytest tests/cluster
 
 fuzz: ## Ten seconds of hostile input for each parser
 	@scripts/need cargo c++
@@ -36,10 +37,11 @@ bench: ## Print the ratios that docs/benchmarks.md explains
 soak: ## The long forms of the tests
 	@scripts/need cargo python3
 	@scripts/install
-	cargo build --locked --workspace --bin doorward
+	cargo build --locked --workspace --bin doorward --bin fleet
 	@scripts/wheel
 	cargo test --workspace --locked -- --include-ignored
-	TEST_KILLS=500 .venv/bin/python -m pytest tests -k "kill or fork"
+	TEST_KILLS=500 .venv/bin/python -m pytest tests --ignore tests/cluster -k "kill or fork"
+	TEST_KILLS=500 TEST_FAULTS=20 TEST_RACES=10000 TEST_BROWSERS=1000 TEST_CLOCK_SECONDS=60 .venv/bin/python -m pytest tests/cluster
 	scripts/fuzz 600
 
 clean: ## Remove what was built

@@ -39,20 +39,25 @@ def free_port() -> int:
 class Server:
     """One process of the server. It ends by its own process id."""
 
+    #: What the binary is started by, and with; tests/cluster has hosts of its own.
+    address = "127.0.0.1"
+    before: list[str] = []
+    environment = ENVIRONMENT
+
     def __init__(self, directory: pathlib.Path, *flags: str, scheme: str = "http") -> None:
         self.directory, self.flags = directory, flags
         self.port, self.operator = free_port(), free_port()
-        self.url = f"{scheme}://127.0.0.1:{self.port}/api/v1"
-        self.operator_url = f"http://127.0.0.1:{self.operator}"
+        self.url = f"{scheme}://{self.address}:{self.port}/api/v1"
+        self.operator_url = f"http://{self.address}:{self.operator}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
         self.log = open(self.directory / f"log-{self.port}", "ab")
-        listen = ["--listen", f"127.0.0.1:{self.port}"]
-        listen += ["--operator-listen", f"127.0.0.1:{self.operator}"]
+        listen = ["--listen", f"{self.address}:{self.port}"]
+        listen += ["--operator-listen", f"{self.address}:{self.operator}"]
         self.process = subprocess.Popen(
-            [BINARY, "serve", *listen, *CHEAP, *self.flags],
-            cwd=self.directory, stdout=self.log, stderr=self.log, env=ENVIRONMENT,
+            [*self.before, BINARY, "serve", *listen, *CHEAP, *self.flags],
+            cwd=self.directory, stdout=self.log, stderr=self.log, env=self.environment,
         )
         for _ in range(500):
             if self.process.poll() is not None:

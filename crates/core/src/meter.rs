@@ -130,7 +130,7 @@ impl Meter {
         for operation in operations {
             let waited = begins.saturating_duration_since(operation.since);
             batched.waits.observe(micros(waited));
-            operation.span.record("batch", size);
+            operation.span.record("db.operation.batch.size", size);
         }
     }
 

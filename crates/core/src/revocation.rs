@@ -10,8 +10,9 @@
 //! and arrive only inside signed tokens, so nobody can choose them; among a million entries the
 //! odds that another session shares these bits are one in 4 x 10^12.
 //!
-//! Left out: a clock that jumps ahead by more than the skew and back again. What expired by the
-//! wrong time is forgotten.
+//! Clocks may be wrong for a while. Ends are remembered for [`WRONG_CLOCK`] longer than the skew asks
+//! for, as a node that is ahead mints tokens that last longer. Where this node's own clock steps back, the
+//! log is read again, as what expired by the wrong time was forgotten; by more, nothing verifies before.
 
 mod table;
 
@@ -58,6 +59,9 @@ pub trait Feed: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lapped;
 
+/// By how much a clock may be ahead for a while, beyond what is allowed, and still no session comes back.
+pub const WRONG_CLOCK: Duration = Duration::from_secs(600);
+
 /// For how long, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -76,7 +80,7 @@ impl Bounds {
     #[must_use]
     pub fn of(policy: &Policy) -> Bounds {
         Bounds {
-            span: policy.revocation_span(),
+            span: policy.revocation_span() + WRONG_CLOCK,
             allowance: policy.allowance(),
             skew: policy.clock_skew,
             cap: 2_000_000,
@@ -156,7 +160,7 @@ impl Revocations {
     /// [`Error::SessionEnded`]; [`Error::TokenExpired`] when the token is older than what is
     /// remembered one by one; [`Error::StoreUnavailable`] when this set may be out of date.
     pub fn check(&self, session: SessionId, issued_at: Timestamp, now: Timestamp) -> Result<()> {
-        if !self.is_ready(now) {
+        if !self.is_ready(now) || self.went_back(WRONG_CLOCK, now) {
             return Err(Error::StoreUnavailable);
         }
         self.catch_up()?;
@@ -217,6 +221,18 @@ impl Revocations {
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    /// Whether the clock went back by more than it may since the store's log was read, which then has to be
+    /// read from its beginning.
+    #[must_use]
+    pub fn stepped_back(&self, now: Timestamp) -> bool {
+        self.went_back(self.bounds.skew.max(Duration::from_secs(1)), now)
+    }
+
+    fn went_back(&self, by: Duration, now: Timestamp) -> bool {
+        let synced = self.synced_at();
+        synced.is_some_and(|synced| synced.since(now) > millis(by))
     }
 
     /// The store's log was read to its end at `now`.

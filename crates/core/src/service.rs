@@ -350,9 +350,10 @@ impl Service {
         }
     }
 
-    /// What is loaded at first did not come late.
+    /// What is loaded at first, or anew, did not come late.
     fn hear(&self, ends: Vec<Ended>) {
-        let loaded = self.revocations.synced_at().is_some();
+        let now = self.env.now();
+        let loaded = self.revocations.synced_at().is_some() && !self.revocations.stepped_back(now);
         let meter = loaded.then(|| self.store.meter()).flatten();
         for end in ends {
             let is_new = self.revocations.insert(end);
@@ -362,7 +363,11 @@ impl Service {
         }
     }
 
+    /// Where to go on in the store's log of ends.
     fn cursor(&self) -> u64 {
+        if self.revocations.stepped_back(self.env.now()) {
+            return 0;
+        }
         *self
             .log_cursor
             .lock()

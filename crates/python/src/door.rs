@@ -105,6 +105,7 @@ impl Door {
                 )
             }
             Place::Memory => format!("memory:{:p}", &raw const self.home),
+            shared => shared.to_string(),
         }
     }
 

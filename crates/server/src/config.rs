@@ -24,14 +24,14 @@ use doorward_core::{Assurance, Delivery, EngineConfig, Policy, Sensitive};
 use doorward_http::{Settings, check_proxies};
 use doorward_stores::Place;
 use doorward_stores::place::NotAPlace;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
 pub(crate) use self::table::KEYS;
 use crate::exposure::{self, IN_THE_CLEAR};
-use crate::secret_file;
+use crate::{secret_file, traces};
 
 /// What is wrong with a setting, in words that say what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) max_connections: u32,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    /// Where traces go.
+    pub(crate) otlp: Option<Uri>,
     pub(crate) log_level: LevelFilter,
     pub(crate) log_json: Option<bool>,
 }
@@ -255,6 +257,7 @@ impl Values {
             max_connections: self.within("max_connections", 1, 1_000_000)?,
             request_timeout: self.at_most_an_hour("request_timeout", 1)?,
             shutdown_timeout: self.at_most_an_hour("shutdown_timeout", 0)?,
+            otlp: self.otlp()?,
             log_level: self.log_level()?,
             log_json: self.log_json()?,
             settings,
@@ -388,6 +391,12 @@ impl Values {
         hashing.queue = self.within("password_queue", 1, 100_000)? as usize;
         hashing.rules = self.rules()?;
         Ok(hashing)
+    }
+
+    fn otlp(&self) -> Result<Option<Uri>, ConfigError> {
+        let wrong = |problem| wrong("otlp_endpoint", problem);
+        traces::endpoint(self.0.get("otlp_endpoint"), |name| std::env::var(name).ok())
+            .map_err(wrong)
     }
 
     fn hsts(&self) -> Result<Option<HeaderValue>, ConfigError> {

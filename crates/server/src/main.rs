@@ -19,6 +19,7 @@ mod secret_file;
 mod serve;
 mod stall;
 mod tls;
+mod traces;
 
 use std::process::ExitCode;
 

@@ -28,11 +28,13 @@ use crate::config::Config;
 use crate::connections::{Connections, HEADER_BYTES, Signals};
 use crate::operator::{self, Metrics};
 use crate::tls::{self, Tls};
+use crate::traces::{self, Traces};
 use crate::{exposure, initialization, logging};
 
 /// Serves until a signal.
 pub(crate) async fn serve(config: Config) -> Outcome {
-    logging::start(&config);
+    let traces = config.otlp.as_ref().map(Traces::to).transpose()?;
+    logging::start(&config, traces.as_ref());
     if let Some(advice) = exposure::advice(config.operator_listen) {
         tracing::warn!("{advice}");
     }
@@ -66,10 +68,14 @@ pub(crate) async fn serve(config: Config) -> Outcome {
         trusted_proxies: config.trusted_proxies.clone().into(),
         hsts: config.hsts.clone().filter(|_| tls.is_some()),
         metrics: Arc::clone(&metrics),
+        traced: config.otlp.is_some(),
     };
     let connections = Connections::new(gate.before(door.router()), tls, metrics, &config);
     connections.accept(listener, end).await;
     door.close().await;
+    if let Some(traces) = traces {
+        traces.close().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -88,6 +94,8 @@ struct Gate {
     /// Where this process is who encrypts: behind a proxy it is the proxy's to say.
     hsts: Option<HeaderValue>,
     metrics: Arc<Metrics>,
+    /// Whether spans are sent somewhere.
+    traced: bool,
 }
 
 impl Gate {
@@ -110,11 +118,20 @@ impl Gate {
         let route = request.extensions().get::<MatchedPath>();
         let route = route.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
         let client = self.client(&request).map(tracing::field::display);
-        let span = tracing::info_span!("request", id, %method, route, client);
+        let (name, kind) = self.traced.then(|| traces::named(&method, &route)).unzip();
+        let span = tracing::info_span!(
+            "request", otel.name = name, otel.kind = kind, id, %method, route, client
+        );
+        if self.traced {
+            traces::begin(&span, request.headers());
+        }
         let mut response = self.answered(request, next).instrument(span.clone()).await;
         let (took, status) = (start.elapsed(), response.status());
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         span.in_scope(|| tracing::info!(status = status.as_u16(), micros, "answered"));
+        if self.traced {
+            traces::end(&span, status);
+        }
         self.metrics.answered(&route, status, took);
         let headers = response.headers_mut();
         always(headers);
@@ -235,6 +252,7 @@ mod tests {
             trusted_proxies: Arc::new([]),
             hsts: None,
             metrics: Arc::new(Metrics::new().unwrap()),
+            traced: false,
         };
         let explode = || async {
             assert!(limit_is_known(), "boom");

@@ -2,18 +2,29 @@
 //!
 //! - [`place`]: which of them a URL names.
 //! - [`sqlite`]: embedded, the default; several processes may share the file.
+//! - `postgres`: PostgreSQL, for many nodes.
 //! - [`ring`]: how the processes of a machine hear of each other's ended sessions without a read.
 //! - `spread`, `remote`: how nodes hear of them, and the thread in which a store over the network works.
 //!
 //! The contract is prose in [`doorward_core::store`], and a test that every store passes.
 
 pub mod place;
-#[allow(dead_code, reason = "the stores over the network are on their way")]
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no store over the network is built")
+)]
 mod remote;
 pub mod ring;
-#[allow(dead_code, reason = "the stores over the network are on their way")]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "no store over the network is built")
+)]
 mod spread;
 pub mod sqlite;
 
 pub use place::Place;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresStore, PostgresUrl};
 pub use sqlite::{OpenError, SqliteStore};

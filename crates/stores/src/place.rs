@@ -10,6 +10,8 @@ use doorward_core::policy::Policy;
 use doorward_core::store::Store;
 use doorward_core::transfer::MovableStore;
 
+#[cfg(feature = "postgres")]
+use crate::postgres::{self, PostgresStore, PostgresUrl};
 use crate::{OpenError, SqliteStore};
 
 /// Where sessions are kept. Its `Display` and `Debug` hold no password.
@@ -19,6 +21,9 @@ pub enum Place {
     Memory,
     /// `sqlite://PATH`
     Sqlite(PathBuf),
+    /// `postgres://USER@HOST/DATABASE`
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresUrl),
 }
 
 /// The text names no store that this build knows.
@@ -43,6 +48,8 @@ impl Place {
         Ok(match self {
             Place::Memory => Arc::new(MemoryStore::new(policy)),
             Place::Sqlite(path) => Arc::new(SqliteStore::open(path, policy)?),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => Arc::new(PostgresStore::open(url, policy)?),
         })
     }
 
@@ -50,10 +57,15 @@ impl Place {
     pub fn open_in_place(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
         match self {
             Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, policy)?.in_place())),
-            Place::Memory => self.open(policy),
+            _ => self.open(policy),
         }
     }
 }
+
+#[cfg(feature = "postgres")]
+const OTHERS: &str = "must be sqlite://PATH, postgres://USER@HOST/DATABASE or memory:";
+#[cfg(not(feature = "postgres"))]
+const OTHERS: &str = "must be sqlite://PATH or memory:";
 
 impl FromStr for Place {
     type Err = NotAPlace;
@@ -64,7 +76,11 @@ impl FromStr for Place {
             Some(":memory:") => Err(NotAPlace("without a file it is memory:")),
             Some(path) => Ok(Place::Sqlite(path.into())),
             None if text == "memory:" => Ok(Place::Memory),
-            None => Err(NotAPlace("must be sqlite://PATH or memory:")),
+            #[cfg(feature = "postgres")]
+            None if postgres::is_postgres(text) => {
+                text.parse().map(Place::Postgres).map_err(NotAPlace)
+            }
+            None => Err(NotAPlace(OTHERS)),
         }
     }
 }
@@ -74,6 +90,8 @@ impl fmt::Display for Place {
         match self {
             Place::Memory => f.write_str("memory:"),
             Place::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => url.fmt(f),
         }
     }
 }

@@ -19,6 +19,9 @@ use pollster::FutureExt as _;
 
 #[path = "contract/events.rs"]
 mod events;
+#[cfg(feature = "postgres")]
+#[path = "servers/postgres.rs"]
+mod postgres;
 #[path = "contract/transfer.rs"]
 mod transfer;
 
@@ -30,7 +33,13 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     let directory = tempfile::tempdir().unwrap();
     let sqlite = |name| SqliteStore::open(directory.path().join(name), Policy::default()).unwrap();
     let (by_thread, in_place) = (sqlite("thread.db"), sqlite("place.db").in_place());
-    let stores: [&dyn Store; 3] = [&memory, &by_thread, &in_place];
+    let mut stores: Vec<&dyn Store> = vec![&memory, &by_thread, &in_place];
+    #[cfg(feature = "postgres")]
+    let fresh = postgres::shared().fresh();
+    #[cfg(feature = "postgres")]
+    let postgres = fresh.open();
+    #[cfg(feature = "postgres")]
+    stores.push(&postgres);
     for store in stores {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);

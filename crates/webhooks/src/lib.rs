@@ -13,7 +13,7 @@ use std::time::Duration;
 use doorward_core::webhook::outbox::Sent;
 use doorward_core::webhook::{Due, HookUrl, Message, Outbox};
 use pollster::FutureExt;
-use ureq::Agent;
+pub use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// How often the log is looked at.
@@ -133,7 +133,10 @@ impl Shared {
     }
 }
 
-fn agent() -> Agent {
+/// A client of HTTP that believes the certificates of the system, and follows nothing: for whatever else
+/// a door posts.
+#[must_use]
+pub fn agent() -> Agent {
     // What cannot be read of the system's certificates is as if it were not there: nothing is trusted
     // that it does not name.
     let roots = rustls_native_certs::load_native_certs().certs;

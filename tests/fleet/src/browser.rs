@@ -63,7 +63,12 @@ impl Browser {
     pub(crate) async fn tab(self: Rc<Self>) {
         let mut pause = self.world.first_pause();
         while self.world.pause(pause).await {
-            self.act(self.world.chosen()).await;
+            if self.world.bursts() {
+                let one_more = || self.act(self.world.chosen());
+                tokio::join!(one_more(), one_more(), one_more());
+            } else {
+                self.act(self.world.chosen()).await;
+            }
             pause = self.world.next_pause();
         }
     }
@@ -178,39 +183,42 @@ impl Browser {
 
     /// One request, recorded. `None`: there is nothing to ask with.
     async fn once(&self, jar: &RefCell<Jar>, action: Action) -> Option<Tried> {
-        let world = &self.world;
-        let (index, node) = world.node();
-        let (session, replaces, request) = {
+        let (index, node) = self.world.node();
+        let mut operation = self.planned(&jar.borrow(), action, index)?;
+        let request = {
             let jar = jar.borrow();
-            let session = jar.held().map(|held| held.session.clone());
-            let route = world.route(action, &jar);
-            let request = jar.request(action, &node.path(route), &self.account);
-            (session, jar.replaced(), request)
+            let path = node.path(self.world.route(action, &jar));
+            jar.request(action, &path, &self.account)
         };
-        let logs_in = action == Action::Login;
-        if session.is_none() && !logs_in {
-            return None;
-        }
-        let start = clock();
+        operation.start = clock();
         let reply = node.ask(request).await;
-        let end = clock();
-        let mut operation = Operation {
-            client: self.number,
-            user: self.account.name.clone(),
-            action,
-            session: session.filter(|_| !logs_in),
-            answered: None,
-            replaces: replaces.filter(|_| logs_in),
-            node: index,
-            start,
-            end,
-            outcome: outcome(&reply),
-        };
+        operation.end = clock();
+        operation.outcome = outcome(&reply);
         let retry_after = self.taken(jar, &mut operation, &reply);
-        world.record(operation.clone());
+        self.world.record(operation.clone());
         Some(Tried {
             operation,
             retry_after,
+        })
+    }
+
+    fn planned(&self, jar: &Jar, action: Action, node: usize) -> Option<Operation> {
+        let logs_in = action == Action::Login;
+        let held = jar.held().map(|held| held.session.clone());
+        if held.is_none() && !logs_in {
+            return None;
+        }
+        Some(Operation {
+            client: self.number,
+            user: self.account.name.clone(),
+            action,
+            session: held.filter(|_| !logs_in),
+            answered: None,
+            replaces: jar.replaced().filter(|_| logs_in),
+            node,
+            start: 0,
+            end: 0,
+            outcome: Outcome::Unknown,
         })
     }
 
@@ -233,12 +241,9 @@ impl Browser {
             }
             _ => {}
         }
-        let seconds = text(response, header::RETRY_AFTER.as_str());
-        Duration::from_secs(
-            seconds
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_default(),
-        )
+        let seconds =
+            text(response, header::RETRY_AFTER.as_str()).and_then(|text| text.parse().ok());
+        Duration::from_secs(seconds.unwrap_or_default())
     }
 
     fn opened(&self, operation: &mut Operation, session: Option<String>) {

@@ -40,6 +40,8 @@ pub struct Plan {
     pub mix: Vec<(Action, u64)>,
     /// So many of 100 browsers have body delivery.
     pub body_percent: u64,
+    /// So many of 100 times a page does three things at once.
+    pub burst_percent: u64,
     /// How long to wait for connections and answers.
     pub patience: Patience,
     /// How long after an end looks may be spread: twice the bound that is checked.
@@ -152,6 +154,11 @@ impl World {
             Action::End => jar.logout_route(),
             Action::EndAll => "/sessions",
         }
+    }
+
+    /// Whether a page does several things at once.
+    pub(crate) fn bursts(&self) -> bool {
+        self.below(100) < self.plan.burst_percent
     }
 
     /// What a tab does next.

@@ -16,8 +16,8 @@
 //! and properly: what is under way is awaited, each live session is refreshed once more, the ended
 //! ones looked at again.
 //!
-//! Ends by an operator are not seen here. Add a line for them to the history before `fleet check`; the user `*`
-//! is everybody:
+//! Ends by an operator are not seen here. Give `fleet check` a line for them, in a file of its own beside the
+//! history; the user `*` is everybody:
 //!
 //! ```json
 //! {"client":0,"user":"*","op":"end_all","node":0,"start":81273645000,"end":81273646000,"outcome":"ok"}

@@ -69,6 +69,11 @@ fn run_command() -> Command {
             number("seed", "1", "What everything random follows from"),
             number("body", "25", "How many of 100 browsers have body delivery"),
             number(
+                "burst",
+                "10",
+                "How many of 100 times a page does three things at once",
+            ),
+            number(
                 "timeout-ms",
                 "5000",
                 "How long to wait for an answer; less than half the refresh window of the nodes",
@@ -87,13 +92,15 @@ fn run_command() -> Command {
 }
 
 fn check_command() -> Command {
+    let files = "Histories; of several runs at once and of operators, they are taken as one";
     Command::new("check")
-        .about("Check a history")
+        .about("Check what was written down")
         .arg(
-            Arg::new("file")
+            Arg::new("files")
                 .required(true)
+                .num_args(1..)
                 .value_name("FILE")
-                .value_parser(value_parser!(PathBuf)),
+                .help(files),
         )
         .args(checking())
 }
@@ -131,8 +138,9 @@ fn ran(flags: &ArgMatches) -> Outcome<bool> {
 }
 
 fn checked(flags: &ArgMatches) -> Outcome<bool> {
-    let file: Option<&PathBuf> = flags.get_one("file");
-    told(&read(file.ok_or("no file")?)?, flags)
+    let histories = texts(flags, "files").map(|file| read(Path::new(&file)));
+    let histories: Vec<_> = histories.collect::<Result<_, _>>()?;
+    told(&histories.concat(), flags)
 }
 
 fn told(history: &[Operation], flags: &ArgMatches) -> Outcome<bool> {
@@ -165,6 +173,7 @@ fn plan(flags: &ArgMatches) -> Outcome<Plan> {
         strict_route: one("strict-path"),
         mix: mix(&one("mix"))?,
         body_percent: figure(flags, "body"),
+        burst_percent: figure(flags, "burst"),
         patience: Patience {
             connect: millis("connect-ms"),
             answer: millis("timeout-ms"),

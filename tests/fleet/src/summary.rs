@@ -17,6 +17,8 @@ pub struct Summary {
     pub requests: usize,
     /// Sessions whose histories were checked.
     pub sessions: usize,
+    /// Refreshes that were under way together with an acknowledged end of their session.
+    pub raced: usize,
     /// Answers 503 (502 and 504 of proxies).
     pub unavailable: usize,
     /// Figures by action.
@@ -74,9 +76,11 @@ impl Summary {
         }
         let figures = |(action, operations): (&Action, &Vec<_>)| (*action, Figures::of(operations));
         let operations: BTreeMap<_, _> = by_action.iter().map(figures).collect();
+        let sessions = by_session(history);
         Summary {
             requests: history.len(),
-            sessions: by_session(history).len(),
+            sessions: sessions.len(),
+            raced: sessions.values().map(|operations| raced(operations)).sum(),
             unavailable: operations.values().map(|figures| figures.unavailable).sum(),
             operations,
             since: instants
@@ -135,6 +139,20 @@ impl Since {
             first_success_ms: first.collect(),
         }
     }
+}
+
+fn raced(of_session: &[&Operation]) -> usize {
+    let ends =
+        successes(of_session).filter(|one| matches!(one.action, Action::End | Action::EndAll));
+    let ends: Vec<_> = ends.collect();
+    let raced = |refresh: &&&Operation| {
+        let meets = |end: &&Operation| end.start <= refresh.end && refresh.start <= end.end;
+        ends.iter().any(meets)
+    };
+    let refreshes = of_session
+        .iter()
+        .filter(|one| one.action == Action::Refresh);
+    refreshes.filter(raced).count()
 }
 
 fn successes<'a>(operations: &'a [&Operation]) -> impl Iterator<Item = &'a Operation> {

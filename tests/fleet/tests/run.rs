@@ -74,6 +74,7 @@ fn plan(nodes: &[SocketAddr], history: &Path) -> Plan {
         .chain([(Action::EndAll, 1)])
         .collect(),
         body_percent: 50,
+        burst_percent: 20,
         patience: Patience {
             connect: Duration::from_secs(1),
             answer: Duration::from_secs(5),
@@ -95,6 +96,7 @@ fn honest_browsers_find_doorward_honest() {
     assert!(broken.is_empty(), "{broken:#?}");
     assert_eq!(read(&path).unwrap(), history);
     let summary = Summary::of(&history, &broken, &[history[0].start]);
+    assert!(summary.raced > 0);
     assert_eq!(summary.operations.len(), 6);
     for (action, figures) in &summary.operations {
         assert!(

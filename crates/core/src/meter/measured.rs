@@ -54,7 +54,7 @@ impl Measured {
 
 /// Only within a span of somebody's: what is done every second would be traces of nothing else.
 fn span(operation: &'static str, session: Option<SessionId>) -> Span {
-    if !tracing::enabled!(tracing::Level::DEBUG) || Span::current().is_none() {
+    if !tracing::span_enabled!(tracing::Level::DEBUG) || Span::current().is_none() {
         return Span::none();
     }
     tracing::debug_span!(
@@ -62,9 +62,9 @@ fn span(operation: &'static str, session: Option<SessionId>) -> Span {
         otel.name = format!("store {operation}"),
         otel.kind = "client",
         otel.status_code = tracing::field::Empty,
-        operation,
-        session = session.map(tracing::field::display),
-        batch = tracing::field::Empty,
+        db.operation.name = operation,
+        db.operation.batch.size = tracing::field::Empty,
+        session.id = session.map(tracing::field::display),
     )
 }
 

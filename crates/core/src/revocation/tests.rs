@@ -66,10 +66,17 @@ fn a_store_out_of_reach_stops_verification_after_the_allowance() {
 }
 
 #[test]
-fn a_clock_that_steps_back_stops_nothing() {
+fn a_clock_that_steps_back_stops_nothing_unless_too_much_was_forgotten() {
     let set = ready(BOUNDS);
+    let at = |now| set.check(SessionId([7; 16]), now, now);
+    let skewed = START - BOUNDS.skew;
+    assert_eq!((at(skewed), set.stepped_back(skewed)), (Ok(()), false));
+    let wrong = START - WRONG_CLOCK;
+    assert_eq!((at(wrong), set.stepped_back(wrong)), (Ok(()), true));
     let earlier = START - Duration::from_secs(3600);
-    assert_eq!(set.check(SessionId([7; 16]), earlier, earlier), Ok(()));
+    assert_eq!(at(earlier), Err(Error::StoreUnavailable));
+    set.synced(earlier);
+    assert_eq!((at(earlier), set.stepped_back(earlier)), (Ok(()), false));
 }
 
 #[test]

@@ -282,6 +282,11 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "which events are posted, comma-separated [default: all but refreshed]",
     ),
+    (
+        "otlp_endpoint",
+        "",
+        "where traces go, by OTLP over http: http://HOST:4318; 'off' for nowhere [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
+    ),
     ("log_level", "info", "error, warn, info, debug or trace"),
     (
         "log_format",

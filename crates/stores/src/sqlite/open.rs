@@ -65,6 +65,14 @@ pub enum OpenError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// A store over the network cannot be used.
+    #[error("{place}: {why}")]
+    Remote {
+        /// Which, without its password.
+        place: String,
+        /// In the server's words, or what to do.
+        why: String,
+    },
 }
 
 /// The file, and that it is still the one that was opened.

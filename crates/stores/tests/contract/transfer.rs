@@ -18,9 +18,20 @@ fn on_every_pair(contract: impl Fn(&dyn MovableStore, &dyn MovableStore, &TestEn
         let path = directory.path().join(format!("{}.db", name.get()));
         Box::new(SqliteStore::open(path, Policy::default()).unwrap())
     };
-    let makers: [&dyn Fn() -> Box<dyn MovableStore>; 2] = [&memory, &sqlite];
-    for from in makers {
-        for to in makers {
+    #[cfg(feature = "postgres")]
+    let schemas = std::cell::RefCell::new(Vec::new());
+    #[cfg(feature = "postgres")]
+    let postgres = || -> Box<dyn MovableStore> {
+        let fresh = postgres::shared().fresh();
+        let store = fresh.open();
+        schemas.borrow_mut().push(fresh);
+        Box::new(store)
+    };
+    let mut makers: Vec<&dyn Fn() -> Box<dyn MovableStore>> = vec![&memory, &sqlite];
+    #[cfg(feature = "postgres")]
+    makers.push(&postgres);
+    for from in &makers {
+        for to in &makers {
             let (from, to) = (from(), to());
             let env = TestEnv::new(NOW, 7);
             let added = from.add_key(key(), true).block_on().unwrap();

@@ -19,6 +19,7 @@ fn writing(directory: &tempfile::TempDir) -> Writing {
         log: Arc::default(),
         ring: None,
         mute: Arc::default(),
+        meter: Arc::default(),
         queue: Arc::default(),
         many: MANY,
         full: FULL,
@@ -35,7 +36,14 @@ fn asked<T: Send + 'static>(
 ) -> (Box<dyn Operation>, Answer<T>) {
     let (reply, answer) = oneshot::channel();
     let value = None;
-    (Box::new(Asked { work, value, reply }), answer)
+    let waiting = Arc::<Meter>::default().wait();
+    let asked = Asked {
+        work,
+        value,
+        reply,
+        waiting,
+    };
+    (Box::new(asked), answer)
 }
 
 fn remember(user: &'static str) -> (Box<dyn Operation>, Answer<usize>) {

@@ -1,0 +1,129 @@
+//! Everything that needs a transaction: all that waits in one. Two round trips: the first locks and reads
+//! what the operations need, always in the same order; the second writes what they changed, and in its last
+//! statement gives the ends and events their places, with the commit right behind it.
+//!
+//! Where the database refuses a group, each operation is carried out alone, so that it fails alone. An end
+//! is told to other processes before it is acknowledged.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use doorward_core::error::StoreError;
+use doorward_core::store::StoreResult;
+
+use super::connection::{Connection, Failed};
+use super::line::{Answers, Line, Work, all};
+use super::pool::{Lease, Pool};
+use super::view::{Needs, View};
+use super::{flush, lock};
+use crate::spread::Spread;
+
+/// How often a group that others got in the way of is tried.
+const TRIES: u32 = 8;
+
+/// Something to be decided on rows that are locked. It may be run more than once: what it did before was
+/// undone.
+pub(super) struct Operation {
+    needs: Needs,
+    run: Box<dyn FnMut(&mut View) + Send>,
+}
+
+pub(super) struct Groups {
+    pub(super) spread: Arc<Spread>,
+    /// Where ends are notified.
+    pub(super) channel: String,
+}
+
+/// Runs `work` in the next transaction; its value once that is on disk.
+pub(super) async fn run<T: Send + 'static>(
+    line: &Arc<Line<Groups>>,
+    needs: Needs,
+    work: impl Fn(&mut View) -> T + Send + 'static,
+) -> StoreResult<T> {
+    let value = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&value);
+    let keep = move |view: &mut View| {
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(work(view));
+    };
+    let run = Box::new(keep);
+    line.ask(Operation { needs, run }).await?;
+    let value = value.lock().unwrap_or_else(PoisonError::into_inner).take();
+    value.ok_or_else(|| StoreError("an operation was not run".into()))
+}
+
+impl Work for Groups {
+    type Asked = Operation;
+    type Answer = ();
+    const MOST: usize = 512;
+    const ABREAST: usize = 2;
+
+    fn carry_out<'a>(
+        &'a self,
+        pool: &'a Pool,
+        lease: Lease<'a>,
+        mut batch: Vec<Operation>,
+    ) -> Pin<Box<dyn Future<Output = Answers<()>> + Send + 'a>> {
+        Box::pin(async move {
+            pool.on(lease, async |db| Ok(self.each(db, &mut batch).await))
+                .await
+                .unwrap_or_else(|failed| all(batch.len(), &failed))
+        })
+    }
+}
+
+impl Groups {
+    async fn each(&self, db: &Connection, batch: &mut [Operation]) -> Answers<()> {
+        match self.together(db, batch).await {
+            Ok(()) => batch.iter().map(|_| Ok(())).collect(),
+            Err(failed) if batch.len() > 1 && failed.is_refusal() && !db.is_closed() => {
+                let mut answers = Vec::new();
+                for one in batch.chunks_mut(1) {
+                    answers.push(self.together(db, one).await);
+                }
+                answers
+            }
+            Err(failed) => all(batch.len(), &failed),
+        }
+    }
+
+    /// One transaction, tried again where others were in the way.
+    async fn together(&self, db: &Connection, batch: &mut [Operation]) -> Result<(), Failed> {
+        let mut tries = 1;
+        loop {
+            match self.attempt(db, batch).await {
+                Err(failed) if failed.is_passing() && tries < TRIES => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt(&self, db: &Connection, batch: &mut [Operation]) -> Result<(), Failed> {
+        let mut needs = Needs::default();
+        for operation in batch.iter() {
+            needs.and(operation.needs.clone());
+        }
+        let done = async {
+            let mut view = lock::read(db, needs).await?;
+            for operation in batch.iter_mut() {
+                (operation.run)(&mut view);
+            }
+            flush::write(db, &view, &self.channel).await?;
+            Ok(view)
+        };
+        let done: Result<View, Failed> = done.await;
+        match done {
+            Ok(view) => {
+                self.spread.told(&view.ended);
+                self.spread.told(&view.again);
+                Ok(())
+            }
+            Err(failed) => {
+                if !db.is_closed() {
+                    db.batch("ROLLBACK").await?;
+                }
+                Err(failed)
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Who waits for the same kind of work is served together: what waits while a batch is carried out is the
+//! next one.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use doorward_core::error::StoreError;
+use doorward_core::id::SessionId;
+use doorward_core::store::StoreResult;
+use futures_channel::oneshot;
+
+use super::connection::Failed;
+use super::pool::{Lease, Pool};
+
+/// An outcome for each that asked, in their order.
+pub(super) type Answers<A> = Vec<Result<A, Failed>>;
+
+/// What is done with a batch.
+pub(super) trait Work: Send + Sync + 'static {
+    type Asked: Send + 'static;
+    type Answer: Send + 'static;
+    /// The most in one batch.
+    const MOST: usize;
+    /// How many batches are on their way at once.
+    const ABREAST: usize;
+
+    /// What no two of a batch may share.
+    fn alone(_: &Self::Asked) -> Option<SessionId> {
+        None
+    }
+
+    fn carry_out<'a>(
+        &'a self,
+        pool: &'a Pool,
+        lease: Lease<'a>,
+        batch: Vec<Self::Asked>,
+    ) -> Pin<Box<dyn Future<Output = Answers<Self::Answer>> + Send + 'a>>;
+}
+
+/// Those that wait.
+pub(super) struct Line<W: Work> {
+    work: W,
+    pool: Arc<Pool>,
+    waiting: Mutex<Waiting<W>>,
+}
+
+struct Waiting<W: Work> {
+    asked: Vec<Asked<W>>,
+    /// Batches on their way.
+    under_way: usize,
+}
+
+struct Asked<W: Work> {
+    what: W::Asked,
+    reply: oneshot::Sender<StoreResult<W::Answer>>,
+}
+
+impl<W: Work> Line<W> {
+    pub(super) fn new(pool: &Arc<Pool>, work: W) -> Arc<Self> {
+        Arc::new(Line {
+            work,
+            pool: Arc::clone(pool),
+            waiting: Mutex::new(Waiting {
+                asked: Vec::new(),
+                under_way: 0,
+            }),
+        })
+    }
+
+    /// The outcome of what is asked, once its batch is done.
+    pub(super) async fn ask(self: &Arc<Self>, what: W::Asked) -> StoreResult<W::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let begin = {
+            let mut waiting = self.waiting();
+            waiting.asked.push(Asked { what, reply });
+            let begin = waiting.under_way < W::ABREAST;
+            waiting.under_way += usize::from(begin);
+            begin
+        };
+        if begin {
+            tokio::spawn(Arc::clone(self).serve());
+        }
+        let gone = |_| StoreError("the store is closed".into());
+        answer.await.map_err(gone)?
+    }
+
+    /// Serves until nobody waits.
+    async fn serve(self: Arc<Self>) {
+        loop {
+            // Those that are about to ask come along.
+            tokio::task::yield_now().await;
+            let lease = self.pool.lease().await;
+            let Some(batch) = self.take() else { return };
+            let (asked, replies): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|one| (one.what, one.reply)).unzip();
+            let answers = match lease {
+                Ok(lease) => self.work.carry_out(&self.pool, lease, asked).await,
+                Err(failed) => {
+                    let why = StoreError::from(failed).0;
+                    replies
+                        .iter()
+                        .map(|_| Err(Failed::Down(why.clone())))
+                        .collect()
+                }
+            };
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                // Whoever no longer waits need not be told.
+                let _ = reply.send(answer.map_err(StoreError::from));
+            }
+        }
+    }
+
+    /// The next batch. `None`: nobody waits, and whoever comes begins anew.
+    fn take(&self) -> Option<Vec<Asked<W>>> {
+        let mut waiting = self.waiting();
+        if waiting.asked.is_empty() {
+            waiting.under_way -= 1;
+            return None;
+        }
+        let some = waiting.asked.len().min(W::MOST);
+        let (mut batch, mut later) = (Vec::with_capacity(some), Vec::new());
+        let mut taken = HashSet::new();
+        for one in waiting.asked.drain(..some) {
+            match W::alone(&one.what) {
+                Some(id) if !taken.insert(id) => later.push(one),
+                _ => batch.push(one),
+            }
+        }
+        waiting.asked.splice(0..0, later);
+        Some(batch)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<W>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same outcome for all.
+pub(super) fn all<A>(count: usize, failed: &Failed) -> Answers<A> {
+    let why = StoreError::from(failed).0;
+    (0..count).map(|_| Err(Failed::Down(why.clone()))).collect()
+}

@@ -1,0 +1,170 @@
+//! A few connections, one to each operation at a time. What was not given back whole is closed; a server
+//! that cannot be reached is asked again soon, and not by everybody at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Client, Notification, Row};
+
+use super::connection::{Connection, Failed, Step};
+use super::url::PostgresUrl;
+use super::{open, tls};
+
+/// The longest that anything may take on a connection, and that anybody waits for one.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the server is left alone after it could not be reached: from, to.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
+
+pub(super) struct Pool {
+    url: PostgresUrl,
+    tls: tls::Connector,
+    turns: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+    down: Mutex<Option<Down>>,
+}
+
+/// The server could not be reached.
+struct Down {
+    until: Instant,
+    pause: Duration,
+    why: String,
+}
+
+/// A connection for one operation.
+pub(super) struct Lease<'a> {
+    pool: &'a Pool,
+    connection: Option<Connection>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(super) fn new(url: PostgresUrl, tls: tls::Connector) -> Pool {
+        let turns = Arc::new(Semaphore::new(url.pool()));
+        Pool {
+            url,
+            tls,
+            turns,
+            idle: Mutex::default(),
+            down: Mutex::default(),
+        }
+    }
+
+    /// Does something with a connection of its own.
+    pub(super) async fn with<T>(
+        &self,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        let lease = self.lease().await?;
+        self.on(lease, work).await
+    }
+
+    /// Carries out steps in a transaction that is durable once this returns, a few times where others get
+    /// in the way.
+    pub(super) async fn durably(
+        &self,
+        steps: impl Fn() -> Vec<Step>,
+    ) -> Result<Vec<Vec<Row>>, Failed> {
+        const TRIES: u32 = 5;
+        let mut tries = 1;
+        loop {
+            let all = steps();
+            match self.with(async |db| db.durably(all).await).await {
+                Err(failed) if failed.is_passing() && tries < TRIES => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits for a connection.
+    pub(super) async fn lease(&self) -> Result<Lease<'_>, Failed> {
+        let late = |_| Failed::Down("no connection became free in time".into());
+        let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned());
+        let turn = turn.await.map_err(late)?;
+        let turn = turn.map_err(|_| Failed::Down("the store is closed".into()))?;
+        let idle = {
+            let mut idle = self.idle();
+            idle.retain(|connection| !connection.is_closed());
+            idle.pop()
+        };
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        Ok(Lease {
+            pool: self,
+            connection: Some(connection),
+            _turn: turn,
+        })
+    }
+
+    /// Does something with a leased connection, which goes back if its transaction is over.
+    pub(super) async fn on<T>(
+        &self,
+        mut lease: Lease<'_>,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        let Some(connection) = lease.connection.take() else {
+            return Err(Failed::Down("the connection is gone".into()));
+        };
+        let done = timeout(PATIENCE, work(&connection)).await;
+        let done = done
+            .unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())));
+        let whole = match &done {
+            Ok(_) => true,
+            Err(failed) => failed.is_refusal() || failed.is_passing(),
+        };
+        if whole && !connection.is_closed() {
+            lease.pool.idle().push(connection);
+        }
+        done
+    }
+
+    /// A new connection, unless the server could not be reached just now.
+    pub(super) async fn connect(&self) -> Result<Connection, Failed> {
+        if let Some(down) = &*self.down()
+            && Instant::now() < down.until
+        {
+            return Err(Failed::Down(down.why.clone()));
+        }
+        let connected = timeout(PATIENCE, open::connect(&self.url, &self.tls)).await;
+        let connected = connected
+            .unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())));
+        self.note(connected.as_ref().err());
+        connected
+    }
+
+    /// A connection beside the others, on which something is heard.
+    pub(super) async fn dial(
+        &self,
+        heard: impl FnMut(Notification) + Send + 'static,
+    ) -> Result<Client, Failed> {
+        let dialed = timeout(PATIENCE, open::dial(&self.url, &self.tls, heard)).await;
+        dialed.unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())))
+    }
+
+    fn note(&self, failed: Option<&Failed>) {
+        let mut down = self.down();
+        let Some(failed) = failed else {
+            *down = None;
+            return;
+        };
+        let pause = down
+            .as_ref()
+            .map_or(PAUSE.0, |down| PAUSE.1.min(2 * down.pause));
+        *down = Some(Down {
+            until: Instant::now() + pause,
+            pause,
+            why: doorward_core::error::StoreError::from(failed).0,
+        });
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn down(&self) -> MutexGuard<'_, Option<Down>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
