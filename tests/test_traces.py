@@ -133,7 +133,8 @@ def test_the_standard_variables_are_honoured(
     start, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SERVICE_NAME": "front-door"}
-    monkeypatch.setattr(conftest, "ENVIRONMENT", conftest.ENVIRONMENT | more)
+    for name, value in more.items():
+        monkeypatch.setitem(start.__globals__["ENVIRONMENT"], name, value)
     server: Server = start()
     server.login()
     unsampled = {"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}

@@ -124,9 +124,11 @@ impl Meter {
     /// A batch begins, with these operations. Each one's span is told the size.
     pub fn begin<'a>(&self, batch: Batch, operations: impl IntoIterator<Item = &'a Waiting>) {
         let operations: Vec<_> = operations.into_iter().collect();
-        let (begins, size) = (now(), operations.len() as u64);
+        let begins = now();
         let batched = &self.batches[batch as usize];
-        batched.sizes.observe(size);
+        batched.sizes.observe(operations.len() as u64);
+        // Signed: the only integers that OpenTelemetry knows.
+        let size = i64::try_from(operations.len()).unwrap_or(i64::MAX);
         for operation in operations {
             let waited = begins.saturating_duration_since(operation.since);
             batched.waits.observe(micros(waited));

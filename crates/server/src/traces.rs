@@ -163,9 +163,10 @@ impl Client {
     /// Once, and again when it has changed.
     fn tell(&self, failing: bool) {
         if self.failing.swap(failing, Ordering::Relaxed) != failing {
-            match failing {
-                true => tracing::warn!("traces are not taken by the collector"),
-                false => tracing::info!("traces are taken again"),
+            if failing {
+                tracing::warn!("traces are not taken by the collector");
+            } else {
+                tracing::info!("traces are taken again");
             }
         }
     }

@@ -21,6 +21,9 @@ pub enum Place {
     Memory,
     /// `sqlite://PATH`
     Sqlite(PathBuf),
+    /// `redis://HOST` and its like: see [`crate::redis::Address`].
+    #[cfg(feature = "redis")]
+    Redis(Box<crate::redis::Address>),
     /// `postgres://USER@HOST/DATABASE`
     #[cfg(feature = "postgres")]
     Postgres(PostgresUrl),
@@ -48,9 +51,21 @@ impl Place {
         Ok(match self {
             Place::Memory => Arc::new(MemoryStore::new(policy)),
             Place::Sqlite(path) => Arc::new(SqliteStore::open(path, policy)?),
+            #[cfg(feature = "redis")]
+            Place::Redis(address) => Arc::new(crate::RedisStore::open(address, policy)?),
             #[cfg(feature = "postgres")]
             Place::Postgres(url) => Arc::new(PostgresStore::open(url, policy)?),
         })
+    }
+
+    /// Whether its URL holds a password.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        match self {
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => url.is_secret(),
+            _ => false,
+        }
     }
 
     /// As [`Place::open`], for hosts whose threads may wait for the disk: see [`SqliteStore::in_place`].
@@ -62,15 +77,22 @@ impl Place {
     }
 }
 
-#[cfg(feature = "postgres")]
-const OTHERS: &str = "must be sqlite://PATH, postgres://USER@HOST/DATABASE or memory:";
-#[cfg(not(feature = "postgres"))]
-const OTHERS: &str = "must be sqlite://PATH or memory:";
+const OTHERS: &str = match (cfg!(feature = "postgres"), cfg!(feature = "redis")) {
+    (true, true) => "must be sqlite://PATH, postgres://USER@HOST/DATABASE, redis://HOST or memory:",
+    (true, false) => "must be sqlite://PATH, postgres://USER@HOST/DATABASE or memory:",
+    (false, true) => "must be sqlite://PATH, redis://HOST or memory:",
+    (false, false) => "must be sqlite://PATH or memory:",
+};
 
 impl FromStr for Place {
     type Err = NotAPlace;
 
     fn from_str(text: &str) -> Result<Place, NotAPlace> {
+        #[cfg(feature = "redis")]
+        if crate::redis::Address::is_one(text) {
+            let address = text.parse().map_err(NotAPlace)?;
+            return Ok(Place::Redis(Box::new(address)));
+        }
         match text.strip_prefix("sqlite://") {
             Some("") => Err(NotAPlace("names no file; sqlite://doorward.db does")),
             Some(":memory:") => Err(NotAPlace("without a file it is memory:")),
@@ -90,6 +112,8 @@ impl fmt::Display for Place {
         match self {
             Place::Memory => f.write_str("memory:"),
             Place::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            #[cfg(feature = "redis")]
+            Place::Redis(address) => address.fmt(f),
             #[cfg(feature = "postgres")]
             Place::Postgres(url) => url.fmt(f),
         }

@@ -22,6 +22,9 @@ mod events;
 #[cfg(feature = "postgres")]
 #[path = "servers/postgres.rs"]
 mod postgres;
+#[cfg(feature = "redis")]
+#[path = "servers/redis.rs"]
+mod redis;
 #[path = "contract/transfer.rs"]
 mod transfer;
 
@@ -40,6 +43,10 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     let postgres = fresh.open();
     #[cfg(feature = "postgres")]
     stores.push(&postgres);
+    #[cfg(feature = "redis")]
+    let (redis, cluster) = (redis::single().fresh(), redis::cluster().fresh());
+    #[cfg(feature = "redis")]
+    stores.extend([&redis as &dyn Store, &cluster]);
     for store in stores {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);

@@ -5,6 +5,8 @@ use std::fmt;
 use doorward_core::keys::{Algorithm, KeyConfig, check_secret};
 use zeroize::Zeroizing;
 
+use doorward_stores::Place;
+
 use super::{ConfigError, Values, wrong};
 use crate::secret_file;
 
@@ -19,7 +21,9 @@ const SECRETS: [&str; 5] = [
 
 impl Values {
     pub(super) fn hold_secrets(&self) -> bool {
+        let store = self.0.get("store").and_then(|url| url.parse().ok());
         SECRETS.iter().any(|key| self.0.contains_key(*key))
+            || store.is_some_and(|place: Place| place.is_secret())
     }
 
     pub(super) fn key(&self) -> Result<KeyConfig, ConfigError> {

@@ -1,26 +1,26 @@
 -- Times are milliseconds since 1970-01-01T00:00:00Z. `@` stands for the schema. Texts compare by their
 -- bytes, so that every node sorts as the database does.
 
--- One row a session, written anew in its page by each refresh: no column that changes then is indexed.
+-- One row a session, written anew in its page by each refresh: no column that changes then is indexed, and
+-- a page has room for one row more. None is null: that would cost 8 bytes a row.
 CREATE TABLE @sessions (
     id           uuid     PRIMARY KEY,
     confirmed    uuid     NOT NULL,
-    previous     uuid     NOT NULL,        -- zero: none
+    previous     uuid     NOT NULL,        -- zero: none; of an ended row 8 bytes of when and 1 of why
     confirmed_at bigint   NOT NULL,        -- 0: never
     child_after  bigint   NOT NULL,        -- child_at - confirmed_at
     refresh_key  bigint   NOT NULL,        -- keys.id
     created_at   bigint   NOT NULL,
     auth_after   bigint   NOT NULL,        -- auth_time - created_at
     lasts        bigint   NOT NULL,        -- absolute_end - created_at
-    version      bigint   NOT NULL,
+    version      integer  NOT NULL,
     generation   integer  NOT NULL,
     attempt      integer  NOT NULL,
     user_hash    integer  NOT NULL,        -- 32 bits of SHA-256(user_id)
-    flags        smallint NOT NULL,        -- 1 siblings, 2 remember, 4 in bodies, 8 has details, 16 privileged
-    user_id      text COLLATE "C" NOT NULL,
-    ended_at     bigint,
-    ended_why    smallint                  -- EndReason
-) WITH (fillfactor = 90);
+    flags        smallint NOT NULL,        -- 1 siblings, 2 remember, 4 in bodies, 8 has details,
+                                           -- 16 privileged, 32 has ended
+    user_id      text COLLATE "C" NOT NULL
+) WITH (fillfactor = 97);
 CREATE INDEX sessions_by_user ON @sessions (user_hash);
 
 -- What refreshes never write.

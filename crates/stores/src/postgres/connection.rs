@@ -120,6 +120,8 @@ pub(super) struct Connection {
     statements: Mutex<HashMap<String, Statement>>,
     /// What begins a transaction that must be durable.
     pub(super) durably: Option<String>,
+    /// What the server calls it.
+    pub(super) process: i32,
 }
 
 impl Connection {
@@ -130,6 +132,7 @@ impl Connection {
             schema,
             statements: Mutex::default(),
             durably: None,
+            process: 0,
         }
     }
 

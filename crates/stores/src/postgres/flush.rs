@@ -34,16 +34,7 @@ fn sessions(view: &View) -> Result<Vec<Step>, Failed> {
     let mut steps = rows::insert(&added)?;
     let changed: Vec<_> = view.sessions.changed().map(|(_, row)| row).collect();
     if !changed.is_empty() {
-        let end = "UPDATE @sessions AS s SET ended_at = n.ended_at, ended_why = n.ended_why, \
-            version = n.version FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[]) \
-            AS n (id, ended_at, ended_why, version) WHERE s.id = n.id";
-        steps.push(step!(
-            end,
-            each(&changed, |row| Uuid(row.id.0)),
-            each(&changed, |row| row.ended.map(|end| end.at.0)),
-            each(&changed, |row| row.ended.map(|end| end.reason as i16)),
-            each(&changed, |row| row.version.cast_signed()),
-        ));
+        steps.push(rows::end_all(&changed)?);
     }
     let removed: Vec<_> = view.sessions.removed().map(|id| Uuid(id.0)).collect();
     if !removed.is_empty() {

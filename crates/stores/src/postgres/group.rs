@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use doorward_core::error::StoreError;
+use doorward_core::meter::Batch;
 use doorward_core::store::StoreResult;
 
 use super::connection::{Connection, Failed};
@@ -55,6 +56,7 @@ pub(super) async fn run<T: Send + 'static>(
 impl Work for Groups {
     type Asked = Operation;
     type Answer = ();
+    const BATCH: Batch = Batch::Write;
     const MOST: usize = 512;
     const ABREAST: usize = 2;
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use doorward_core::error::StoreError;
 use doorward_core::id::SessionId;
+use doorward_core::meter::{self as metered, Batch};
 use doorward_core::store::StoreResult;
 use futures_channel::oneshot;
 
@@ -25,6 +26,8 @@ pub(super) trait Work: Send + Sync + 'static {
     const MOST: usize;
     /// How many batches are on their way at once.
     const ABREAST: usize;
+    /// What the meter calls it.
+    const BATCH: Batch;
 
     /// What no two of a batch may share.
     fn alone(_: &Self::Asked) -> Option<SessionId> {
@@ -53,6 +56,7 @@ struct Waiting<W: Work> {
 }
 
 struct Asked<W: Work> {
+    waiting: metered::Waiting,
     what: W::Asked,
     reply: oneshot::Sender<StoreResult<W::Answer>>,
 }
@@ -74,7 +78,11 @@ impl<W: Work> Line<W> {
         let (reply, answer) = oneshot::channel();
         let begin = {
             let mut waiting = self.waiting();
-            waiting.asked.push(Asked { what, reply });
+            waiting.asked.push(Asked {
+                waiting: self.pool.meter().wait(),
+                what,
+                reply,
+            });
             let begin = waiting.under_way < W::ABREAST;
             waiting.under_way += usize::from(begin);
             begin
@@ -91,11 +99,18 @@ impl<W: Work> Line<W> {
         loop {
             // Those that are about to ask come along.
             tokio::task::yield_now().await;
+            if self.is_over() {
+                return;
+            }
             let lease = self.pool.lease().await;
-            let Some(batch) = self.take() else { return };
+            let batch = self.take();
+            self.pool
+                .meter()
+                .begin(W::BATCH, batch.iter().map(|one| &one.waiting));
             let (asked, replies): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|one| (one.what, one.reply)).unzip();
             let answers = match lease {
+                Ok(_) if asked.is_empty() => continue,
                 Ok(lease) => self.work.carry_out(&self.pool, lease, asked).await,
                 Err(failed) => {
                     let why = StoreError::from(failed).0;
@@ -112,13 +127,17 @@ impl<W: Work> Line<W> {
         }
     }
 
-    /// The next batch. `None`: nobody waits, and whoever comes begins anew.
-    fn take(&self) -> Option<Vec<Asked<W>>> {
+    /// Whether nobody waits: whoever comes begins anew.
+    fn is_over(&self) -> bool {
         let mut waiting = self.waiting();
-        if waiting.asked.is_empty() {
-            waiting.under_way -= 1;
-            return None;
-        }
+        let over = waiting.asked.is_empty();
+        waiting.under_way -= usize::from(over);
+        over
+    }
+
+    /// The next batch, of nobody where another took them.
+    fn take(&self) -> Vec<Asked<W>> {
+        let mut waiting = self.waiting();
         let some = waiting.asked.len().min(W::MOST);
         let (mut batch, mut later) = (Vec::with_capacity(some), Vec::new());
         let mut taken = HashSet::new();
@@ -129,7 +148,7 @@ impl<W: Work> Line<W> {
             }
         }
         waiting.asked.splice(0..0, later);
-        Some(batch)
+        batch
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<W>> {

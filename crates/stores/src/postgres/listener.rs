@@ -4,6 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use doorward_core::SystemEnv;
+use doorward_core::env::Env as _;
+use doorward_core::meter::Way;
 use tokio_postgres::{Client, Notification};
 
 use super::connection::Failed;
@@ -56,9 +59,17 @@ pub(super) async fn listen(
     }
 }
 
-async fn begin(pool: &Pool, channel: &str, spread: Arc<Spread>) -> Result<Client, Failed> {
-    let heard =
-        move |notification: Notification| spread.heard(notice::ends(notification.payload()));
+async fn begin(pool: &Arc<Pool>, channel: &str, spread: Arc<Spread>) -> Result<Client, Failed> {
+    let shared = Arc::clone(pool);
+    let heard = move |notification: Notification| {
+        let ends = notice::ends(notification.payload());
+        if !shared.is_ours(notification.process_id()) {
+            let now = SystemEnv.now();
+            ends.iter()
+                .for_each(|end| shared.meter().heard(Way::Pushed, end.at, now));
+        }
+        spread.heard(ends);
+    };
     let client = pool.dial(heard).await?;
     client
         .batch_execute(&format!("LISTEN \"{channel}\""))

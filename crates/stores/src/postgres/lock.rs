@@ -105,7 +105,7 @@ fn sessions(needs: &Needs) -> Vec<(Step, Option<Reader>)> {
         step!(
             sessions!(
                 "s.id = ANY ($1::uuid[]) OR (s.user_hash = ANY ($2::int[]) AND s.user_id = ANY \
-                 ($3::text[]) AND (s.ended_at IS NULL OR s.user_id = ANY ($4::text[]))) \
+                 ($3::text[]) AND (s.flags & 32 = 0 OR s.user_id = ANY ($4::text[]))) \
                  ORDER BY s.id FOR UPDATE OF s"
             ),
             ids,

@@ -32,7 +32,25 @@ pub(super) async fn connect(url: &PostgresUrl, tls: &tls::Connector) -> Result<C
     let mut connection = Connection::new(client, qualified(url));
     connection.batch(SETTINGS).await?;
     connection.durably = synchronous(connection.client(), url.fast()).await?;
+    connection.process = process(connection.client()).await;
     Ok(connection)
+}
+
+/// What notifications call it; 0 where that is not known.
+async fn process(client: &Client) -> i32 {
+    let said = client.simple_query("SELECT pg_backend_pid()").await;
+    let row = said.unwrap_or_default();
+    row.iter()
+        .find_map(first)
+        .and_then(|pid| pid.parse().ok())
+        .unwrap_or(0)
+}
+
+fn first(message: &SimpleQueryMessage) -> Option<&str> {
+    match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    }
 }
 
 /// Sees to it that what ends a session is on disk before it is acknowledged. Where swaps need not be,
@@ -40,10 +58,7 @@ pub(super) async fn connect(url: &PostgresUrl, tls: &tls::Connector) -> Result<C
 async fn synchronous(client: &Client, fast: bool) -> Result<Option<String>, Failed> {
     let said = client.simple_query("SHOW synchronous_commit").await;
     let said = said.unwrap_or_default();
-    let said = said.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    });
+    let said = said.iter().find_map(first).map(str::to_owned);
     let Some(said) = said else { return Ok(None) };
     let wanted = if said == "off" { "on" } else { &said };
     let session = if fast { "off" } else { wanted };
@@ -97,9 +112,10 @@ pub(super) async fn migrate(connection: &Connection, schema: &str) -> Result<(),
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     for tries in 0.. {
         let done = match version(connection).await {
-            Ok((found, compatible)) if compatible > known => return Err(newer(found, known)),
-            Ok((found, _)) if found >= known => return Ok(()),
-            Ok(_) => step_up(connection).await,
+            Ok(Some((found, compatible))) if compatible > known => return Err(newer(found, known)),
+            Ok(Some((found, _))) if found >= known => return Ok(()),
+            Ok(Some(_)) => step_up(connection).await,
+            Ok(None) => make(connection, schema).await,
             Err(failed) if is_missing(&failed) => make(connection, schema).await,
             Err(failed) => Err(failed),
         };
@@ -112,12 +128,14 @@ pub(super) async fn migrate(connection: &Connection, schema: &str) -> Result<(),
     Ok(())
 }
 
-/// The schema's version, and the oldest version of this program that it suits.
-async fn version(connection: &Connection) -> Result<(i32, i32), Failed> {
+/// The schema's version, and the oldest version of this program that it suits. `None`: it is being made.
+async fn version(connection: &Connection) -> Result<Option<(i32, i32)>, Failed> {
     let sql = "SELECT version, compatible_since FROM @doorward_schema";
     let rows = connection.query(sql, &[]).await?;
-    let row = rows.first().ok_or(Failed::Damaged("doorward_schema"))?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    let row = rows
+        .first()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    row.transpose()
 }
 
 fn newer(found: i32, known: i32) -> Failed {

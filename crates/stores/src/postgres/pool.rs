@@ -1,9 +1,12 @@
 //! A few connections, one to each operation at a time. What was not given back whole is closed; a server
 //! that cannot be reached is asked again soon, and not by everybody at once.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use doorward_core::meter::Meter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Notification, Row};
@@ -23,6 +26,11 @@ pub(super) struct Pool {
     turns: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
     down: Mutex<Option<Down>>,
+    /// How many connections there are.
+    open: AtomicUsize,
+    /// What those of this process are called by the server.
+    ours: Mutex<HashSet<i32>>,
+    meter: Arc<Meter>,
 }
 
 /// The server could not be reached.
@@ -48,7 +56,19 @@ impl Pool {
             turns,
             idle: Mutex::default(),
             down: Mutex::default(),
+            open: AtomicUsize::new(0),
+            ours: Mutex::default(),
+            meter: Arc::default(),
         }
+    }
+
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Whether a connection of this process is called that.
+    pub(super) fn is_ours(&self, process: i32) -> bool {
+        self.ours().contains(&process)
     }
 
     /// Does something with a connection of its own.
@@ -85,7 +105,10 @@ impl Pool {
         let turn = turn.map_err(|_| Failed::Down("the store is closed".into()))?;
         let idle = {
             let mut idle = self.idle();
-            idle.retain(|connection| !connection.is_closed());
+            let (closed, whole) = idle.drain(..).partition(Connection::is_closed);
+            *idle = whole;
+            let closed: Vec<_> = closed;
+            closed.iter().for_each(|connection| self.lost(connection));
             idle.pop()
         };
         let connection = match idle {
@@ -116,7 +139,9 @@ impl Pool {
             Err(failed) => failed.is_refusal() || failed.is_passing(),
         };
         if whole && !connection.is_closed() {
-            lease.pool.idle().push(connection);
+            self.idle().push(connection);
+        } else {
+            self.lost(&connection);
         }
         done
     }
@@ -132,7 +157,11 @@ impl Pool {
         let connected = connected
             .unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())));
         self.note(connected.as_ref().err());
-        connected
+        let connected = connected?;
+        self.ours().insert(connected.process);
+        self.meter
+            .connections(1 + self.open.fetch_add(1, Ordering::Relaxed));
+        Ok(connected)
     }
 
     /// A connection beside the others, on which something is heard.
@@ -142,6 +171,12 @@ impl Pool {
     ) -> Result<Client, Failed> {
         let dialed = timeout(PATIENCE, open::dial(&self.url, &self.tls, heard)).await;
         dialed.unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())))
+    }
+
+    fn lost(&self, connection: &Connection) {
+        self.ours().remove(&connection.process);
+        self.meter
+            .connections(self.open.fetch_sub(1, Ordering::Relaxed) - 1);
     }
 
     fn note(&self, failed: Option<&Failed>) {
@@ -160,11 +195,22 @@ impl Pool {
         });
     }
 
+    fn ours(&self) -> MutexGuard<'_, HashSet<i32>> {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn down(&self) -> MutexGuard<'_, Option<Down>> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who did nothing with it gives it back.
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.pool.idle().extend(self.connection.take());
     }
 }

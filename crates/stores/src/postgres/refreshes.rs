@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use doorward_core::id::SessionId;
+use doorward_core::meter::Batch;
 use doorward_core::session::Session;
 
 use super::connection::{Connection, Failed};
@@ -20,6 +21,7 @@ pub(super) struct Loads;
 impl Work for Loads {
     type Asked = SessionId;
     type Answer = Option<Session>;
+    const BATCH: Batch = Batch::Load;
     const MOST: usize = 256;
     const ABREAST: usize = 2;
 
@@ -53,6 +55,7 @@ pub(super) struct Swaps;
 impl Work for Swaps {
     type Asked = Session;
     type Answer = bool;
+    const BATCH: Batch = Batch::Swap;
     const MOST: usize = 256;
     const ABREAST: usize = 2;
 

@@ -17,6 +17,7 @@ const REMEMBER: i16 = 2;
 const BODY: i16 = 4;
 const DETAILS: i16 = 8;
 const PRIVILEGED: i16 = 16;
+const ENDED: i16 = 32;
 
 /// 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,20 +46,26 @@ macro_rules! sessions {
     ($which:literal) => {
         concat!(
             "SELECT s.id, s.user_id, s.confirmed, s.previous, s.generation, s.attempt, s.confirmed_at, \
-             s.child_after, s.refresh_key, s.created_at, s.auth_after, s.lasts, s.flags, s.ended_at, \
-             s.ended_why, s.version, d.device, d.address, d.agent, d.claims FROM @sessions s \
+             s.child_after, s.refresh_key, s.created_at, s.auth_after, s.lasts, s.flags, s.version, \
+             d.device, d.address, d.agent, d.claims FROM @sessions s \
              LEFT JOIN @details d ON d.session = CASE WHEN s.flags & 8 <> 0 THEN s.id END WHERE ",
             $which
         )
     };
 }
 pub(super) use sessions;
-const _: () = assert!(DETAILS == 8);
+const _: () = assert!(DETAILS == 8 && ENDED == 32, "as statements have them");
 
 /// A row of `sessions!`.
 pub(super) fn session(row: &Row) -> Result<Session, Failed> {
     let flags: i16 = row.try_get(12)?;
     let created_at: i64 = row.try_get(9)?;
+    let kept: Uuid = row.try_get(3)?;
+    let ended = if flags & ENDED == 0 {
+        None
+    } else {
+        Some(end(kept)?)
+    };
     let (confirmed_at, child_at) = child_times(row.try_get(6)?, row.try_get(7)?);
     let after_login = |at: usize| {
         row.try_get::<_, i64>(at)
@@ -69,7 +76,7 @@ pub(super) fn session(row: &Row) -> Result<Session, Failed> {
         user: user(row, 1)?,
         confirmed: TokenId(row.try_get::<_, Uuid>(2)?.0),
         generation: row.try_get::<_, i32>(4)?.into(),
-        previous: previous(row.try_get::<_, Uuid>(3)?),
+        previous: (ended.is_none() && kept != NONE).then_some(TokenId(kept.0)),
         siblings: flags & SIBLINGS != 0,
         attempt: row.try_get::<_, i32>(5)?.cast_unsigned(),
         confirmed_at,
@@ -86,15 +93,16 @@ pub(super) fn session(row: &Row) -> Result<Session, Failed> {
             Delivery::Body
         },
         device: Device {
-            name: text(row, 16)?,
+            name: text(row, 14)?,
             address: row
-                .try_get::<_, Option<&str>>(17)?
+                .try_get::<_, Option<&str>>(15)?
                 .and_then(|text| text.parse().ok()),
-            agent: text(row, 18)?,
+            agent: text(row, 16)?,
         },
-        claims: text(row, 19)?,
-        ended: end(row.try_get(13)?, row.try_get(14)?)?,
-        version: row.try_get::<_, i64>(15)?.cast_unsigned(),
+        claims: text(row, 17)?,
+        ended,
+        version: u64::try_from(row.try_get::<_, i32>(13)?)
+            .map_err(|_| Failed::Damaged("version"))?,
     })
 }
 
@@ -126,10 +134,9 @@ pub(super) fn insert_if_new(sessions: &[&Session]) -> Result<Vec<Step>, Failed> 
 
 fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
     const ROWS: &str = "INSERT INTO @sessions (id, user_id, user_hash, confirmed, previous, generation, \
-        attempt, confirmed_at, child_after, refresh_key, created_at, auth_after, lasts, flags, ended_at, \
-        ended_why, version) SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::uuid[], \
+        attempt, confirmed_at, child_after, refresh_key, created_at, auth_after, lasts, flags, version) SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::uuid[], \
         $5::uuid[], $6::int[], $7::int[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
-        $12::bigint[], $13::bigint[], $14::smallint[], $15::bigint[], $16::smallint[], $17::bigint[])";
+        $12::bigint[], $13::bigint[], $14::smallint[], $15::int[])";
     if sessions.is_empty() {
         return Ok(Vec::new());
     }
@@ -140,7 +147,7 @@ fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
         each(sessions, |row| row.user.as_str().to_owned()),
         each(sessions, |row| user_hash(&row.user)),
         each(sessions, |row| Uuid(row.confirmed.0)),
-        each(sessions, |row| stored_previous(row.previous)),
+        each(sessions, |row| kept(row)),
         generations(sessions)?,
         each(sessions, |row| row.attempt.cast_signed()),
         of(|row| stored_child_times(row).0),
@@ -150,9 +157,7 @@ fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
         of(|row| row.auth_time.since(row.created_at)),
         of(|row| row.absolute_end.since(row.created_at)),
         each(sessions, |row| flags(row)),
-        each(sessions, |row| row.ended.map(|end| end.at.0)),
-        each(sessions, |row| row.ended.map(|end| end.reason as i16)),
-        of(|row| row.version.cast_signed()),
+        versions(sessions)?,
     );
     Ok(std::iter::once(rows)
         .chain(details(sessions, unless))
@@ -186,16 +191,15 @@ pub(super) fn swap(sessions: &[&Session]) -> Result<Step, Failed> {
         generation = n.generation, attempt = n.attempt, confirmed_at = n.confirmed_at, \
         child_after = n.child_after, refresh_key = n.refresh_key, auth_after = n.auth_after, \
         flags = n.flags, version = n.version FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], \
-        $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::smallint[], \
-        $11::bigint[]) AS n (id, confirmed, previous, generation, attempt, confirmed_at, child_after, \
+        $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::smallint[], $11::int[]) AS n (id, confirmed, previous, generation, attempt, confirmed_at, child_after, \
         refresh_key, auth_after, flags, version) \
-        WHERE s.id = n.id AND s.version = n.version - 1 AND s.ended_at IS NULL RETURNING s.id";
+        WHERE s.id = n.id AND s.version = n.version - 1 AND s.flags & 32 = 0 RETURNING s.id";
     let of = |value: fn(&Session) -> i64| each(sessions, |row| value(row));
     Ok(step!(
         ROWS,
         each(sessions, |row| Uuid(row.id.0)),
         each(sessions, |row| Uuid(row.confirmed.0)),
-        each(sessions, |row| stored_previous(row.previous)),
+        each(sessions, |row| kept(row)),
         generations(sessions)?,
         each(sessions, |row| row.attempt.cast_signed()),
         of(|row| stored_child_times(row).0),
@@ -203,12 +207,32 @@ pub(super) fn swap(sessions: &[&Session]) -> Result<Step, Failed> {
         of(|row| row.refresh_key.0.cast_signed()),
         of(|row| row.auth_time.since(row.created_at)),
         each(sessions, |row| flags(row)),
-        of(|row| row.version.cast_signed()),
+        versions(sessions)?,
     ))
 }
 
 pub(super) fn each<T: ?Sized, V>(rows: &[&T], value: impl Fn(&T) -> V) -> Vec<V> {
     rows.iter().map(|row| value(row)).collect()
+}
+
+/// Marks rows as ended that are locked.
+pub(super) fn end_all(sessions: &[&Session]) -> Result<Step, Failed> {
+    const ROWS: &str = "UPDATE @sessions AS s SET previous = n.previous, flags = n.flags, version = n.version \
+        FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::int[]) AS n (id, previous, flags, version) \
+        WHERE s.id = n.id";
+    Ok(step!(
+        ROWS,
+        each(sessions, |row| Uuid(row.id.0)),
+        each(sessions, |row| kept(row)),
+        each(sessions, |row| flags(row)),
+        versions(sessions)?,
+    ))
+}
+
+pub(super) fn versions(sessions: &[&Session]) -> Result<Vec<i32>, Failed> {
+    let fits = |row: &&Session| i32::try_from(row.version);
+    let all: Result<_, _> = sessions.iter().map(fits).collect();
+    all.map_err(|_| Failed::Damaged("version"))
 }
 
 fn generations(sessions: &[&Session]) -> Result<Vec<i32>, Failed> {
@@ -234,6 +258,7 @@ fn flags(session: &Session) -> i16 {
         | flag(session.privileged, PRIVILEGED)
         | flag(session.delivery == Delivery::Body, BODY)
         | flag(has_details(session), DETAILS)
+        | flag(session.ended.is_some(), ENDED)
 }
 
 /// `confirmed_at` and `child_at - confirmed_at`; [`Timestamp::NEVER`] is 0.
@@ -251,34 +276,39 @@ fn child_times(confirmed_at: i64, child_after: i64) -> (Timestamp, Timestamp) {
     (time(confirmed_at), time(confirmed_at + child_after))
 }
 
-fn stored_previous(previous: Option<TokenId>) -> Uuid {
-    Uuid(previous.map_or([0; 16], |id| id.0))
+const NONE: Uuid = Uuid([0; 16]);
+
+/// The token before, or when and why the session ended.
+fn kept(session: &Session) -> Uuid {
+    let Some(end) = session.ended else {
+        return session.previous.map_or(NONE, |id| Uuid(id.0));
+    };
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&end.at.0.to_be_bytes());
+    bytes[8] = end.reason as u8;
+    Uuid(bytes)
 }
 
-fn previous(stored: Uuid) -> Option<TokenId> {
-    (stored.0 != [0; 16]).then_some(TokenId(stored.0))
+fn end(kept: Uuid) -> Result<End, Failed> {
+    let (at, why) = (
+        kept.0.first_chunk::<8>().copied().unwrap_or_default(),
+        kept.0[8],
+    );
+    Ok(End {
+        at: Timestamp(i64::from_be_bytes(at)),
+        reason: EndReason::from_code(why).ok_or(Failed::Damaged("previous"))?,
+    })
 }
 
 /// A row of `place, session, at, why`, and its place.
 pub(super) fn ended(row: &Row) -> Result<(u64, Ended), Failed> {
-    let end = end(Some(row.try_get(2)?), Some(row.try_get(3)?))?;
-    let End { at, reason } = end.ok_or(Failed::Damaged("ended"))?;
-    let session = id(row, 1)?;
+    let why = u8::try_from(row.try_get::<_, i16>(3)?).ok();
     let ended = Ended {
-        session,
-        at,
-        reason,
+        session: id(row, 1)?,
+        at: Timestamp(row.try_get(2)?),
+        reason: why
+            .and_then(EndReason::from_code)
+            .ok_or(Failed::Damaged("ended.why"))?,
     };
     Ok((row.try_get::<_, i64>(0)?.cast_unsigned(), ended))
-}
-
-fn end(at: Option<i64>, why: Option<i16>) -> Result<Option<End>, Failed> {
-    let (Some(at), Some(why)) = (at, why) else {
-        return Ok(None);
-    };
-    let reason = u8::try_from(why).ok().and_then(EndReason::from_code);
-    Ok(Some(End {
-        at: Timestamp(at),
-        reason: reason.ok_or(Failed::Damaged("ended_why"))?,
-    }))
 }

@@ -8,6 +8,7 @@ use doorward_core::env::millis;
 use doorward_core::event::Trail;
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::limits::Opening;
+use doorward_core::meter::Meter;
 use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed};
 use doorward_core::session::{EndReason, Session};
@@ -133,12 +134,12 @@ impl SessionStore for PostgresStore {
 
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
         let sql =
-            sessions!("s.user_hash = $1 AND s.user_id = $2 AND s.ended_at IS NULL ORDER BY s.id");
+            sessions!("s.user_hash = $1 AND s.user_id = $2 AND s.flags & 32 = 0 ORDER BY s.id");
         self.read(sql, theirs(user), |rows| rows::all(&rows)).await
     }
 
     async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
-        let sql = sessions!("s.id > $1 AND s.ended_at IS NULL ORDER BY s.id LIMIT $2");
+        let sql = sessions!("s.id > $1 AND s.flags & 32 = 0 ORDER BY s.id LIMIT $2");
         let after = after.map_or([0; 16], |id| id.0);
         let values: Vec<Value> = vec![Box::new(Uuid(after)), Box::new(i64::from(limit))];
         self.read(sql, values, |rows| rows::all(&rows)).await
@@ -232,6 +233,10 @@ impl SessionStore for PostgresStore {
 
     fn slow_to_spread(&self) -> Option<String> {
         self.listening.why_not().or_else(|| self.spread.mute())
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(Arc::clone(self.pool.meter()))
     }
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {

@@ -63,7 +63,11 @@ impl TransferStore for PostgresStore {
         let ids: Vec<_> = ids.iter().map(|id| Uuid(id.0)).collect();
         let sql = "SELECT s.version FROM unnest($1::uuid[]) WITH ORDINALITY AS n (id, nth) \
             LEFT JOIN @sessions s ON s.id = n.id ORDER BY n.nth";
-        let version = |row: &Row| Ok(row.try_get::<_, Option<i64>>(0)?.map(i64::cast_unsigned));
+        let version = |row: &Row| {
+            Ok(row
+                .try_get::<_, Option<i32>>(0)?
+                .map(|it| u64::from(it.cast_unsigned())))
+        };
         self.read(sql, vec![Box::new(ids)], move |rows| {
             rows.iter().map(version).collect()
         })
@@ -311,10 +315,10 @@ fn put_valid_from((user, at): &(UserId, ValidFrom)) -> Step {
 fn put_sessions(all: &[Session]) -> Result<Vec<Step>, Failed> {
     let mut all: Vec<_> = all.iter().collect();
     all.sort_unstable_by_key(|row| row.id);
-    let gone = "DELETE FROM @sessions AS s USING unnest($1::uuid[], $2::bigint[]) AS n (id, version) \
+    let gone = "DELETE FROM @sessions AS s USING unnest($1::uuid[], $2::int[]) AS n (id, version) \
         WHERE s.id = n.id AND s.version < n.version";
     let ids = each(&all, |row| Uuid(row.id.0));
-    let versions = each(&all, |row| row.version.cast_signed());
+    let versions = rows::versions(&all)?;
     let details = "DELETE FROM @details AS d WHERE d.session = ANY ($1::uuid[]) \
         AND NOT EXISTS (SELECT 1 FROM @sessions s WHERE s.id = d.session)";
     let first = [step!(gone, ids.clone(), versions), step!(details, ids)];

@@ -57,6 +57,14 @@ pub enum OpenError {
         /// The newest that this version knows.
         known: usize,
     },
+    /// The servers of a Redis cannot be used.
+    #[error("{address}: {why}")]
+    Redis {
+        /// Which, without a password.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Anything else that SQLite says.
     #[error("{path}: {source}")]
     Database {

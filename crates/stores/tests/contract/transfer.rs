@@ -30,6 +30,13 @@ fn on_every_pair(contract: impl Fn(&dyn MovableStore, &dyn MovableStore, &TestEn
     let mut makers: Vec<&dyn Fn() -> Box<dyn MovableStore>> = vec![&memory, &sqlite];
     #[cfg(feature = "postgres")]
     makers.push(&postgres);
+    #[cfg(feature = "redis")]
+    let (redis, cluster) = (
+        || -> Box<dyn MovableStore> { Box::new(redis::single().fresh()) },
+        || -> Box<dyn MovableStore> { Box::new(redis::cluster().fresh()) },
+    );
+    #[cfg(feature = "redis")]
+    makers.extend([&redis as &dyn Fn() -> Box<dyn MovableStore>, &cluster]);
     for from in &makers {
         for to in &makers {
             let (from, to) = (from(), to());

@@ -82,7 +82,7 @@ impl Server {
             .map(String::as_str)
             .chain(settings.iter().copied())
             .collect();
-        let file = self.directory.join("data/postgresql.auto.conf");
+        let file = self.directory.join("data/postgresql.conf");
         fs::write(file, lines.join("\n") + "\n").unwrap();
     }
 
@@ -102,6 +102,15 @@ impl Server {
             &["-D", &self.data(), "-w", "-m", "immediate", "stop"],
         )
         .unwrap();
+    }
+
+    /// Makes a file the server's own, and nobody else's.
+    pub(crate) fn own(&self, file: &Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() && !has_namespaces() {
+            chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
     }
 
     fn data(&self) -> String {

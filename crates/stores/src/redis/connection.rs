@@ -1,0 +1,147 @@
+//! A connection to one server, shared by everybody who asks something of it.
+//!
+//! Each server has two: what waits for replicas holds up those behind it, and nobody else.
+
+use std::fs;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo as _, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
+    TlsCertificates,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use super::address::{Address, Host};
+use super::scripts;
+use super::servers::{after, is_over, lock};
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_millis(1000);
+/// How long an answer may take: longer than any wait for replicas.
+const ANSWER: Duration = Duration::from_millis(1500);
+/// A server that refused is not asked again before.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The way to a server: a connection, if it stands.
+pub(super) struct Lane {
+    address: Address,
+    host: Host,
+    standing: Mutex<Option<MultiplexedConnection>>,
+    turn: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Lane {
+    pub(super) fn new(address: &Address, host: &Host) -> Self {
+        Lane {
+            address: address.clone(),
+            host: host.clone(),
+            standing: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The connection, made if there is none; whoever comes meanwhile waits for the same one.
+    pub(super) async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
+        if let Some(connection) = lock(&self.standing).clone() {
+            return Ok(connection);
+        }
+        let mut not_before = self.turn.lock().await;
+        if let Some(connection) = lock(&self.standing).clone() {
+            return Ok(connection);
+        }
+        if not_before.is_some_and(|not_before| !is_over(not_before)) {
+            return Err(RedisError::from((
+                ErrorKind::Io,
+                "the server refused a moment ago",
+            )));
+        }
+        match connect(&self.address, &self.host, None).await {
+            Ok(connection) => {
+                *not_before = None;
+                *lock(&self.standing) = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                *not_before = Some(after(PAUSE));
+                Err(error)
+            }
+        }
+    }
+
+    /// An operation on it failed: the next one makes another. One that only was late is not waited for again.
+    pub(super) fn failed(&self, _error: &RedisError) {
+        *lock(&self.standing) = None;
+    }
+}
+
+/// A connection that knows every script; with `heard`, one that hears what is published.
+pub(super) async fn connect(
+    address: &Address,
+    host: &Host,
+    heard: Option<UnboundedSender<PushInfo>>,
+) -> Result<MultiplexedConnection, RedisError> {
+    let mut connection = bare(address, host, heard).await?;
+    scripts::load(&mut connection).await?;
+    Ok(connection)
+}
+
+/// One that knows no scripts, as a sentinel takes it.
+pub(super) async fn bare(
+    address: &Address,
+    host: &Host,
+    heard: Option<UnboundedSender<PushInfo>>,
+) -> Result<MultiplexedConnection, RedisError> {
+    let client = client(address, host)?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(
+            ANSWER.max(address.wait_for + Duration::from_millis(500)),
+        ));
+    let config = match heard {
+        Some(heard) => config.set_push_sender(heard),
+        None => config,
+    };
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+fn client(address: &Address, host: &Host) -> Result<Client, RedisError> {
+    let info = info(address, host)?;
+    let Some(ca) = &address.ca else {
+        return Client::open(info);
+    };
+    let unreadable = |_| RedisError::from((ErrorKind::InvalidClientConfig, "ca cannot be read"));
+    let certificates = TlsCertificates {
+        client_tls: None,
+        root_cert: Some(fs::read(ca).map_err(unreadable)?),
+    };
+    Client::build_with_tls(info, certificates)
+}
+
+fn info(address: &Address, (host, port): &Host) -> Result<ConnectionInfo, RedisError> {
+    let to = if address.tls {
+        ConnectionAddr::TcpTls {
+            host: host.clone(),
+            port: *port,
+            insecure: false,
+            tls_params: None,
+        }
+    } else {
+        ConnectionAddr::Tcp(host.clone(), *port)
+    };
+    let mut settings = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_db(address.database.into());
+    if let Some(user) = &address.user {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = &address.password {
+        settings = settings.set_password(password);
+    }
+    Ok(to.into_connection_info()?.set_redis_settings(settings))
+}

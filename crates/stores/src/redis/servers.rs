@@ -1,0 +1,315 @@
+//! The servers: which of them has a key, a connection to each, and what is done when one does not answer.
+//!
+//! Guarantees: an operation ends within [`PATIENCE`]. What certainly was not carried out is tried again (the
+//! server says so, or could not be reached); what may have been is an error, unless it is repeatable. A
+//! connection that failed is made anew by the next operation that needs it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use doorward_core::error::StoreError;
+use doorward_core::store::StoreResult;
+use doorward_core::transfer::LEFT;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind as Said, Value};
+use tokio::time::Instant;
+
+use super::address::{Address, Host, Kind};
+use super::connection::Lane;
+use super::scripts;
+use super::tags::Tag;
+use super::topology::{self, Shard, Shards};
+
+/// How long is waited for a server that moves, starts or fails over: less than a caller waits.
+const PATIENCE: Duration = Duration::from_millis(4500);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What is asked of the server that has a tag's keys.
+pub(super) struct Ask {
+    pub(super) tag: Tag,
+    pub(super) commands: Pipeline,
+    /// May be carried out twice.
+    pub(super) repeatable: bool,
+    /// Must have reached the replicas that are waited for.
+    pub(super) firm: bool,
+}
+
+/// All of them.
+pub(super) struct Servers {
+    pub(super) address: Address,
+    shards: Mutex<Arc<Shards>>,
+    lanes: Mutex<HashMap<(Host, bool), Arc<Lane>>>,
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Servers {
+    pub(super) fn new(address: Address) -> Self {
+        Servers {
+            address,
+            shards: Mutex::default(),
+            lanes: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The answers, one for each command.
+    pub(super) async fn ask(&self, ask: Ask) -> StoreResult<Vec<Value>> {
+        let until = after(PATIENCE);
+        let mut asked_of: Option<Host> = None;
+        loop {
+            let failed = match self.try_once(&ask, asked_of.take()).await {
+                Ok(answers) => return Ok(answers),
+                Err(failed) => failed,
+            };
+            if !failed.may_retry(&ask) || is_over(until) {
+                return Err(failed.error());
+            }
+            match failed {
+                Failed::Elsewhere(host) => asked_of = Some(host),
+                Failed::Moved => self.look_again().await,
+                _ => {
+                    tokio::time::sleep(PAUSE).await;
+                    self.look_again().await;
+                }
+            }
+        }
+    }
+
+    /// `asking`: a server that takes the slot over, in place of the one that has it.
+    async fn try_once(&self, ask: &Ask, asking: Option<Host>) -> Result<Vec<Value>, Failed> {
+        let shard = self.shard(ask.tag).await?;
+        let host = asking.as_ref().unwrap_or(&shard.primary);
+        let lane = self.lane(host, ask.firm);
+        let mut connection = lane.connection().await.map_err(Failed::Unreached)?;
+        let wait = if ask.firm { self.wait(&shard) } else { 0 };
+        let sent = prepared(&ask.commands, asking.is_some(), wait, self.address.wait_for);
+        let answers = send(&mut connection, &sent).await;
+        let answers = answers.map_err(|error| {
+            lane.failed(&error);
+            Failed::Unanswered(error)
+        })?;
+        match self.sorted(answers, asking.is_some(), wait) {
+            Err(Failed::Unloaded) => {
+                scripts::load(&mut connection)
+                    .await
+                    .map_err(Failed::Unreached)?;
+                Err(Failed::Unloaded)
+            }
+            sorted => sorted,
+        }
+    }
+
+    /// The answers to what was asked, without those to what was added to it.
+    fn sorted(&self, answers: Vec<Value>, asking: bool, wait: u32) -> Result<Vec<Value>, Failed> {
+        let mut sorted = Vec::with_capacity(answers.len());
+        let mut answers = answers.into_iter();
+        let confirmed = if wait > 0 { answers.next_back() } else { None };
+        while let Some(mut answer) = answers.next() {
+            if asking {
+                answer = answers.next().unwrap_or_default();
+            }
+            if let Value::ServerError(error) = answer {
+                return Err(Failed::of(error, self));
+            }
+            sorted.push(answer);
+        }
+        match confirmed {
+            Some(Value::Int(count)) if count < i64::from(wait) => Err(Failed::Unconfirmed),
+            Some(Value::ServerError(_)) => Err(Failed::Unconfirmed),
+            _ => Ok(sorted),
+        }
+    }
+
+    fn wait(&self, shard: &Shard) -> u32 {
+        self.address.wait.unwrap_or(u32::from(shard.has_replicas))
+    }
+
+    pub(super) fn lane(&self, host: &Host, firm: bool) -> Arc<Lane> {
+        let mut lanes = lock(&self.lanes);
+        let lane = lanes.entry((host.clone(), firm));
+        let made = lane.or_insert_with(|| Arc::new(Lane::new(&self.address, host)));
+        Arc::clone(made)
+    }
+
+    async fn shard(&self, tag: Tag) -> Result<Shard, Failed> {
+        if lock(&self.shards).is_empty() {
+            self.look().await.map_err(Failed::Unreached)?;
+        }
+        let shard = lock(&self.shards).of(tag.hash_slot()).cloned();
+        shard.ok_or(Failed::Down)
+    }
+
+    /// A server that answers for some of the keys: where ends are listened for.
+    pub(super) async fn any(&self, nth: usize) -> Result<Host, RedisError> {
+        if lock(&self.shards).is_empty() {
+            self.look().await?;
+        }
+        let hosts = lock(&self.shards).primaries();
+        let host = hosts
+            .get(nth.checked_rem(hosts.len()).unwrap_or(0))
+            .cloned();
+        Ok(host.unwrap_or_else(|| self.address.hosts[0].clone()))
+    }
+
+    /// One tag of each shard, and the tags that lie there.
+    pub(super) async fn by_shard(&self, tags: impl Iterator<Item = Tag>) -> Vec<Vec<Tag>> {
+        let mut groups: HashMap<Option<Host>, Vec<Tag>> = HashMap::new();
+        for tag in tags {
+            let shard = self.shard(tag).await.ok();
+            groups
+                .entry(shard.map(|shard| shard.primary))
+                .or_default()
+                .push(tag);
+        }
+        groups.into_values().collect()
+    }
+
+    async fn look_again(&self) {
+        // What cannot be seen now is looked for by the next try.
+        let _ = self.look().await;
+    }
+
+    /// Asks who has what now; those who wait for the same answer do not ask again.
+    async fn look(&self) -> Result<(), RedisError> {
+        let before = Arc::clone(&lock(&self.shards));
+        let _turn = self.looking.lock().await;
+        if !Arc::ptr_eq(&before, &lock(&self.shards)) {
+            return Ok(());
+        }
+        if self.address.kind == Kind::Single && !before.is_empty() {
+            return Ok(());
+        }
+        let found = topology::look(self, &before.primaries()).await?;
+        *lock(&self.shards) = Arc::new(found);
+        Ok(())
+    }
+}
+
+/// What is sent: each command alone, or after ASKING, and WAIT at the end.
+fn prepared(commands: &Pipeline, asking: bool, wait: u32, wait_for: Duration) -> Pipeline {
+    let mut sent = Pipeline::with_capacity(commands.len() + 1);
+    for command in commands.cmd_iter() {
+        if asking {
+            sent.add_command(redis::cmd("ASKING"));
+        }
+        sent.add_command(command.clone());
+    }
+    if wait > 0 {
+        let millis = u64::try_from(wait_for.as_millis()).unwrap_or(1);
+        let mut command = Cmd::new();
+        command.arg("WAIT").arg(wait).arg(millis);
+        sent.add_command(command);
+    }
+    sent
+}
+
+async fn send(
+    connection: &mut MultiplexedConnection,
+    commands: &Pipeline,
+) -> Result<Vec<Value>, RedisError> {
+    connection
+        .send_packed_commands(commands, 0, commands.len())
+        .await
+}
+
+/// Why a try failed.
+enum Failed {
+    /// Nothing was sent.
+    Unreached(RedisError),
+    /// It may have been carried out.
+    Unanswered(RedisError),
+    /// The keys are moving to this server.
+    Elsewhere(Host),
+    /// The keys have moved.
+    Moved,
+    /// The server cannot now, and says so.
+    Down,
+    /// The server did not know a script.
+    Unloaded,
+    /// It was carried out, and too few replicas said that they have it.
+    Unconfirmed,
+    /// This store was left.
+    Left(String),
+    /// Anything else that the server says: its first word.
+    Said(String),
+}
+
+impl Failed {
+    fn of(error: ServerError, servers: &Servers) -> Failed {
+        match error.kind() {
+            Some(Said::Moved) => Failed::Moved,
+            Some(Said::Ask) => {
+                topology::redirect(error.details(), servers).map_or(Failed::Down, Failed::Elsewhere)
+            }
+            Some(Said::NoScript) => Failed::Unloaded,
+            Some(
+                Said::TryAgain
+                | Said::ClusterDown
+                | Said::BusyLoading
+                | Said::MasterDown
+                | Said::ReadOnly,
+            ) => Failed::Down,
+            _ if error.code() == "LEFT" => {
+                Failed::Left(error.details().unwrap_or_default().to_owned())
+            }
+            _ => Failed::Said(error.code().to_owned()),
+        }
+    }
+
+    fn may_retry(&self, ask: &Ask) -> bool {
+        match self {
+            Failed::Unanswered(_) => ask.repeatable,
+            Failed::Unreached(error) => !is_hopeless(error),
+            Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
+            Failed::Elsewhere(_) | Failed::Moved | Failed::Down | Failed::Unloaded => true,
+        }
+    }
+
+    fn error(self) -> StoreError {
+        StoreError(match self {
+            Failed::Unreached(error) => format!("Redis cannot be reached: {}", told(&error)),
+            Failed::Unanswered(error) => format!("Redis did not answer: {}", told(&error)),
+            Failed::Elsewhere(_) | Failed::Moved | Failed::Down | Failed::Unloaded => {
+                "Redis has no server now for some keys".into()
+            }
+            Failed::Unconfirmed => "too few replicas confirmed a write in time".into(),
+            Failed::Left(mark) => format!("{LEFT}: {mark}"),
+            Failed::Said(code) => format!("Redis answered {code}"),
+        })
+    }
+}
+
+/// Whether trying again cannot help.
+pub(super) fn is_hopeless(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        redis::ErrorKind::AuthenticationFailed
+            | redis::ErrorKind::InvalidClientConfig
+            | redis::ErrorKind::RESP3NotSupported
+    )
+}
+
+/// What failed, without what was sent or answered.
+pub(super) fn told(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("{} ({code})", error.category()),
+        None => error.category().to_owned(),
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Time here bounds waits for the network, and decides nothing about sessions.
+pub(super) fn after(span: Duration) -> Instant {
+    #[allow(clippy::disallowed_methods, reason = "bounds a wait for the network")]
+    let now = Instant::now();
+    now + span
+}
+
+pub(super) fn is_over(until: Instant) -> bool {
+    after(Duration::ZERO) >= until
+}

@@ -1,0 +1,203 @@
+//! Which server has which keys, as the servers say.
+
+use redis::{ErrorKind, RedisError, Value};
+
+use super::address::{Host, Kind};
+use super::connection::bare;
+use super::servers::Servers;
+use super::tags::HASH_SLOTS;
+
+/// A primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub(super) primary: Host,
+    /// Whether it has replicas that work.
+    pub(super) has_replicas: bool,
+}
+
+/// The primaries, and which of them has which hash slot. The default knows of none.
+#[derive(Default)]
+pub(super) struct Shards {
+    shards: Vec<Shard>,
+    /// By hash slot; none: nobody has it.
+    owners: Vec<Option<u16>>,
+}
+
+impl Shards {
+    fn one(primary: Host, has_replicas: bool) -> Self {
+        let shard = Shard {
+            primary,
+            has_replicas,
+        };
+        Shards {
+            shards: vec![shard],
+            owners: vec![Some(0); usize::from(HASH_SLOTS)],
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.is_empty()
+    }
+
+    pub(super) fn of(&self, hash_slot: u16) -> Option<&Shard> {
+        let owner = self.owners.get(usize::from(hash_slot)).copied()??;
+        self.shards.get(usize::from(owner))
+    }
+
+    pub(super) fn primaries(&self) -> Vec<Host> {
+        self.shards
+            .iter()
+            .map(|shard| shard.primary.clone())
+            .collect()
+    }
+}
+
+/// Asks those that were known last, and then those that are named.
+pub(super) async fn look(servers: &Servers, known: &[Host]) -> Result<Shards, RedisError> {
+    let address = &servers.address;
+    let named = address.hosts.iter();
+    let none = || RedisError::from((ErrorKind::Io, "no server is known"));
+    let mut failed = none();
+    match &address.kind {
+        Kind::Single => {
+            return Ok(Shards::one(
+                address.hosts.first().cloned().ok_or_else(none)?,
+                false,
+            ));
+        }
+        Kind::Cluster => {
+            for host in known.iter().chain(named) {
+                match cluster(servers, host).await {
+                    Ok(shards) => return Ok(shards),
+                    Err(error) => failed = error,
+                }
+            }
+        }
+        Kind::Sentinel(name) => {
+            for host in named {
+                match sentinel(servers, host, name).await {
+                    Ok(primary) => return Ok(Shards::one(primary, true)),
+                    Err(error) => failed = error,
+                }
+            }
+        }
+    }
+    Err(failed)
+}
+
+async fn cluster(servers: &Servers, host: &Host) -> Result<Shards, RedisError> {
+    let lane = servers.lane(host, false);
+    let mut connection = lane.connection().await?;
+    let slots = redis::cmd("CLUSTER")
+        .arg("SLOTS")
+        .query_async(&mut connection)
+        .await;
+    let slots: Value = slots.inspect_err(|error| lane.failed(error))?;
+    read_slots(&slots, host).ok_or_else(unreadable)
+}
+
+/// `[[first, last, primary, replica, ...], ...]`, each server as `[host, port, ...]`.
+fn read_slots(slots: &Value, asked: &Host) -> Option<Shards> {
+    let mut shards = Shards {
+        shards: Vec::new(),
+        owners: vec![None; usize::from(HASH_SLOTS)],
+    };
+    for range in list(slots)? {
+        let [first, last, primary, replicas @ ..] = list(range)? else {
+            return None;
+        };
+        let shard = Shard {
+            primary: host_of(list(primary)?, asked)?,
+            has_replicas: !replicas.is_empty(),
+        };
+        let owner = shards.place(shard)?;
+        let range = usize::try_from(number(first)?).ok()?..=usize::try_from(number(last)?).ok()?;
+        shards.owners.get_mut(range)?.fill(Some(owner));
+    }
+    (!shards.is_empty()).then_some(shards)
+}
+
+impl Shards {
+    /// The number of a shard, which is added if it is new.
+    fn place(&mut self, shard: Shard) -> Option<u16> {
+        let known = self
+            .shards
+            .iter()
+            .position(|other| other.primary == shard.primary);
+        let place = known.unwrap_or(self.shards.len());
+        if known.is_none() {
+            self.shards.push(shard);
+        }
+        u16::try_from(place).ok()
+    }
+}
+
+/// A server that does not know its own name has the one by which it was asked.
+fn host_of(server: &[Value], asked: &Host) -> Option<Host> {
+    let [host, port, ..] = server else {
+        return None;
+    };
+    let host = match host {
+        Value::Nil => asked.0.clone(),
+        host => text(host)?,
+    };
+    let host = if host.is_empty() || host == "?" {
+        asked.0.clone()
+    } else {
+        host
+    };
+    Some((host, u16::try_from(number(port)?).ok()?))
+}
+
+/// Whom `ASK` names: `slot host:port`.
+pub(super) fn redirect(details: Option<&str>, servers: &Servers) -> Option<Host> {
+    let (_, server) = details?.split_once(' ')?;
+    let (host, port) = server.rsplit_once(':')?;
+    let host = if host.is_empty() {
+        &servers.address.hosts.first()?.0
+    } else {
+        host
+    };
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+async fn sentinel(servers: &Servers, host: &Host, name: &str) -> Result<Host, RedisError> {
+    let mut address = servers.address.clone();
+    // The password is the primary's: sentinels have their own, if any.
+    (address.user, address.password) = (None, None);
+    let mut connection = bare(&address, host, None).await?;
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("get-master-addr-by-name").arg(name);
+    let found: Option<(String, String)> = ask.query_async(&mut connection).await?;
+    let (host, port) = found.ok_or_else(unreadable)?;
+    Ok((host, port.parse().map_err(|_| unreadable())?))
+}
+
+fn unreadable() -> RedisError {
+    RedisError::from((
+        ErrorKind::UnexpectedReturnType,
+        "the servers do not say who has what",
+    ))
+}
+
+fn list(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(list) => Some(list),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(*number),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,222 @@
+//! A Redis of its own for a test binary: one server, and a cluster of six. They listen on free ports of this
+//! machine, keep nothing on disk, and end with the test binary, however it ends.
+
+#![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use doorward_core::Policy;
+use doorward_stores::RedisStore;
+use tempfile::TempDir;
+
+/// A server that is ended with it.
+pub struct Server {
+    pub port: u16,
+    child: (Child, String),
+    directory: TempDir,
+}
+
+impl Server {
+    /// Starts one with these further settings.
+    pub fn start(settings: &[&str]) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let child = started(directory.path(), port, settings);
+        let server = Server {
+            port,
+            child,
+            directory,
+        };
+        eventually(|| server.ask(&["PING"]).starts_with("+PONG"));
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub fn fresh(&self) -> RedisStore {
+        fresh(&self.url())
+    }
+
+    /// As somebody kills it.
+    pub fn kill(&mut self) {
+        let (shell, process) = &mut self.child;
+        let _ = Command::new("kill").args(["-9", process]).status();
+        drop(shell.stdin.take());
+        let _ = shell.wait();
+    }
+
+    pub fn start_again(&mut self, settings: &[&str]) {
+        self.child = started(self.directory.path(), self.port, settings);
+        eventually(|| self.ask(&["PING"]).starts_with("+PONG"));
+    }
+
+    /// The raw answer to a command; empty: none.
+    pub fn ask(&self, command: &[&str]) -> String {
+        ask(self.port, command).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The server, and the number of its process.
+fn started(directory: &Path, port: u16, settings: &[&str]) -> (Child, String) {
+    // The shell ends the server when this process is gone, which closes the pipe that it reads.
+    let mut command = Command::new("sh");
+    let script = "\"$@\" </dev/null >/dev/null 2>&1 & echo $!; read gone; kill -9 $!; wait";
+    command.args([
+        "-c",
+        script,
+        "sh",
+        "redis-server",
+        "--port",
+        &port.to_string(),
+    ]);
+    command.args([
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+    ]);
+    command.arg(directory).args(settings);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut shell = command.spawn().unwrap();
+    let mut process = String::new();
+    let output = shell.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut process).unwrap();
+    (shell, process.trim().to_owned())
+}
+
+fn ask(port: u16, command: &[&str]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut text = format!("*{}\r\n", command.len());
+    for word in command {
+        text += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    stream.write_all(text.as_bytes())?;
+    let mut answer = vec![0; 1 << 16];
+    let count = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..count]).into())
+}
+
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        // A cluster's bus is 10,000 above.
+        if port < 55_000 {
+            return port;
+        }
+    }
+}
+
+/// Waits for what a server does in its own time.
+pub fn eventually(mut holds: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it did not come to that within 30 s");
+}
+
+/// Three primaries with a replica each.
+pub struct Cluster {
+    pub servers: Vec<Server>,
+}
+
+impl Cluster {
+    pub fn start() -> Cluster {
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let servers: Vec<_> = (0..6).map(|_| Server::start(&settings)).collect();
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]);
+        create.args(
+            servers
+                .iter()
+                .map(|server| format!("127.0.0.1:{}", server.port)),
+        );
+        create.args(["--cluster-replicas", "1", "--cluster-yes"]);
+        let created = create.output().unwrap();
+        assert!(
+            created.status.success(),
+            "{}",
+            String::from_utf8_lossy(&created.stdout)
+        );
+        let cluster = Cluster { servers };
+        eventually(|| cluster.is_whole());
+        cluster
+    }
+
+    fn is_whole(&self) -> bool {
+        self.servers.iter().all(|server| {
+            let is_ok = server
+                .ask(&["CLUSTER", "INFO"])
+                .contains("cluster_state:ok");
+            let replication = server.ask(&["INFO", "replication"]);
+            let is_linked = replication.contains("master_link_status:up")
+                || replication.contains("connected_slaves:1");
+            is_ok && is_linked
+        })
+    }
+
+    pub fn url(&self) -> String {
+        let hosts = self
+            .servers
+            .iter()
+            .map(|server| format!("127.0.0.1:{}", server.port));
+        format!("redis://{}/?cluster", hosts.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl Cluster {
+    pub fn fresh(&self) -> RedisStore {
+        fresh(&self.url())
+    }
+}
+
+/// Both, started once; a `static` is never dropped, so their shells end them.
+pub fn single() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| Server::start(&[]))
+}
+
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(Cluster::start)
+}
+
+/// An empty store at a URL: under a prefix that nobody else has.
+fn fresh(url: &str) -> RedisStore {
+    RedisStore::open(&with_prefix(url).parse().unwrap(), Policy::default()).unwrap()
+}
+
+/// The URL with a prefix that nobody else has.
+pub fn with_prefix(url: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mark = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{mark}prefix=t{number}:")
+}
