@@ -256,22 +256,12 @@ impl Bench {
     }
 
     async fn put(&self, population: &Population, from: usize, to: usize) {
-        let mut pages = JoinSet::new();
         for start in (from..to).step_by(PAGE) {
-            if pages.len() == 4 {
-                let _ = pages.join_next().await;
-            }
-            let (store, population) = (Arc::clone(&self.store), population.clone());
-            pages.spawn(async move {
-                let numbers = start..to.min(start + PAGE);
-                let sessions = numbers.map(|number| population.session(number)).collect();
-                store
-                    .put(Rows::Sessions(sessions))
-                    .await
-                    .expect("a store that takes rows");
-            });
+            let numbers = start..to.min(start + PAGE);
+            let sessions = numbers.map(|number| population.session(number)).collect();
+            let put = self.store.put(Rows::Sessions(sessions)).await;
+            put.expect("a store that takes rows");
         }
-        pages.join_all().await;
     }
 
     /// Refreshes, logins and ends a second.
