@@ -41,7 +41,7 @@ soak: ## The long forms of the tests
 	@scripts/wheel
 	cargo test --workspace --locked -- --include-ignored
 	TEST_KILLS=500 .venv/bin/python -m pytest tests --ignore tests/cluster -k "kill or fork"
-	TEST_KILLS=500 TEST_FAULTS=20 TEST_RACES=10000 TEST_BROWSERS=1000 TEST_CLOCK_SECONDS=60 .venv/bin/python -m pytest tests/cluster
+	TEST_KILLS=500 TEST_FAULTS=20 TEST_RACES=10000 TEST_BROWSERS=1000 TEST_CLOCK_SECONDS=60 TEST_EACH_OPERATION=1 .venv/bin/python -m pytest tests/cluster
 	scripts/fuzz 600
 
 clean: ## Remove what was built

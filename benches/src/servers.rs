@@ -2,6 +2,7 @@
 //! with the value.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,8 +19,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// `PostgreSQL` as Debian has it, durable, with 2 GB of buffers. It refuses root, to which it is
-    /// then shown as nobody, in a name space of users of its own.
+    /// `PostgreSQL` as Debian has it, durable, with a quarter of an ordinary machine's memory. `initdb` refuses
+    /// root: then all of it runs as `nobody`.
     ///
     /// # Panics
     /// It is not installed, or does not start.
@@ -28,6 +29,9 @@ impl Server {
         let bin = newest(Path::new("/usr/lib/postgresql")).join("bin");
         let directory = tempfile::tempdir_in(".").expect("a directory");
         let root = std::path::absolute(directory.path()).expect("a path");
+        if let Some(id) = nobody().filter(|_| !has_namespaces()) {
+            std::os::unix::fs::chown(&root, Some(id), Some(id)).expect("a directory of nobody's");
+        }
         let data = root.join("data");
         let mut initdb = unprivileged(&bin.join("initdb"));
         initdb.args([
@@ -43,10 +47,7 @@ impl Server {
         assert!(quiet(initdb.arg(&data)).status().expect("initdb").success());
         let port = free_port();
         let mut server = unprivileged(&bin.join("postgres"));
-        server
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "unix_socket_directories="]);
+        server.arg("-D").arg(&data).arg("-k").arg(&root);
         server.args(["-p", &port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
@@ -174,14 +175,31 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stderr(Stdio::null())
 }
 
+/// In a user namespace it is nobody, and reaches root's files all the same: on some machines nobody else
+/// reads even `/`.
 fn unprivileged(program: &Path) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
+    let mut command = Command::new(program);
+    match nobody() {
+        Some(_) if has_namespaces() => {
+            command = Command::new("unshare");
+            command
+                .args(["--user", "--map-user=65534", "--map-group=65534"])
+                .arg(program);
+        }
+        Some(id) => drop(command.uid(id).gid(id)),
+        None => {}
     }
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-user=65534", "--map-group=65534", "--"]);
-    command.arg(program);
     command
+}
+
+fn has_namespaces() -> bool {
+    let tried = Command::new("unshare").args(["--user", "true"]).output();
+    tried.is_ok_and(|tried| tried.status.success())
+}
+
+/// The id to become, where this runs as root.
+fn nobody() -> Option<u32> {
+    rustix::process::geteuid().is_root().then_some(65_534)
 }
 
 fn newest(versions: &Path) -> PathBuf {

@@ -1,4 +1,5 @@
-"""Hosts of our own: network namespaces around one that routes, in which links are cut by nftables.
+"""Hosts of our own: network namespaces around one that routes, in which links are cut by nftables. A host shares
+no memory with others either: nodes on one machine tell each other of ends by a mapped file.
 
 The machine's own network stays as it is. A namespace is held by a process, and gone with it, so nothing is left
 behind, even if the tests are killed. Where namespaces are not permitted, `Loopback` stands in: all hosts are
@@ -62,7 +63,8 @@ class Namespace:
     def __init__(self, name: str, address: str) -> None:
         self.name, self.address = name, address
         self.last_port = 7000
-        self.holder = subprocess.Popen([*WITH_US, "unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
+        hold = "mount -t tmpfs tmpfs /dev/shm && echo && exec sleep infinity"
+        self.holder = subprocess.Popen([*WITH_US, "unshare", "--net", "--mount", "sh", "-c", hold],
                                        stdout=subprocess.PIPE)
         assert self.holder.stdout is not None
         assert self.holder.stdout.readline() == b"\n", "no network namespace"
@@ -73,7 +75,8 @@ class Namespace:
         return self.last_port
 
     def command(self, *words: object) -> list[object]:
-        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", *words]
+        spaces = f"/proc/{self.holder.pid}/ns"
+        return ["nsenter", f"--net={spaces}/net", f"--mount={spaces}/mnt", *words]
 
     def run(self, *words: object, text: str | None = None) -> str:
         return told(self.command(*words), text=text)

@@ -94,8 +94,9 @@ def hosts(site: Namespaces | Loopback, how_many: int = 3) -> list[Host]:
 def add_users(directory: pathlib.Path, store: str, how_many: int) -> pathlib.Path:
     """Makes accounts, and a file of them for the fleet."""
     names = [f"user-{number}" for number in range(how_many)]
+    _add(directory, store, names[0])
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: _add(directory, store, name), names))
+        list(pool.map(lambda name: _add(directory, store, name), names[1:]))
     users = directory / "users.txt"
     users.write_text("".join(f"{name}:{PASSWORD}\n" for name in names))
     return users

@@ -1,14 +1,14 @@
 """The stores that several nodes share, by name."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.network import Host, Loopback, Namespaces
+from cluster.network import Loopback, Namespaces
 from cluster.postgres import postgres
 from cluster.redis import cluster
 
-STORES = ["sqlite"]
+STORES = ["postgres", "redis"]
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from cluster.processes import until
 from cluster.stores import opened
 from conftest import bearer
 
-STORE = "sqlite"
+STORE = "postgres"
 #: Seconds under each clock.
-LASTS = float(os.environ.get("TEST_CLOCK_SECONDS", "5"))
+LASTS = float(os.environ.get("TEST_CLOCK_SECONDS", "3"))
 #: The promise of refreshes that the clocks below are within: a window of five minutes, skew of two.
 FLAGS = ["--refresh-window", "5m", "--clock-skew", "2m"]
 #: Beyond it clients may have to log in again, as a token of a clock that is ten minutes ahead is refused.

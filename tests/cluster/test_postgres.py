@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster.fleet import BROWSERS, Fleet, Outage, caused, fleet, judged, kept, measured
+from cluster.fleet import BROWSERS, LATE, Fleet, Outage, caused, fleet, judged, kept
 from cluster.network import Host, Loopback, Namespaces
 from cluster.nodes import Node, add_users, hosts, nodes
 from cluster.postgres import Postgres, postgres
@@ -65,14 +65,14 @@ class Trial:
             for proxy in self.proxies:
                 change(proxy)
             return sum(proxy.effects["dawdled"] for proxy in self.proxies)
-        return caused("one byte a second", lambda: each(Proxy.dawdle), lambda: each(Proxy.forward), LASTS)
+        return caused("one byte a second", lambda: each(Proxy.dawdle), lambda: each(Proxy.forward), 3 * LASTS)
 
 
 @contextmanager
 def served(trial: Trial, directory: pathlib.Path, urls: Sequence[str]) -> Iterator[Fleet]:
     """Three nodes and a fleet, whose promises hold at the end, and which leave nothing open."""
     users = add_users(directory, trial.server.url(), max(8, BROWSERS // 5))
-    with nodes(directory, trial.hosts, urls) as made, fleet(directory, made, users) as browsers:
+    with nodes(directory, trial.hosts, urls) as made, fleet(directory, made, users, *LATE) as browsers:
         time.sleep(2)
         before, connected = [held(node) for node in made], trial.server.connections()
         yield browsers
@@ -122,7 +122,7 @@ def test_failover_to_a_replica(site, tmp_path, synchronous: bool) -> None:
         url = primary.url(primary.address, replica.address)
         users = add_users(tmp_path, url, max(8, BROWSERS // 5))
         allowed = [] if synchronous else [word for kind in LOST for word in ("--allow", kind)]
-        with nodes(tmp_path, at, [url] * 3) as made, fleet(tmp_path, made, users, *allowed) as browsers:
+        with nodes(tmp_path, at, [url] * 3) as made, fleet(tmp_path, made, users, *LATE, *allowed) as browsers:
             time.sleep(2)
             outage = fails_over(site, primary, replica, "synchronous" if synchronous else "asynchronous")
             summary = browsers.end()

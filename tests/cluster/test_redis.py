@@ -4,11 +4,11 @@ import os
 import time
 from collections.abc import Callable
 
-from cluster.fleet import BROWSERS, Outage, caused, fleet, judged, kept
+from cluster.fleet import BROWSERS, LATE, Outage, caused, fleet, judged, kept
 from cluster.network import Loopback, Namespaces
 from cluster.nodes import add_users, hosts, nodes
 from cluster.processes import until
-from cluster.redis import Cluster, Redis, cluster
+from cluster.redis import Cluster, cluster
 
 #: Each fault so often.
 TIMES = int(os.environ.get("TEST_FAULTS", "1"))
@@ -81,7 +81,7 @@ def test_a_redis_cluster_fails_in_part(site, tmp_path) -> None:
         faults = [*(OUTAGES if site.kind == "network namespaces" else OUTAGES[:1]), *SILENT]
         users = add_users(tmp_path, made.url(), max(8, BROWSERS // 5))
         allowed = [word for kind in LOST for word in ("--allow", kind)]
-        with fleet(tmp_path, three, users, *allowed) as browsers:
+        with fleet(tmp_path, three, users, *LATE, *allowed) as browsers:
             time.sleep(2)
             before = [node.threads() + node.files() for node in three]
             outages = [(fault, fault(trial)) for _ in range(TIMES) for fault in faults]

@@ -144,9 +144,10 @@ fn newer(found: i32, known: i32) -> Failed {
     ))
 }
 
+/// Whether there is no such table, or no row in it: whoever made it has not come to that, or was killed before.
 fn is_missing(failed: &Failed) -> bool {
     let missing = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
-    failed.code().is_some_and(|code| missing.contains(code))
+    matches!(failed, Failed::Damaged(_)) || failed.code().is_some_and(|code| missing.contains(code))
 }
 
 /// Others make the same at the same time.
