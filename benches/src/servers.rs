@@ -29,7 +29,7 @@ impl Server {
         let bin = newest(Path::new("/usr/lib/postgresql")).join("bin");
         let directory = tempfile::tempdir_in(".").expect("a directory");
         let root = std::path::absolute(directory.path()).expect("a path");
-        if let Some(id) = nobody() {
+        if let Some(id) = nobody().filter(|_| !has_namespaces()) {
             std::os::unix::fs::chown(&root, Some(id), Some(id)).expect("a directory of nobody's");
         }
         let data = root.join("data");
@@ -175,12 +175,26 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stderr(Stdio::null())
 }
 
+/// In a user namespace it is nobody, and reaches root's files all the same: on some machines nobody else
+/// reads even `/`.
 fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
-    if let Some(id) = nobody() {
-        command.uid(id).gid(id);
+    match nobody() {
+        Some(_) if has_namespaces() => {
+            command = Command::new("unshare");
+            command
+                .args(["--user", "--map-user=65534", "--map-group=65534"])
+                .arg(program);
+        }
+        Some(id) => drop(command.uid(id).gid(id)),
+        None => {}
     }
     command
+}
+
+fn has_namespaces() -> bool {
+    let tried = Command::new("unshare").args(["--user", "true"]).output();
+    tried.is_ok_and(|tried| tried.status.success())
 }
 
 /// The id to become, where this runs as root.

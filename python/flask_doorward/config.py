@@ -165,6 +165,7 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting("store", "DOORWARD_STORE", None),
+    Setting("store_next", "DOORWARD_STORE_NEXT", None),
     Setting("url_prefix", "DOORWARD_URL_PREFIX", None),
     Setting("delivery", "DOORWARD_DELIVERY", None, texts),
     Setting("docs", "DOORWARD_DOCS", None, switch),
@@ -474,6 +475,8 @@ def _defaults(settings: Settings, app: Flask, name: str) -> None:
     _one_key(settings)
     _adoption(options)
     options["store"] = _store(options.get("store"), app, name)
+    if following := options.get("store_next"):
+        options["store_next"] = _store(following, app, name)
 
 
 def _delivery(locations: list[str] | None) -> list[str]:

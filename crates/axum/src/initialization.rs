@@ -55,6 +55,9 @@ enum Home {
 /// What an app configures: public fields with defaults, then [`Builder::open`].
 pub struct Builder {
     home: Home,
+    /// The store that the one named is to be left for: this process goes over to it by itself, when
+    /// `doorward store switch` has cut over.
+    pub store_next: Option<Place>,
     /// Lifetimes, keys, passwords.
     pub engine: EngineConfig,
     /// Paths, cookies and origins.
@@ -150,6 +153,7 @@ impl Builder {
     fn new(home: Home) -> Self {
         Builder {
             home,
+            store_next: None,
             engine: EngineConfig::default(),
             settings: Settings::default(),
             users: None,
@@ -171,7 +175,9 @@ impl Builder {
             tracing::warn!("{advice}");
         }
         let store = match self.home {
-            Home::At(place) => place.open(self.engine.policy.clone())?,
+            Home::At(place) => {
+                place.open_before(self.store_next.as_ref(), self.engine.policy.clone(), false)?
+            }
             Home::In(store) => store,
         };
         let mut config = self.engine;

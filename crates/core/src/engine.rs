@@ -193,6 +193,7 @@ impl Engine {
             told.sealed_before(keys.is_sealed_before()),
             told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
+            told.notice(store.notice()),
             told.webhooks(self.outbox.as_ref().map(|outbox| outbox.failing())),
         ];
         news.into_iter().flatten().collect()
@@ -249,6 +250,8 @@ struct Told {
     sealed_before: bool,
     /// Whether at once, and if not, why.
     spread: (bool, Option<String>),
+    /// What the store said.
+    notice: Option<String>,
     /// Addresses that do not take their messages.
     unheard: BTreeSet<Box<str>>,
 }
@@ -300,6 +303,14 @@ impl Told {
                 format!("adopt_secret lets others make tokens that are adopted: {why}"),
             ),
             None => News::new(Level::Info, "refresh tokens of the old program are adopted"),
+        })
+    }
+
+    fn notice(&mut self, notice: Option<String>) -> Option<News> {
+        let changed = mem::replace(&mut self.notice, notice.clone()) != notice;
+        changed.then(|| match notice {
+            Some(words) => News::new(Level::Error, words),
+            None => News::new(Level::Info, "the store takes logins and refreshes"),
         })
     }
 

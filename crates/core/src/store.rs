@@ -189,6 +189,11 @@ pub trait SessionStore: Send + Sync {
         None
     }
 
+    /// What is wrong with where the store is, if something is. For the operator's log.
+    fn notice(&self) -> Option<String> {
+        None
+    }
+
     /// Ends as they happen on this machine, where the store has a faster way than the log.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
         None

@@ -5,6 +5,10 @@
 //! comes while the new store serves nobody. In the end [`TransferStore::leave`] makes the old store refuse
 //! every write, whoever asks, so that the last pages are the whole truth.
 
+pub mod mark;
+pub mod pass;
+pub mod switching;
+
 use async_trait::async_trait;
 
 use crate::env::Timestamp;

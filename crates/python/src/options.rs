@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) place: Place,
+    /// The store that it is to be left for.
+    pub(crate) place_next: Option<Place>,
     pub(crate) engine: EngineConfig,
     pub(crate) settings: Settings,
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -141,6 +143,7 @@ impl Default for Reading {
         Reading {
             options: Options {
                 place: Place::Memory,
+                place_next: None,
                 engine: EngineConfig::default(),
                 settings: Settings::default(),
                 trusted_proxies: Vec::new(),
@@ -165,6 +168,9 @@ impl Reading {
             engine, settings, ..
         } = &mut self.options;
         match name {
+            "store_next" => {
+                self.options.place_next = Some(place(&value.extract::<String>()?)?);
+            }
             "store" => self.options.place = place(&value.extract::<String>()?)?,
             "url_prefix" => settings.url_prefix = value.extract()?,
             "delivery" => settings.delivery = each(value, delivery)?,

@@ -105,7 +105,11 @@ impl Home {
         match (&self.options.place, &self.memory) {
             (_, Some(memory)) => Ok(Arc::clone(memory) as Arc<dyn Store>),
             (place, None) => place
-                .open_in_place(self.options.engine.policy.clone())
+                .open_before(
+                    self.options.place_next.as_ref(),
+                    self.options.engine.policy.clone(),
+                    true,
+                )
                 .map_err(not_open),
         }
     }

@@ -53,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) operator_listen: Option<SocketAddr>,
     pub(crate) store: Place,
+    pub(crate) store_next: Option<Place>,
     pub(crate) engine: EngineConfig,
     pub(crate) settings: Settings,
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -243,6 +244,7 @@ impl Values {
             listen,
             operator_listen: operator,
             store: self.store()?,
+            store_next: self.store_next()?,
             engine: EngineConfig {
                 policy,
                 key: self.key()?,
@@ -370,6 +372,15 @@ impl Values {
             )),
         };
         self.list("delivery").iter().map(delivery).collect()
+    }
+
+    fn store_next(&self) -> Result<Option<Place>, ConfigError> {
+        let text = self.text("store_next");
+        let place = (!text.is_empty()).then(|| text.parse()).transpose();
+        match place.map_err(|error: NotAPlace| wrong("store_next", error))? {
+            Some(Place::Memory) => Err(wrong("store_next", "nothing can be moved into memory")),
+            place => Ok(place),
+        }
     }
 
     fn store(&self) -> Result<Place, ConfigError> {

@@ -28,14 +28,17 @@ pub(crate) async fn open(
 
 fn builder(config: &Config) -> Outcome<Builder> {
     look(&config.store)?;
-    Ok(Doorward::at(config.store.clone()))
+    let mut builder = Doorward::at(config.store.clone());
+    builder.store_next.clone_from(&config.store_next);
+    Ok(builder)
 }
 
 /// The store without the work in the background: it makes no keys, and removes nothing by a policy
 /// that need not be the server's. Makes the file where there is none.
 pub(crate) fn store(config: &Config) -> Outcome<Arc<dyn Store>> {
     look(&config.store)?;
-    Ok(config.store.open(config.engine.policy.clone())?)
+    let (next, policy) = (config.store_next.as_ref(), config.engine.policy.clone());
+    Ok(config.store.open_before(next, policy, false)?)
 }
 
 /// Refuses what cannot be a store before it is opened.

@@ -1,6 +1,7 @@
 //! Doorward's stores: one contract, several databases.
 //!
 //! - [`place`]: which of them a URL names.
+//! - `following`: a store that is about to be left, and the one after it.
 //! - [`sqlite`]: embedded, the default; several processes may share the file.
 //! - `postgres`: PostgreSQL, for many nodes.
 //! - `redis`: Redis, alone, as a cluster or with sentinels, for many nodes.
@@ -9,6 +10,7 @@
 //!
 //! The contract is prose in [`doorward_core::store`], and a test that every store passes.
 
+mod following;
 pub mod place;
 #[cfg(feature = "postgres")]
 pub mod postgres;

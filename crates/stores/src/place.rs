@@ -10,6 +10,7 @@ use doorward_core::policy::Policy;
 use doorward_core::store::Store;
 use doorward_core::transfer::MovableStore;
 
+use crate::following::Following;
 #[cfg(feature = "postgres")]
 use crate::postgres::{self, PostgresStore, PostgresUrl};
 use crate::{OpenError, SqliteStore};
@@ -64,15 +65,46 @@ impl Place {
         match self {
             #[cfg(feature = "postgres")]
             Place::Postgres(url) => url.is_secret(),
+            #[cfg(feature = "redis")]
+            Place::Redis(address) => address.has_password(),
             _ => false,
         }
     }
 
-    /// As [`Place::open`], for hosts whose threads may wait for the disk: see [`SqliteStore::in_place`].
-    pub fn open_in_place(&self, policy: Policy) -> Result<Arc<dyn Store>, OpenError> {
+    /// As [`Place::open_movable`], for hosts whose threads may wait for the disk: see
+    /// [`SqliteStore::in_place`].
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub fn open_movable_in_place(
+        &self,
+        policy: Policy,
+    ) -> Result<Arc<dyn MovableStore>, OpenError> {
         match self {
             Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, policy)?.in_place())),
-            _ => self.open(policy),
+            _ => self.open_movable(policy),
+        }
+    }
+
+    /// As [`Place::open`], in place or not, and where there is another, followed by that: a node goes
+    /// over to it by itself once `doorward store switch` has left this one.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that say what to change.
+    pub fn open_before(
+        &self,
+        next: Option<&Place>,
+        policy: Policy,
+        in_place: bool,
+    ) -> Result<Arc<dyn Store>, OpenError> {
+        if let Some(next) = next {
+            let places = [self.clone(), next.clone()];
+            return Ok(Arc::new(Following::open(places, policy, in_place)?));
+        }
+        if in_place {
+            Ok(self.open_movable_in_place(policy)?)
+        } else {
+            self.open(policy)
         }
     }
 }

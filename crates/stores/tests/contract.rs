@@ -711,7 +711,13 @@ fn no_more_is_charged_than_the_budget_however_many_ask_at_once() {
     let open = || SqliteStore::open(&path, Policy::default()).unwrap();
     let memory = MemoryStore::new(Policy::default());
     let (one, other, third) = (open(), open(), open().in_place());
-    let together: [[&dyn Store; 3]; 2] = [[&one, &other, &third], [&memory; 3]];
+    let mut together: Vec<[&dyn Store; 3]> = vec![[&one, &other, &third], [&memory; 3]];
+    #[cfg(feature = "postgres")]
+    let fresh = postgres::shared().fresh();
+    #[cfg(feature = "postgres")]
+    let nodes = [(); 3].map(|()| fresh.open());
+    #[cfg(feature = "postgres")]
+    together.push([&nodes[0], &nodes[1], &nodes[2]]);
     for stores in together {
         let charged = std::sync::atomic::AtomicU32::new(0);
         std::thread::scope(|scope| {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use doorward_core::event::{Actor, Event, EventName, Filter, Record, Trail};
 use doorward_core::id::{SessionId, TokenId, UserId};
-use doorward_core::keys::KeyId;
+use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::limits::{Cap, Opening, OverCap};
 use doorward_core::session::{Delivery, Device, EndReason, Session};
-use doorward_core::store::{EventStore as _, SessionStore as _, ValidFrom, Write};
+use doorward_core::store::{EventStore as _, KeyStore as _, SessionStore as _, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::{Place, PostgresStore, PostgresUrl};
@@ -301,6 +301,33 @@ fn all_who_open_a_new_schema_at_once_get_it() {
 }
 
 #[test]
+fn of_nodes_that_start_together_one_makes_the_first_key() {
+    let fresh = postgres::shared().fresh();
+    let nodes = [(); 8].map(|()| fresh.open());
+    let key = |id| StoredKey {
+        id: KeyId(id),
+        purpose: Purpose::Access,
+        algorithm: "HS256".into(),
+        secret: [1; 32].into(),
+        created_at: NOW,
+        signs_from: NOW,
+        verifies_until: NOW,
+        scopes: "".into(),
+        retired: false,
+    };
+    let made: usize = std::thread::scope(|scope| {
+        let adds = nodes
+            .iter()
+            .zip(1..)
+            .map(|(node, id)| scope.spawn(move || node.add_key(key(id), true).block_on().unwrap()));
+        let adds: Vec<_> = adds.collect();
+        let written = adds.into_iter().map(|add| add.join().unwrap());
+        written.filter(|written| *written == Write::Done).count()
+    });
+    assert_eq!((made, nodes[0].keys().block_on().unwrap().len()), (1, 1));
+}
+
+#[test]
 fn a_newer_schema_is_refused_only_if_it_says_so() {
     let server = postgres::shared();
     let fresh = server.fresh();
@@ -435,7 +462,7 @@ fn a_certificate_is_verified_where_that_is_asked() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");
-    server.own(&key);
+    postgres::Server::own(&key);
     server.sql(&format!(
         "ALTER SYSTEM SET ssl_cert_file = '{}'",
         certificate.display()

@@ -35,7 +35,9 @@ impl TransferStore for MemoryStore {
 
     async fn clear(&self, kinds: &[Kind]) -> StoreResult<()> {
         let mut tables = self.tables();
-        kinds.iter().for_each(|kind| tables.clear(*kind));
+        for kind in kinds {
+            tables.clear(*kind);
+        }
         Ok(())
     }
 

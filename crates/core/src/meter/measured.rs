@@ -130,6 +130,9 @@ measured! {
         fn slow_to_spread(&self) -> Option<String> {
             self.store.slow_to_spread()
         }
+        fn notice(&self) -> Option<String> {
+            self.store.notice()
+        }
         fn feed(&self) -> Option<Arc<dyn Feed>> {
             self.store.feed()
         }

@@ -14,7 +14,7 @@ use super::Operator;
 use crate::env::Timestamp;
 use crate::error::{Result, StoreError};
 use crate::event::{Event, EventName, Trail};
-use crate::id::{SessionId, UserId};
+use crate::id::{NotAnId, SessionId, UserId};
 use crate::keys::{KeyId, StoredKey};
 use crate::revocation::Ended;
 use crate::session::EndReason;
@@ -58,7 +58,7 @@ impl Happened {
     pub fn read(text: &str) -> std::result::Result<Happened, usize> {
         let lines = text.lines().enumerate();
         let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-        let read = lines.map(|(number, line)| Line::read(line).ok_or(number + 1));
+        let read = lines.map(|(number, line)| Line::read(line).map_err(|NotAnId| number + 1));
         let read: std::result::Result<Vec<_>, _> = read.collect();
         let mut lines: Vec<_> = read?.into_iter().flatten().collect();
         lines.sort_by_key(|line| line.at);
@@ -86,21 +86,21 @@ impl Happened {
 }
 
 impl Line {
-    /// `None`: this is no event. `Some(None)`: one of a later version.
-    fn read(text: &str) -> Option<Option<Line>> {
-        let raw: Raw<'_> = serde_json::from_str(text).ok()?;
-        let at: jiff::Timestamp = raw.at.parse().ok()?;
+    /// `None`: an event of a later version.
+    fn read(text: &str) -> std::result::Result<Option<Line>, NotAnId> {
+        let raw: Raw<'_> = serde_json::from_str(text).map_err(|_| NotAnId)?;
+        let at: jiff::Timestamp = raw.at.parse().map_err(|_| NotAnId)?;
         let Some(name) = EventName::parse(raw.event) else {
-            return Some(None);
+            return Ok(None);
         };
-        let reasons = EndReason::ALL.into_iter();
-        let mut reasons = reasons.filter(|reason| Some(reason.name()) == raw.reason);
-        Some(Some(Line {
+        let mut reasons = EndReason::ALL.into_iter();
+        let reason = reasons.find(|reason| Some(reason.name()) == raw.reason);
+        Ok(Some(Line {
             at: Timestamp(at.as_millisecond()),
             name,
-            user: raw.user.map(|id| UserId::new(&id)).transpose().ok()?,
-            session: raw.session.map(str::parse).transpose().ok()?,
-            reason: reasons.next().unwrap_or(EndReason::EndedByOperator),
+            user: raw.user.map(|id| UserId::new(&id)).transpose()?,
+            session: raw.session.map(str::parse).transpose()?,
+            reason: reason.unwrap_or(EndReason::EndedByOperator),
             detail: raw.detail.map(|text| text.as_ref().into()),
         }))
     }

@@ -11,7 +11,16 @@ pub(crate) const KEYS: &[Key] = &[
         "127.0.0.1:9080",
         "address of /healthz, /readyz and /metrics; 'off' for none",
     ),
-    ("store", "sqlite://doorward.db", "sqlite://PATH, or memory:"),
+    (
+        "store",
+        "sqlite://doorward.db",
+        "sqlite://PATH, postgres://USER@HOST/DATABASE, redis://HOST, or memory:",
+    ),
+    (
+        "store_next",
+        "",
+        "the store that this one is to be left for: the process goes over by itself",
+    ),
     ("url_prefix", "/api/v1", "where the API is mounted"),
     (
         "delivery",

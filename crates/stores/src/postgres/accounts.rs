@@ -28,6 +28,7 @@ fn account(row: &Row) -> Result<Account, Failed> {
     lock::account(row, ValidFrom(row.try_get(6)?))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what reads are given")]
 fn first(rows: Vec<Row>) -> Result<Option<Account>, Failed> {
     rows.first().map(account).transpose()
 }

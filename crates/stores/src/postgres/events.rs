@@ -1,5 +1,7 @@
 //! The log of events: records to rows and back.
 
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::event::{Actor, Entry, Event, EventName, Filter, Record};
@@ -80,7 +82,7 @@ fn wanted(filter: &Filter, values: &mut Vec<Value>) -> String {
     let mut wanted = String::new();
     let mut push = |condition: &str, value: Value| {
         values.push(value);
-        wanted += &format!(" AND {condition} ${}", values.len());
+        let _ = write!(wanted, " AND {condition} ${}", values.len());
     };
     if let Some(user) = &filter.user {
         push("user_id =", Box::new(user.as_str().to_owned()));

@@ -195,7 +195,7 @@ fn with_buckets(sql: String, rows: &[(&BucketKey, &Bucket)]) -> Step {
 }
 
 fn restored(view: &View) -> Option<Step> {
-    let (_, at) = view.restored_at.changed().next()?;
+    let ((), at) = view.restored_at.changed().next()?;
     let sql = "UPDATE @heads SET place = $1 WHERE name = 'restored_at'";
     Some(step!(sql, at.0))
 }

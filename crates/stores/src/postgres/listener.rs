@@ -65,8 +65,9 @@ async fn begin(pool: &Arc<Pool>, channel: &str, spread: Arc<Spread>) -> Result<C
         let ends = notice::ends(notification.payload());
         if !shared.is_ours(notification.process_id()) {
             let now = SystemEnv.now();
-            ends.iter()
-                .for_each(|end| shared.meter().heard(Way::Pushed, end.at, now));
+            for end in &ends {
+                shared.meter().heard(Way::Pushed, end.at, now);
+            }
         }
         spread.heard(ends);
     };

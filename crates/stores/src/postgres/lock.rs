@@ -77,7 +77,7 @@ fn accounts(needs: &Needs) -> Vec<(Step, Option<Reader>)> {
     }
     let lock = "SELECT id, username, password_hash, disabled, created_at, privileged FROM @accounts \
         WHERE id = ANY ($1::text[]) OR username = ANY ($2::text[]) ORDER BY id FOR UPDATE";
-    let names: Vec<_> = needs.names.iter().map(|name| name.to_string()).collect();
+    let names: Vec<_> = needs.names.iter().map(ToString::to_string).collect();
     let resets = "SELECT user_id, hash, expires_at FROM @resets WHERE user_id = ANY ($1::text[]) \
         ORDER BY user_id FOR UPDATE";
     vec![

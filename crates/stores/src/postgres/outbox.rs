@@ -32,7 +32,7 @@ impl OutboxStore for PostgresStore {
     ) -> StoreResult<Write> {
         const QUEUE: &str = ", queued AS (INSERT INTO @deliveries (address, place, attempts, due) \
             SELECT $1, n.place, 0, $5 FROM moved, unnest($4::bigint[]) AS n (place)) SELECT 1 FROM moved";
-        let mover = match from {
+        let first = match from {
             Some(_) => {
                 "WITH moved AS (UPDATE @outbox SET place = $3 WHERE address = $1 AND place = $2 RETURNING 1)"
             }
@@ -42,15 +42,15 @@ impl OutboxStore for PostgresStore {
             }
         };
         let (address, from) = (address.to_owned(), from.map(u64::cast_signed));
-        let places: Vec<_> = places.iter().map(|place| place.cast_signed()).collect();
+        let queued: Vec<_> = places.iter().map(|place| place.cast_signed()).collect();
         let steps = move || {
-            let sql = format!("{mover}{QUEUE}");
+            let sql = format!("{first}{QUEUE}");
             vec![step!(
                 sql,
                 address.clone(),
                 from,
                 to.cast_signed(),
-                places.clone(),
+                queued.clone(),
                 due.0
             )]
         };

@@ -105,10 +105,9 @@ impl Pool {
         let turn = turn.map_err(|_| Failed::Down("the store is closed".into()))?;
         let idle = {
             let mut idle = self.idle();
-            let (closed, whole) = idle.drain(..).partition(Connection::is_closed);
-            *idle = whole;
-            let closed: Vec<_> = closed;
-            closed.iter().for_each(|connection| self.lost(connection));
+            for closed in idle.extract_if(.., |connection| connection.is_closed()) {
+                self.lost(&closed);
+            }
             idle.pop()
         };
         let connection = match idle {

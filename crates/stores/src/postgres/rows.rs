@@ -140,14 +140,14 @@ fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
     if sessions.is_empty() {
         return Ok(Vec::new());
     }
-    let of = |value: fn(&Session) -> i64| each(sessions, |row| value(row));
+    let of = |value: fn(&Session) -> i64| each(sessions, value);
     let rows = step!(
         format!("{ROWS}{unless}"),
         each(sessions, |row| Uuid(row.id.0)),
         each(sessions, |row| row.user.as_str().to_owned()),
         each(sessions, |row| user_hash(&row.user)),
         each(sessions, |row| Uuid(row.confirmed.0)),
-        each(sessions, |row| kept(row)),
+        each(sessions, kept),
         generations(sessions)?,
         each(sessions, |row| row.attempt.cast_signed()),
         of(|row| stored_child_times(row).0),
@@ -156,7 +156,7 @@ fn inserted(sessions: &[&Session], unless: &str) -> Result<Vec<Step>, Failed> {
         of(|row| row.created_at.0),
         of(|row| row.auth_time.since(row.created_at)),
         of(|row| row.absolute_end.since(row.created_at)),
-        each(sessions, |row| flags(row)),
+        each(sessions, flags),
         versions(sessions)?,
     );
     Ok(std::iter::once(rows)
@@ -194,25 +194,25 @@ pub(super) fn swap(sessions: &[&Session]) -> Result<Step, Failed> {
         $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::smallint[], $11::int[]) AS n (id, confirmed, previous, generation, attempt, confirmed_at, child_after, \
         refresh_key, auth_after, flags, version) \
         WHERE s.id = n.id AND s.version = n.version - 1 AND s.flags & 32 = 0 RETURNING s.id";
-    let of = |value: fn(&Session) -> i64| each(sessions, |row| value(row));
+    let of = |value: fn(&Session) -> i64| each(sessions, value);
     Ok(step!(
         ROWS,
         each(sessions, |row| Uuid(row.id.0)),
         each(sessions, |row| Uuid(row.confirmed.0)),
-        each(sessions, |row| kept(row)),
+        each(sessions, kept),
         generations(sessions)?,
         each(sessions, |row| row.attempt.cast_signed()),
         of(|row| stored_child_times(row).0),
         of(|row| stored_child_times(row).1),
         of(|row| row.refresh_key.0.cast_signed()),
         of(|row| row.auth_time.since(row.created_at)),
-        each(sessions, |row| flags(row)),
+        each(sessions, flags),
         versions(sessions)?,
     ))
 }
 
 pub(super) fn each<T: ?Sized, V>(rows: &[&T], value: impl Fn(&T) -> V) -> Vec<V> {
-    rows.iter().map(|row| value(row)).collect()
+    rows.iter().copied().map(value).collect()
 }
 
 /// Marks rows as ended that are locked.
@@ -223,8 +223,8 @@ pub(super) fn end_all(sessions: &[&Session]) -> Result<Step, Failed> {
     Ok(step!(
         ROWS,
         each(sessions, |row| Uuid(row.id.0)),
-        each(sessions, |row| kept(row)),
-        each(sessions, |row| flags(row)),
+        each(sessions, kept),
+        each(sessions, flags),
         versions(sessions)?,
     ))
 }

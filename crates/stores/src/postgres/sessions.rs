@@ -220,8 +220,9 @@ impl SessionStore for PostgresStore {
             };
             let (policy, trail) = (self.policy.clone(), trail.clone());
             let purge = move |view: &mut super::View| {
-                some.iter()
-                    .for_each(|id| view.purge(*id, now, &policy, &trail));
+                for id in &some {
+                    view.purge(*id, now, &policy, &trail);
+                }
             };
             self.group(needs, purge).await?;
         }

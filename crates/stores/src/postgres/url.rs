@@ -1,7 +1,8 @@
 //! `postgres://` URLs: what the driver reads of them, and a few parameters of our own.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,9 +75,7 @@ impl PostgresUrl {
             return Ok(config);
         }
         if let Some(path) = &self.own.password_file {
-            let read = std::fs::read_to_string(path);
-            let password = read.map_err(|error| format!("password_file: {error}"))?;
-            config.password(password.trim_end_matches(['\n', '\r']));
+            config.password(password_in(path).map_err(|why| format!("password_file: {why}"))?);
         } else if let Ok(password) = std::env::var("PGPASSWORD") {
             config.password(password);
         }
@@ -122,10 +121,7 @@ impl FromStr for PostgresUrl {
         if config.get_hosts().is_empty() {
             config.host("localhost");
         }
-        own.finish(
-            &mut config,
-            theirs.iter().any(|pair| pair.starts_with("sslmode=")),
-        )?;
+        own.finish(&mut config)?;
         Ok(PostgresUrl {
             text: shown(&config, &own).into(),
             config: Arc::new(config),
@@ -174,17 +170,12 @@ impl Own {
     }
 
     /// What the driver is to do for it.
-    fn finish(&mut self, config: &mut Config, chosen: bool) -> Result<(), &'static str> {
-        if self.tls != Tls::Verified {
-            self.tls = match config.get_ssl_mode() {
-                SslMode::Disable => Tls::Off,
-                _ if !chosen && self.roots.is_none() => Tls::Any,
-                SslMode::Require => Tls::Any,
-                _ => Tls::Any,
-            };
-            if self.roots.is_some() && config.get_ssl_mode() != SslMode::Disable {
-                self.tls = Tls::Verified;
-            }
+    fn finish(&mut self, config: &mut Config) -> Result<(), &'static str> {
+        let wanted = config.get_ssl_mode() != SslMode::Disable;
+        if wanted && self.roots.is_some() {
+            self.tls = Tls::Verified;
+        } else if wanted && self.tls != Tls::Verified {
+            self.tls = Tls::Any;
         }
         if self.tls == Tls::Verified {
             config.ssl_mode(SslMode::Require);
@@ -213,6 +204,16 @@ impl Own {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Ok(())
     }
+}
+
+/// A password that nobody else can read.
+fn password_in(path: &Path) -> Result<String, String> {
+    let found = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if found.permissions().mode() & 0o077 != 0 {
+        return Err("others may read it; chmod 600".into());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 /// Names that need no escape.

@@ -33,38 +33,10 @@ impl Script {
     }
 }
 
-/// Every script, to be loaded by each connection.
-static ALL: LazyLock<Vec<&'static LazyLock<Script>>> = LazyLock::new(|| {
-    vec![
-        &SWAP,
-        &OPEN,
-        &POINT,
-        &END,
-        &CHANGE,
-        &DROP,
-        &SENT,
-        &MOVE,
-        &PUT,
-        &ORDERED,
-        &RESTORE,
-        &ADD_KEY,
-        &UPDATE_KEYS,
-        &REMOVE_KEY,
-        &BUCKETS,
-        &PURGE_BUCKETS,
-        &CLAIM_NAME,
-        &RELEASE_NAME,
-        &ENQUEUE,
-        &CLAIM,
-        &SETTLE,
-        &LEASE,
-    ]
-});
-
 /// Makes a connection's server know them.
 pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let mut pipeline = Pipeline::with_capacity(ALL.len());
-    for script in ALL.iter() {
+    for script in ALL {
         pipeline
             .cmd("SCRIPT")
             .arg("LOAD")
@@ -78,6 +50,9 @@ macro_rules! scripts {
     ($($(#[doc = $doc:literal])* $name:ident = $text:expr;)*) => {
         $($(#[doc = $doc])* pub(super) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new($text));)*
+
+        /// Every script: each connection makes its server know them.
+        static ALL: &[&LazyLock<Script>] = &[$(&$name),*];
     };
 }
 

@@ -4,6 +4,7 @@
 //! server says so, or could not be reached); what may have been is an error, unless it is repeatable. A
 //! connection that failed is made anew by the next operation that needs it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -84,7 +85,12 @@ impl Servers {
         let lane = self.lane(host, ask.firm);
         let mut connection = lane.connection().await.map_err(Failed::Unreached)?;
         let wait = if ask.firm { self.wait(&shard) } else { 0 };
-        let sent = prepared(&ask.commands, asking.is_some(), wait, self.address.wait_for);
+        let sent = if asking.is_some() || wait > 0 {
+            let wait_for = self.address.wait_for;
+            Cow::Owned(prepared(&ask.commands, asking.is_some(), wait, wait_for))
+        } else {
+            Cow::Borrowed(&ask.commands)
+        };
         let answers = send(&mut connection, &sent).await;
         let answers = answers.map_err(|error| {
             lane.failed(&error);
@@ -111,7 +117,7 @@ impl Servers {
                 answer = answers.next().unwrap_or_default();
             }
             if let Value::ServerError(error) = answer {
-                return Err(Failed::of(error, self));
+                return Err(Failed::of(&error, self));
             }
             sorted.push(answer);
         }
@@ -237,7 +243,7 @@ enum Failed {
 }
 
 impl Failed {
-    fn of(error: ServerError, servers: &Servers) -> Failed {
+    fn of(error: &ServerError, servers: &Servers) -> Failed {
         match error.kind() {
             Some(Said::Moved) => Failed::Moved,
             Some(Said::Ask) => {

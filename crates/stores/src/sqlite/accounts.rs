@@ -218,8 +218,8 @@ impl Group<'_> {
         trail: &Trail,
     ) -> rusqlite::Result<bool> {
         self.void_reset(user)?;
-        let sql =
-            "INSERT INTO resets SELECT ?1, id, ?3 FROM accounts WHERE id = ?2 AND NOT disabled";
+        let sql = "INSERT INTO resets (hash, user, expires_at) SELECT ?1, id, ?3 FROM accounts \
+             WHERE id = ?2 AND NOT disabled";
         let values = params![reset.hash.0, user.as_str(), reset.expires_at.0];
         let started = self.account(sql, values)?;
         if started {

@@ -63,7 +63,8 @@ pub(super) fn bucket(row: &Row<'_>) -> Result<Bucket> {
 }
 
 pub(super) fn save(tx: &Connection, key: BucketKey, bucket: &Bucket) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO throttle VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT OR REPLACE INTO throttle (key, refilled_at, failures, counted_until, span, under_way, \
+        older, idle_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let values = params![
         key.0,
         bucket.refilled_at.0,

@@ -68,8 +68,8 @@ pub(super) fn put(db: &Connection, entries: &[Entry]) -> Result<()> {
     entries.try_for_each(|entry| insert_at(&mut insert, Some(entry.place), &entry.record))
 }
 
-const INSERT: &str =
-    "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+const INSERT: &str = "INSERT INTO events (seq, at, name, actor, count, user, session, reason, detail, network, device, \
+    agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 fn insert_at(insert: &mut Statement<'_>, place: Option<u64>, record: &Record) -> Result<()> {
     let event = &record.event;

@@ -21,6 +21,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0008_outbox.sql"),
     include_str!("../../migrations/0009_marks.sql"),
 ];
+/// The oldest schema whose programs may go on with the file as it is now: what came since they neither
+/// need nor break. Raise it where a migration is not so, a release after the one that stopped needing
+/// what it removes.
+const COMPATIBLE_SINCE: u32 = 9;
 /// What a connection keeps of the file at most, in KiB: taken as it is needed.
 const CACHE_KIB: i32 = 8 * 1024;
 /// The write-ahead log is written back at this many pages of 4 KiB: a page that changed often
@@ -45,9 +49,10 @@ pub enum OpenError {
         "{0}: not a Doorward database, or a damaged one; restore it from a backup, or name another file"
     )]
     Corrupt(PathBuf),
-    /// Written by a newer version.
+    /// Written by a newer version, and not for this one.
     #[error(
-        "{path}: written by a newer Doorward (schema {found}, this one knows {known}); upgrade this binary"
+        "{path}: written by a newer Doorward (schema {found}, this one knows {known}), which is not \
+         compatible; upgrade this binary"
     )]
     Newer {
         /// The database file.
@@ -226,15 +231,22 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let named = |source| name(path, source);
     // One look, as all of it is at one moment.
     let found = version(&*db.transaction().map_err(named)?, path)?;
-    if found == MIGRATIONS.len() {
+    if found >= MIGRATIONS.len() {
         return Ok(());
     }
     let tx = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(named)?;
-    for migration in &MIGRATIONS[version(&tx, path)?..] {
+    // Another process may have been faster, of a newer version even.
+    let found = version(&tx, path)?;
+    if found >= MIGRATIONS.len() {
+        return Ok(());
+    }
+    for migration in &MIGRATIONS[found..] {
         tx.execute_batch(migration).map_err(named)?;
     }
+    let since = "INSERT OR REPLACE INTO marks (name, value) VALUES ('compatible_since', ?1)";
+    tx.execute(since, [COMPATIBLE_SINCE]).map_err(named)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(named)?;
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
@@ -243,7 +255,7 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     tx.commit().map_err(named)
 }
 
-/// How many migrations were run. Refuses other people's files, and newer ones.
+/// How many migrations were run. Refuses other people's files, and newer ones that say no to this version.
 fn version(db: &Connection, path: &Path) -> Result<usize, OpenError> {
     let named = |source| name(path, source);
     let number = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
@@ -255,11 +267,18 @@ fn version(db: &Connection, path: &Path) -> Result<usize, OpenError> {
         return Err(OpenError::Corrupt(path.into()));
     }
     let known = MIGRATIONS.len();
-    if found > known {
+    if found > known && compatible_since(db).is_none_or(|since| since > known) {
         let path = path.into();
         return Err(OpenError::Newer { path, found, known });
     }
     Ok(found)
+}
+
+/// What a newer version says of its schema.
+fn compatible_since(db: &Connection) -> Option<usize> {
+    let sql = "SELECT value FROM marks WHERE name = 'compatible_since'";
+    let since: u32 = db.query_row(sql, [], |row| row.get(0)).ok()?;
+    usize::try_from(since).ok()
 }
 
 fn name(path: &Path, source: rusqlite::Error) -> OpenError {

@@ -74,10 +74,12 @@ fn enqueue(
     if cursor(db, address)? != from {
         return Ok(false);
     }
-    let sql = "INSERT OR REPLACE INTO outbox VALUES (?1, ?2)";
+    let sql = "INSERT OR REPLACE INTO outbox (address, seq) VALUES (?1, ?2)";
     db.prepare_cached(sql)?
         .execute(params![address, to.cast_signed()])?;
-    let mut insert = db.prepare_cached("INSERT INTO deliveries VALUES (?1, ?2, 0, ?3)")?;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO deliveries (address, seq, attempts, due) VALUES (?1, ?2, 0, ?3)",
+    )?;
     for place in places {
         insert.execute(params![address, place.cast_signed(), due.0])?;
     }

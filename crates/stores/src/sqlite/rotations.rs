@@ -93,8 +93,8 @@ impl Rotation {
     }
 
     fn append(&self, db: &Connection, seq: i64, session: SessionId) -> Result<()> {
-        let insert =
-            "INSERT INTO rotations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let insert = "INSERT INTO rotations (seq, session, confirmed, previous, generation, attempt, \
+             confirmed_at, child_after, refresh_key, auth_after, flags, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         db.prepare_cached(insert)?.execute(params![
             seq,
             session.0,
@@ -178,7 +178,10 @@ impl Log {
     /// Takes in what other processes appended.
     fn catch_up(&self, db: &Connection) -> Result<()> {
         let read_to = self.entries().read_to;
-        let mut log = db.prepare_cached("SELECT * FROM rotations WHERE seq > ?1 ORDER BY seq")?;
+        let mut log = db.prepare_cached(
+            "SELECT seq, session, confirmed, previous, generation, attempt, confirmed_at, child_after, \
+             refresh_key, auth_after, flags, version FROM rotations WHERE seq > ?1 ORDER BY seq",
+        )?;
         let mut rows = log.query([read_to])?;
         while let Some(row) = rows.next()? {
             let (seq, session, rotation) = Rotation::read(row)?;

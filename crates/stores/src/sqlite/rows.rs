@@ -89,7 +89,9 @@ pub(super) fn insert(db: &Connection, session: &Session) -> Result<bool> {
     let (confirmed_at, child_after) = stored_child_times(session);
     let added =
         db.prepare_cached(
-            "INSERT INTO sessions SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, number, ?11, ?12, \
+            "INSERT INTO sessions (id, user, user_hash, confirmed, previous, generation, attempt, \
+             confirmed_at, child_after, refresh_key, created_at, auth_after, lasts, flags, ended_at, \
+             ended_why, version) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, number, ?11, ?12, \
              ?13, ?14, ?15, ?16, ?17 FROM keys WHERE id = ?10 ON CONFLICT DO NOTHING",
         )?
         .execute(params![
@@ -125,7 +127,7 @@ pub(super) fn was_adopted(db: &Connection, id: SessionId) -> Result<bool> {
 
 pub(super) fn remember_adopted(db: &Connection, id: SessionId, until: Timestamp) -> Result<bool> {
     let added = db
-        .prepare_cached("INSERT INTO adopted VALUES (?1, ?2)")?
+        .prepare_cached("INSERT INTO adopted (session, until) VALUES (?1, ?2)")?
         .execute(params![id.0, until.0])?;
     Ok(added == 1)
 }
@@ -310,7 +312,7 @@ pub(super) fn restored_at(db: &Connection) -> Result<Timestamp> {
 }
 
 pub(super) fn set_restored(db: &Connection, at: Timestamp) -> Result<usize> {
-    let sql = "INSERT INTO marks VALUES ('restored_at', ?1) \
+    let sql = "INSERT INTO marks (name, value) VALUES ('restored_at', ?1) \
                ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     db.prepare_cached(sql)?.execute([at.0])
 }
@@ -418,14 +420,16 @@ pub(super) fn purpose(purpose: Purpose) -> &'static str {
 }
 
 fn insert_details(db: &Connection, session: &Session) -> Result<()> {
-    db.prepare_cached("INSERT INTO details VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![
-            session.id.0,
-            session.device.name,
-            session.device.address.map(|address| address.to_string()),
-            session.device.agent,
-            session.claims,
-        ])?;
+    db.prepare_cached(
+        "INSERT INTO details (session, device, address, agent, claims) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        session.id.0,
+        session.device.name,
+        session.device.address.map(|address| address.to_string()),
+        session.device.agent,
+        session.claims,
+    ])?;
     Ok(())
 }
 

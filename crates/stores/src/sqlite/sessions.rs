@@ -13,12 +13,14 @@ use doorward_core::policy::Policy;
 use doorward_core::revocation::{Ended, Feed, Lapped};
 use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{Opened, SessionStore, StoreResult, ValidFrom, Write};
+use doorward_core::transfer::LEFT;
+use doorward_core::transfer::mark::{FILLING, Mark};
 use rusqlite::{Connection, params};
 
 use super::readers::Readers;
 use super::rows::Over;
 use super::writer::Group;
-use super::{SqliteStore, events, rows};
+use super::{SqliteStore, events, rows, transfer};
 use crate::ring::Ring;
 
 /// Expired rows that go in one write: a few milliseconds at the most.
@@ -225,6 +227,14 @@ impl SessionStore for SqliteStore {
         Some(Arc::clone(&self.meter))
     }
 
+    fn notice(&self) -> Option<String> {
+        let mark = self.read(transfer::left).ok()??;
+        Some(match Mark::read(&mark) {
+            Mark::Filling(_) => FILLING.into(),
+            _ => format!("{LEFT}: set `store` to that one and restart"),
+        })
+    }
+
     fn feed(&self) -> Option<Arc<dyn Feed>> {
         let ring = self.ring.clone()?;
         Some(Arc::new(RingFeed {
@@ -318,7 +328,7 @@ impl Group<'_> {
     ) -> rusqlite::Result<Vec<SessionId>> {
         self.tx
             .prepare_cached(
-                "INSERT INTO valid_from VALUES (?1, max(?2, 1)) \
+                "INSERT INTO valid_from (user, at) VALUES (?1, max(?2, 1)) \
                  ON CONFLICT (user) DO UPDATE SET at = max(excluded.at, at + 1)",
             )?
             .execute(params![user.as_str(), at.0])?;
