@@ -139,7 +139,7 @@ def judged(story: Story, outage: Outage, nodes: Sequence[int], *, noticed: bool 
     settled = outage.returned + BOUND
     figures = measured(story, outage, nodes)
     assert outage.effect > 0, f"{outage.fault} had no effect"
-    assert figures["refused"] > 0 or not noticed, f"nobody noticed: {outage}"
+    assert figures["refused"] + figures["delayed"] > 0 or not noticed, f"nobody noticed: {outage}"
     assert not story.between(outage.begun, settled + 1, LOOK, "unavailable"), f"no verification: {outage}"
     assert figures["recovery"] <= BOUND, figures
     late = [one for one in story.between(settled, settled + 1, WRITES, "unavailable") if one.end < settled + 1]
@@ -151,9 +151,10 @@ def measured(story: Story, outage: Outage, nodes: Sequence[int]) -> dict[str, An
     spans = (outage.begun, outage.returned)
     looks = sorted(one.end - one.start for one in story.between(*spans, LOOK, "ok"))
     refused = story.between(*spans, WRITES, "unavailable")
+    delayed = [one for one in story.between(*spans, WRITES, "ok") if one.end - one.start > 0.3]
     figures = {
         "fault": outage.fault, "seconds": round(outage.returned - outage.begun, 2), "effect": outage.effect,
-        "verified": len(looks), "verify_p99_ms": p99(looks), "refused": len(refused),
+        "verified": len(looks), "verify_p99_ms": p99(looks), "refused": len(refused), "delayed": len(delayed),
         "refusal_p99_ms": p99(sorted(one.end - one.start for one in refused)),
         "recovery": story.recovery(outage.returned, nodes),
     }
