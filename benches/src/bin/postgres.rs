@@ -194,7 +194,6 @@ impl Engine {
     }
 
     /// Refreshes a second, so many at once.
-    #[expect(clippy::cast_precision_loss, reason = "a rate to look at")]
     async fn round(&mut self, at_once: usize, span: Duration) -> f64 {
         let (begun, mut running, mut busy) =
             (clock(), JoinSet::new(), std::collections::HashSet::new());

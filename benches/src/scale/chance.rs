@@ -41,6 +41,7 @@ impl Chance {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "what is computed alike is alike")]
 mod tests {
     use super::*;
 

@@ -109,6 +109,7 @@ impl Retry {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "what is computed alike is alike")]
 mod tests {
     use super::*;
 

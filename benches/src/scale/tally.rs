@@ -114,6 +114,7 @@ fn as_f64(count: usize) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "what is computed alike is alike")]
 mod tests {
     use super::*;
 
