@@ -6,10 +6,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from cluster.network import Loopback
+from cluster.postgres import postgres
 from conftest import BINARY, CHEAP, ENVIRONMENT, Server, add_user, bearer, command
 
 FIRST, SECOND = "sqlite://doorward.db", "sqlite://second.db"
@@ -70,6 +73,12 @@ class Fleet:
 
     def __init__(self, servers: list[Server], count: int) -> None:
         self.clients = [Client(servers, seed) for seed in range(count)]
+        self.at(servers)
+
+    def at(self, servers: list[Server]) -> None:
+        """From now on by these servers."""
+        for client in self.clients:
+            client.servers = servers
         self.stopped = threading.Event()
         self.threads = [threading.Thread(target=self.go_on, args=[client]) for client in self.clients]
         for thread in self.threads:
@@ -92,34 +101,51 @@ class Fleet:
         for thread in self.threads:
             thread.join()
 
-    def check(self) -> None:
+    def check(self, closing: bool = True) -> None:
         for client in self.clients:
             assert client.wrong == []
-            assert client.ask("POST", "refresh", body={"refresh_token": client.tokens["refresh_token"]}).status_code == 200
+            body = {"refresh_token": client.tokens["refresh_token"]}
+            client.expect(answer := client.ask("POST", "refresh", body=body), 200)
+            assert client.wrong == []
+            client.tokens = answer.json()
             for tokens in client.ended[:5] + client.ended[-5:]:
                 body = {"refresh_token": tokens["refresh_token"]}
                 assert client.ask("POST", "refresh", body=body).status_code == 401
                 assert client.ask("GET", "session", tokens["access_token"]).status_code == 401
-            client.http.close()
+            if closing:
+                client.http.close()
+
+
+@contextmanager
+def serving(directory: pathlib.Path, store: str, following: str) -> Iterator[list[Server]]:
+    flags = ["--store", store, "--store-next", following, "--throttle", "off"]
+    servers = [Server(directory, *flags) for _ in range(2)]
+    try:
+        yield [server.start() for server in servers]
+    finally:
+        for server in servers:
+            if server.process and server.process.poll() is None:
+                server.stop()
 
 
 @pytest.fixture
 def nodes(tmp_path: pathlib.Path) -> Iterator[list[Server]]:
     add_user(tmp_path)
-    flags = ["--store-next", SECOND, "--throttle", "off"]
-    servers = [Server(tmp_path, *flags) for _ in range(2)]
-    for server in servers:
-        server.start()
-    yield servers
-    for server in servers:
-        if server.process and server.process.poll() is None:
-            server.stop()
+    with serving(tmp_path, FIRST, SECOND) as servers:
+        yield servers
 
 
 def move(directory: pathlib.Path, *arguments: str) -> str:
     done = command(directory, "store", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def says(server: Server, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in server.logged():
+        assert time.monotonic() < deadline, server.logged()
+        time.sleep(0.05)
 
 
 def test_clients_go_through_a_move_and_back(nodes: list[Server]) -> None:
@@ -209,8 +235,7 @@ def test_the_wrong_pair_is_refused(nodes: list[Server]) -> None:
             assert refused.returncode == 1 and refused.stderr, pair
     served = Server(directory, "--store", SECOND).start()
     assert served.login().status_code == 503
-    while "is being filled" not in served.logged():
-        time.sleep(0.05)
+    says(served, "is being filled")
     served.stop()
 
 
@@ -222,7 +247,36 @@ def test_a_node_that_knows_no_other_store_says_what_to_do(nodes: list[Server]) -
     refused = behind.refresh(tokens["refresh_token"])
     assert refused.status_code == 503 and "retry-after" in refused.headers
     assert behind.session(tokens["access_token"]).status_code == 200
-    while "set `store` to" not in behind.logged():
-        time.sleep(0.05)
+    says(behind, "set `store` to")
     assert nodes[0].refresh(tokens["refresh_token"]).status_code == 200
     behind.stop()
+
+
+def test_clients_go_by_postgres_and_on_to_another_file(tmp_path: pathlib.Path) -> None:
+    add_user(tmp_path)
+    with postgres(Loopback(), "postgres") as (database,):
+        between = database.url()
+        with serving(tmp_path, FIRST, between) as nodes:
+            fleet = Fleet(nodes, 6)
+            try:
+                fleet.some()
+                move(tmp_path, "copy", FIRST, between)
+                fleet.some()
+                move(tmp_path, "switch", FIRST, between)
+                fleet.some()
+            finally:
+                fleet.stop()
+            fleet.check(closing=False)
+        with serving(tmp_path, between, SECOND) as nodes:
+            fleet.at(nodes)
+            try:
+                fleet.some()
+                move(tmp_path, "switch", between, SECOND)
+                fleet.some()
+                move(tmp_path, "switch", "--undo", between, SECOND)
+                fleet.some()
+                move(tmp_path, "switch", between, SECOND)
+                fleet.some()
+            finally:
+                fleet.stop()
+            fleet.check()

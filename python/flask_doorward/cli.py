@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import click
 from flask.cli import AppGroup, with_appcontext
@@ -33,7 +33,7 @@ POLL = 0.25
 def commands(name: str) -> list[click.Command]:
     """The commands of an instance."""
     mounted = partial(mounted_as, name)
-    return [_user(mounted), _session(mounted), _keys(mounted), _events(mounted)]
+    return [_user(mounted), _session(mounted), _keys(mounted), _store(mounted), _events(mounted)]
 
 
 def _user(mounted: Callable[[], Mounted]) -> click.Group:
@@ -228,6 +228,27 @@ def _keys(mounted: Callable[[], Mounted]) -> click.Group:
     def retire(id: str) -> None:
         _operator(mounted()).retire_key(id)
         click.echo(f"{id}: retired")
+
+    return group
+
+
+def _store(mounted: Callable[[], Mounted]) -> click.Group:
+    group = AppGroup("store", help="The store as a whole.")
+
+    @group.command(
+        "restored",
+        help="After the restore of a backup: end every session that was opened before now.",
+    )
+    @click.option(
+        "--from-events",
+        type=click.File(),
+        help="End only what ended since, by an export of `events --format json`.",
+    )
+    @_in_words
+    def restored(from_events: TextIO | None) -> None:
+        told = from_events.read() if from_events else None
+        for line in _operator(mounted()).restored(told):
+            click.echo(line)
 
     return group
 

@@ -144,6 +144,20 @@ def test_keys_are_listed_rotated_and_retired(app: Flask, run: Run, ada: str) -> 
     assert run("keys", "rotate", "--purpose", "refresh").exit_code == 0
 
 
+def test_after_a_restore_everyone_logs_in_once(app: Flask, run: Run, ada: str, tmp_path: pathlib.Path) -> None:
+    login(app.test_client())
+    (tmp_path / "events.jsonl").write_text(run("events", "--format", "json").output)
+    replayed = run("store", "restored", "--from-events", str(tmp_path / "events.jsonl"))
+    assert replayed.exit_code == 0 and "0 sessions ended again" in replayed.output
+    assert len(run("session", "list").output.splitlines()) == 1
+    done = run("store", "restored")
+    assert done.exit_code == 0 and "every session" in done.output
+    assert run("session", "list").output == ""
+    (tmp_path / "events.jsonl").write_text("no event\n")
+    refused = run("store", "restored", "--from-events", str(tmp_path / "events.jsonl"))
+    assert refused.exit_code == 1 and "line 1" in refused.output
+
+
 def test_a_command_makes_no_database_by_mistake(app: Flask, run: Run, tmp_path: pathlib.Path) -> None:
     failed = run("user", "list")
     assert failed.exit_code == 1 and "there is no database" in failed.output

@@ -398,7 +398,7 @@ impl Assumed {
         let failures = 3_000.0 / 600.0 / 0.1 * life;
         let rows = [
             (
-                "`sessions end-all`, a user a millisecond, in an hour",
+                "`session end --all`, a user a millisecond, in an hour",
                 3_600.0 * 1_000.0,
             ),
             (
@@ -414,7 +414,7 @@ impl Assumed {
                 10_000.0 * DAY,
             ),
             (
-                "the row of that budget, written twice a login, 1,000 a second",
+                "the last place of a log: a commit for each login and end, 1,000 a second",
                 500.0 * life,
             ),
             (

@@ -6,11 +6,13 @@
 //! `Service`, 64 in flight, on sessions picked at random; a refresh writes (its session is older than the
 //! window), and each answer's access token is signed (HS256). Medians of the rounds; p99 of all operations.
 //! Bytes: what a row that went in adds to all tables and indexes after VACUUM FREEZE, to the file after a checkpoint, to
-//! `used_memory`. At last a million sessions that have run out are purged, batch after batch without a pause,
-//! while refreshes go on.
+//! `used_memory`. Beside each size: what a write of 8 KiB and its sync took on this disk meanwhile, the median. At
+//! the greatest size the same by eight nodes, eight requests in flight each. At last a million sessions that
+//! have run out are purged, batch after batch without a pause, while refreshes go on.
 //! `DOORWARD_ROWS` is the greatest size (a million unless told); arguments pick stores.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,8 @@ use tokio::task::JoinSet;
 
 const IN_FLIGHT: usize = 64;
 const ROUNDS: usize = 5;
+/// Where several nodes are measured.
+const NODES: usize = 8;
 /// Rows that go in at once.
 const PAGE: usize = 5_000;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -53,7 +57,7 @@ async fn main() {
 async fn measure(kind: &str, most: usize) {
     println!("\n{kind}");
     println!(
-        "sessions   bytes each   refreshes/s  p50 ms  p99 ms   logins/s  p99 ms     ends/s  p99 ms"
+        "sessions   bytes each   refreshes/s  p50 ms  p99 ms   logins/s  p99 ms     ends/s  p99 ms  sync ms"
     );
     let mut bench = Bench::open(kind).await;
     let (mut rows, mut rates, mut each) = (10_000, Vec::new(), 0.0);
@@ -61,6 +65,9 @@ async fn measure(kind: &str, most: usize) {
         each = bench.fill(rows).await;
         rates.push(bench.line(each).await);
         rows *= 10;
+    }
+    if kind != "sqlite" {
+        bench.several().await;
     }
     bench.purge().await;
     match kind {
@@ -116,6 +123,18 @@ impl Home {
         url.parse().expect("a place")
     }
 
+    /// What logins leave beside the session: `PostgreSQL` has a row for each user, to be locked.
+    fn know_users(&self) {
+        if let Home::Server(server) = self
+            && !server.url().starts_with("redis")
+        {
+            let _ = server.ask(
+                "INSERT INTO doorward.valid_from SELECT user_id, 0 FROM doorward.sessions \
+                 ON CONFLICT DO NOTHING",
+            );
+        }
+    }
+
     /// Everything that is kept, after what the store does when it has time.
     fn bytes(&self) -> f64 {
         match self {
@@ -140,6 +159,19 @@ impl Home {
     }
 }
 
+/// Milliseconds that a small write takes to be on the disk: the median of some.
+fn sync() -> f64 {
+    let mut file = tempfile::tempfile_in(".").expect("a file");
+    let mut took = Vec::new();
+    for _ in 0..50 {
+        let start = clock();
+        file.write_all(&[7; 8192]).expect("room");
+        file.sync_data().expect("a disk");
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    median(&took)
+}
+
 fn file_bytes(path: &Path) -> f64 {
     let file = rusqlite::Connection::open(path).expect("a database");
     file.busy_timeout(Duration::from_secs(60))
@@ -157,7 +189,10 @@ fn number(text: &str) -> f64 {
 
 struct Bench {
     store: Arc<dyn MovableStore>,
-    service: Arc<Service>,
+    /// Of as many nodes, each with connections of its own.
+    services: Vec<Arc<Service>>,
+    /// How many of them take part.
+    nodes: usize,
     env: Arc<TestEnv>,
     key: Arc<RefreshKey>,
     population: Population,
@@ -173,19 +208,11 @@ impl Bench {
     async fn open(kind: &str) -> Bench {
         let (home, policy, now) = (Home::of(kind), Policy::default(), SystemEnv.now());
         let env = Arc::new(TestEnv::new(now, 1));
-        let store = home.place().open_movable(policy.clone()).expect("a store");
-        let shared: Arc<dyn Store> = Arc::clone(&store) as _;
-        let config = KeyConfig {
-            algorithm: Algorithm::HS256,
-            ..KeyConfig::default()
-        };
-        let clock = Arc::clone(&env) as Arc<dyn Env>;
-        let keys = KeyRing::open(&*shared, config, &policy, Arc::clone(&clock)).await;
-        let keys = Arc::new(keys.expect("keys"));
-        let key = keys.current_refresh(now).expect("a key");
-        let set = Arc::new(Revocations::new(Bounds::of(&policy), shared.feed()));
-        let service = Service::new(shared, keys, set, policy.clone(), clock);
-        service.tick().await.expect("a store that answers");
+        let (store, first, key) = node(&home, &policy, &env).await;
+        let mut services = vec![first];
+        for _ in 1..if kind == "sqlite" { 1 } else { NODES } {
+            services.push(node(&home, &policy, &env).await.1);
+        }
         let population = Population {
             since: now - 10 * DAY,
             key: key.id(),
@@ -194,7 +221,8 @@ impl Bench {
         };
         Bench {
             store,
-            service: Arc::new(service),
+            services,
+            nodes: 1,
             env,
             key,
             population,
@@ -206,38 +234,43 @@ impl Bench {
         }
     }
 
+    /// The same on so many nodes, among which the requests in flight are spread.
+    async fn several(&mut self) {
+        self.nodes = NODES;
+        println!("by {NODES} nodes:");
+        self.line(f64::NAN).await;
+        self.nodes = 1;
+    }
+
+    fn service(&self, number: usize) -> Arc<Service> {
+        Arc::clone(&self.services[number % self.nodes])
+    }
+
     /// Adds sessions until there are so many; what each takes.
     #[expect(clippy::cast_precision_loss, reason = "a mean to look at")]
     async fn fill(&mut self, rows: usize) -> f64 {
         let (before, from) = (self.home.bytes(), std::mem::replace(&mut self.rows, rows));
         self.put(&self.population, from, rows).await;
+        self.home.know_users();
         (self.home.bytes() - before) / (rows - from) as f64
     }
 
     async fn put(&self, population: &Population, from: usize, to: usize) {
-        let mut pages = JoinSet::new();
         for start in (from..to).step_by(PAGE) {
-            if pages.len() == 4 {
-                let _ = pages.join_next().await;
-            }
-            let (store, population) = (Arc::clone(&self.store), population.clone());
-            pages.spawn(async move {
-                let numbers = start..to.min(start + PAGE);
-                let sessions = numbers.map(|number| population.session(number)).collect();
-                store
-                    .put(Rows::Sessions(sessions))
-                    .await
-                    .expect("a store that takes rows");
-            });
+            let numbers = start..to.min(start + PAGE);
+            let sessions = numbers.map(|number| population.session(number)).collect();
+            let put = self.store.put(Rows::Sessions(sessions)).await;
+            put.expect("a store that takes rows");
         }
-        pages.join_all().await;
     }
 
     /// Refreshes, logins and ends a second.
     async fn line(&mut self, each: f64) -> [f64; 3] {
         let (mut refreshes, mut logins, mut ends) =
             (Timed::default(), Timed::default(), Timed::default());
+        let mut syncs = Vec::new();
         for _ in 0..ROUNDS {
+            syncs.push(sync());
             self.env.advance(Duration::from_secs(61));
             refreshes.add(self.refresh(8_192).await);
             logins.add(self.log_in(4_096.min(self.rows / 20)).await);
@@ -245,7 +278,7 @@ impl Bench {
         }
         let rates = [refreshes.rate(), logins.rate(), ends.rate()];
         println!(
-            "{:>8} {each:>12.1} {:>13.0} {:>7.2} {:>7.2} {:>10.0} {:>7.2} {:>10.0} {:>7.2}",
+            "{:>8} {each:>12.1} {:>13.0} {:>7.2} {:>7.2} {:>10.0} {:>7.2} {:>10.0} {:>7.2} {:>8.2}",
             self.rows,
             rates[0],
             refreshes.at(50),
@@ -253,7 +286,8 @@ impl Bench {
             rates[1],
             logins.at(99),
             rates[2],
-            ends.at(99)
+            ends.at(99),
+            median(&syncs)
         );
         rates
     }
@@ -282,16 +316,15 @@ impl Bench {
             };
             sent.push((number, token));
         }
-        let service = Arc::clone(&self.service);
-        let (times, rows) = in_flight(sent, move |(number, token)| {
-            let service = Arc::clone(&service);
-            async move {
-                let (refreshed, _) = service.refresh(&token, Delivery::Body).await;
-                let refreshed = refreshed.expect("a refresh");
-                let row = refreshed.session.clone();
-                service.grant(refreshed).expect("tokens");
-                (number, row)
-            }
+        let sent = sent
+            .into_iter()
+            .map(|(number, token)| (self.service(number), number, token));
+        let (times, rows) = in_flight(sent.collect(), move |(service, number, token)| async move {
+            let (refreshed, _) = service.refresh(&token, Delivery::Body).await;
+            let refreshed = refreshed.expect("a refresh");
+            let row = refreshed.session.clone();
+            service.grant(refreshed).expect("tokens");
+            (number, row)
         })
         .await;
         self.changed.extend(rows);
@@ -302,13 +335,10 @@ impl Bench {
         // Users that have no session yet.
         let first = 1_000_000_000 + self.logged_in;
         self.logged_in += count;
-        let service = Arc::clone(&self.service);
-        let (times, _) = in_flight((first..first + count).collect(), move |number| {
-            let service = Arc::clone(&service);
-            async move {
-                let (granted, _) = service.login(somebody(number), terms(service.now())).await;
-                granted.expect("a session");
-            }
+        let users = (first..first + count).map(|number| (self.service(number), number));
+        let (times, _) = in_flight(users.collect(), move |(service, number)| async move {
+            let (granted, _) = service.login(somebody(number), terms(service.now())).await;
+            granted.expect("a session");
         })
         .await;
         times
@@ -317,16 +347,11 @@ impl Bench {
     async fn end(&mut self, count: usize) -> Times {
         let picked = self.pick(count);
         self.ended.extend(&picked);
-        let service = Arc::clone(&self.service);
-        let sessions = picked
-            .iter()
-            .map(|number| self.population.session(*number).id);
-        let (times, _) = in_flight(sessions.collect(), move |session| {
-            let service = Arc::clone(&service);
-            async move {
-                let (ended, _) = service.end(session, EndReason::Logout).await;
-                ended.expect("an end");
-            }
+        let session = |number| (self.service(number), self.population.session(number).id);
+        let sessions = picked.into_iter().map(session).collect();
+        let (times, _) = in_flight(sessions, move |(service, session)| async move {
+            let (ended, _) = service.end(session, EndReason::Logout).await;
+            ended.expect("an end");
         })
         .await;
         times
@@ -347,7 +372,7 @@ impl Bench {
             self.env.advance(Duration::from_secs(61));
             before.add(self.refresh(8_192).await);
         }
-        let (service, store) = (Arc::clone(&self.service), Arc::clone(&self.store));
+        let (service, store) = (self.service(0), Arc::clone(&self.store));
         let start = clock();
         let purging = tokio::spawn(async move {
             let looked_for = [0, many / 3, many / 2, many - 1].map(|number| old.session(number).id);
@@ -382,6 +407,28 @@ impl Bench {
         let what = "p99 of refreshes while a million rows are purged, of p99 before";
         judge(what, during.at(99) / before.at(99), Limit::AtMost(3.0));
     }
+}
+
+/// A node: its store, its service, and the key of refresh tokens.
+async fn node(
+    home: &Home,
+    policy: &Policy,
+    env: &Arc<TestEnv>,
+) -> (Arc<dyn MovableStore>, Arc<Service>, Arc<RefreshKey>) {
+    let store = home.place().open_movable(policy.clone()).expect("a store");
+    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+    let config = KeyConfig {
+        algorithm: Algorithm::HS256,
+        ..KeyConfig::default()
+    };
+    let clock = Arc::clone(env) as Arc<dyn Env>;
+    let keys = KeyRing::open(&*shared, config, policy, Arc::clone(&clock)).await;
+    let keys = Arc::new(keys.expect("keys"));
+    let key = keys.current_refresh(env.now()).expect("a key");
+    let set = Arc::new(Revocations::new(Bounds::of(policy), shared.feed()));
+    let service = Service::new(shared, keys, set, policy.clone(), clock);
+    service.tick().await.expect("a store that answers");
+    (store, Arc::new(service), key)
 }
 
 /// Operations of a round: how many a second, and how long each took, in milliseconds.

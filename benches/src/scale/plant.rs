@@ -52,7 +52,7 @@ impl Default for Plant {
             shard_ends: 10_000.0,
             load: 0.3,
             latency: 0.002,
-            patience: 2.0,
+            patience: 5.0,
         }
     }
 }

@@ -7,7 +7,7 @@
 mod ending;
 mod restoring;
 
-pub use self::restoring::{Happened, Replayed, brought_back};
+pub use self::restoring::{Happened, Replayed};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use doorward_core::event::{Entry, Filter};
 use doorward_core::import::{self, Format, Options as ImportFlags, Refusal, Report, Tally, Watch};
 use doorward_core::keys::{KeyRing, Purpose, StoredKey};
-use doorward_core::operator::{Operator as Doings, Wanted, event_json, event_line};
+use doorward_core::operator::{Happened, Operator as Doings, Wanted, event_json, event_line};
 use doorward_core::password::{Password, Passwords, generated};
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::store::{Account as Kept, Store};
@@ -563,7 +563,24 @@ impl Operator {
         })
     }
 
-    /// Drops a key at once.
+    /// What the restore of a backup asks for, by an export of events if there is one; what was done.
+    #[pyo3(signature = (told=None))]
+    fn restored(&self, py: Python<'_>, told: Option<&str>) -> PyResult<Vec<String>> {
+        py.detach(|| {
+            let told = told.map(Happened::read).transpose();
+            let told = told.map_err(|line| failed(format!("line {line}: this is no event")))?;
+            let EngineConfig { policy, .. } = &self.options.engine;
+            let moving = self.options.place.open_movable(policy.clone());
+            let (moving, ring) = (moving.map_err(failed)?, self.ring()?);
+            let skew = policy.clock_skew;
+            let done = self
+                .doings
+                .after_restore(&*moving, &ring, skew, told.as_ref());
+            done.block_on().map_err(failed)
+        })
+    }
+
+    /// Drops a key at once, for logout too.
     fn retire_key(&self, py: Python<'_>, key_id: &str) -> PyResult<()> {
         let id = key_id
             .parse()

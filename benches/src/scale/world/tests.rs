@@ -16,7 +16,10 @@ fn ordinary() -> Setting {
             swing: 0.0,
             ..Habits::default()
         },
-        plant: Plant::default(),
+        plant: Plant {
+            patience: 2.0,
+            ..Plant::default()
+        },
         days_apart: false,
         shocks: Vec::new(),
     }

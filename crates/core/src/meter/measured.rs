@@ -127,11 +127,12 @@ measured! {
         set_restored(at: Timestamp, trail: &Trail) -> ();
         purge(now: Timestamp, log_before: Timestamp, limit: u32, trail: &Trail) -> u32;
     } + {
-        fn slow_to_spread(&self) -> Option<String> {
-            self.store.slow_to_spread()
-        }
         fn notice(&self) -> Option<String> {
             self.store.notice()
+        }
+
+        fn slow_to_spread(&self) -> Option<String> {
+            self.store.slow_to_spread()
         }
         fn feed(&self) -> Option<Arc<dyn Feed>> {
             self.store.feed()

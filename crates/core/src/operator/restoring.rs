@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Operator;
+use super::{Operator, time};
 use crate::env::Timestamp;
-use crate::error::{Result, StoreError};
+use crate::error::{Error, Result, StoreError};
 use crate::event::{Event, EventName, Trail};
 use crate::id::{NotAnId, SessionId, UserId};
-use crate::keys::{KeyId, StoredKey};
+use crate::keys::{KeyId, KeyRing, RingError, StoredKey};
 use crate::revocation::Ended;
 use crate::session::EndReason;
 use crate::transfer::{Rows, TransferStore};
@@ -139,6 +139,72 @@ pub struct Replayed {
 }
 
 impl Operator {
+    /// Does what a restored backup asks for: ends every session that was opened before now and replaces
+    /// the ring's keys, or does again what an export tells of. What was done, in lines for people.
+    ///
+    /// # Errors
+    /// The ring's, or the store did not answer: it can be begun again.
+    pub async fn after_restore(
+        &self,
+        moving: &dyn TransferStore,
+        ring: &KeyRing,
+        skew: Duration,
+        told: Option<&Happened>,
+    ) -> std::result::Result<Vec<String>, RingError> {
+        let Some(told) = told else {
+            // Before the sessions are ended: what a leaked key signs is refused by neither.
+            let back = brought_back(self.store.keys().await?);
+            let retired = self.retire_all(ring, &back).await?;
+            let at = self
+                .restored(moving, skew)
+                .await
+                .map_err(|error| unavailable(&error))?;
+            return Ok(vec![
+                format!(
+                    "every session that was opened before {} is over; {retired} keys retired, new ones \
+                     made; resets dropped",
+                    time(at)
+                ),
+                "passwords are those of the backup: whoever changed it since has the old one again"
+                    .into(),
+            ]);
+        };
+        let done = self
+            .replay(moving, told)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let retired = self.retire_all(ring, &done.keys).await?;
+        let mut lines = vec![format!(
+            "{} sessions ended again, {} accounts changed again, {retired} keys retired again; \
+             resets dropped",
+            done.sessions, done.accounts
+        )];
+        for user in &done.passwords {
+            let account = self.store.account_of(user).await?;
+            let name = account.map_or_else(|| user.as_str().into(), |found| found.username);
+            lines.push(format!(
+                "{}: has the password of the backup again; `user reset` makes a new one",
+                name.escape_debug()
+            ));
+        }
+        Ok(lines)
+    }
+
+    /// Retires those that are there and are not retired; how many.
+    async fn retire_all(
+        &self,
+        ring: &KeyRing,
+        ids: &[KeyId],
+    ) -> std::result::Result<usize, RingError> {
+        let keys = self.store.keys().await?;
+        let live = |id: &&KeyId| keys.iter().any(|key| key.id == **id && !key.retired);
+        let ids: Vec<_> = ids.iter().filter(live).collect();
+        for id in &ids {
+            self.retire_key(ring, **id).await?;
+        }
+        Ok(ids.len())
+    }
+
     /// Ends every session that was opened before now, by any clock that is at most `skew` behind, and
     /// drops resets, which may have been used. Returns the moment.
     ///
@@ -273,11 +339,14 @@ impl Replayed {
 }
 
 /// Keys of the ring's own making that a restored backup brought back, retired ones among them.
-#[must_use]
-pub fn brought_back(keys: Vec<StoredKey>) -> Vec<KeyId> {
+fn brought_back(keys: Vec<StoredKey>) -> Vec<KeyId> {
     let made = keys.into_iter();
     let made = made.filter(|key| !key.retired && key.scopes.is_empty());
     made.map(|key| key.id).collect()
+}
+
+fn unavailable(error: &Error) -> RingError {
+    RingError::Store(StoreError(error.to_string()))
 }
 
 async fn drop_resets(store: &dyn TransferStore) -> std::result::Result<(), StoreError> {

@@ -8,6 +8,7 @@ use doorward_core::event::{Entry, Filter, Record, Trail};
 use doorward_core::id::{SessionId, UserId};
 use doorward_core::keys::{KeyId, StoredKey};
 use doorward_core::limits::Opening;
+use doorward_core::meter::Meter;
 use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::revocation::{Ended, Feed};
 use doorward_core::session::{EndReason, Session};
@@ -119,6 +120,10 @@ impl SessionStore for Following {
 
     fn slow_to_spread(&self) -> Option<String> {
         self.current().ok()?.slow_to_spread()
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        self.current().ok()?.meter()
     }
 
     fn notice(&self) -> Option<String> {

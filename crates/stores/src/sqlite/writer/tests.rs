@@ -38,10 +38,10 @@ fn asked<T: Send + 'static>(
     let value = None;
     let waiting = Arc::<Meter>::default().wait();
     let asked = Asked {
+        waiting,
         work,
         value,
         reply,
-        waiting,
     };
     (Box::new(asked), answer)
 }
