@@ -16,7 +16,7 @@ test: ## Install what the tests need, and pass every test
 	cargo build --locked --workspace --bin doorward --bin fleet
 	@scripts/wheel
 	.venv/bin/python -m pytest tests -n 2 --dist loadfile --ignore tests/cluster
-	.venv/bin/python -m pytest tests/cluster
+	.venv/bin/python -m pytest tests/cluster -n 2
 
 fuzz: ## Ten seconds of hostile input for each parser
 	@scripts/need cargo c++

@@ -158,3 +158,29 @@ fn a_token_never_outlives_its_session() {
         }
     }
 }
+
+#[test]
+fn a_session_that_the_store_lost_is_refused_where_it_was_ended() {
+    let world = World::new(900, 0);
+    let token = world.grant(&world.session, NOW).access;
+    let policy = world.service.policy().clone();
+    // As after the failover of a store that replicates later.
+    let lost = Arc::new(MemoryStore::new(policy.clone()));
+    let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+    revocations.synced(NOW);
+    let keys = Arc::clone(world.service.keys());
+    let node = Service::new(
+        lost,
+        keys,
+        revocations,
+        policy,
+        Arc::new(TestEnv::new(NOW, 1)),
+    );
+    assert!(node.verify(token.as_str()).is_ok());
+    let (ended, _) = node.end(world.session.id, EndReason::Logout).block_on();
+    ended.unwrap();
+    assert!(matches!(
+        node.verify(token.as_str()),
+        Err(Error::SessionEnded(_))
+    ));
+}

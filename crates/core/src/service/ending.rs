@@ -95,7 +95,8 @@ impl Service {
         let event = event.because(reason.name());
         let trail = self.trail(None, event.clone());
         let Some(row) = self.store.end(id, at, reason, &trail).await? else {
-            return Ok((reason, None));
+            // A store that lost the row cannot tell other nodes; this one refuses its tokens all the same.
+            return Ok((self.remember(id, End { at, reason }), None));
         };
         let end = row.ended.unwrap_or(End { at, reason });
         self.remember(id, end);
