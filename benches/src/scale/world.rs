@@ -135,7 +135,7 @@ pub struct World {
 pub fn run(setting: Setting) -> Tally {
     let mut world = World::new(setting);
     world.begin();
-    while let Some((now, (step, who, plan))) = world.agenda.next() {
+    while let Some((now, (step, who, plan))) = world.agenda.pop() {
         world.happens(now, step, who, plan);
     }
     world.tally
@@ -334,13 +334,14 @@ impl World {
     }
 
     /// The session's day, as `EventLog` counts them.
-    fn day(&self, who: u32, at: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, reason = "days")]
+    fn day(&self, who: u32, at: f64) -> i64 {
         let apart = if self.setting.days_apart {
             f64::from(who) / f64::from(self.setting.sample) * DAY
         } else {
             0.0
         };
-        ((self.setting.begins + at + apart) / DAY).floor()
+        ((self.setting.begins + at + apart) / DAY).floor() as i64
     }
 
     /// As `Service::access_expiry` has it.
