@@ -41,7 +41,7 @@ impl<T: Ord> Agenda<T> {
     }
 
     /// The next event.
-    pub fn due(&mut self) -> Option<(Millis, T)> {
+    pub fn pop(&mut self) -> Option<(Millis, T)> {
         loop {
             if let Some(Reverse(event)) = self.current.pop() {
                 return Some(event);
@@ -63,7 +63,7 @@ mod tests {
         for (at, what) in [(9_000, 1), (70, 3), (70, 2), (3_500, 4), (20_000, 5)] {
             agenda.plan(at, what);
         }
-        let order: Vec<_> = std::iter::from_fn(|| agenda.due()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| agenda.pop()).collect();
         assert_eq!(order, [(70, 2), (70, 3), (3_500, 4), (9_000, 1)]);
     }
 
@@ -71,11 +71,11 @@ mod tests {
     fn an_event_may_plan_one_in_its_own_second() {
         let mut agenda = Agenda::until(10_000);
         agenda.plan(1_200, 0);
-        assert_eq!(agenda.due(), Some((1_200, 0)));
+        assert_eq!(agenda.pop(), Some((1_200, 0)));
         agenda.plan(1_900, 2);
         agenda.plan(1_300, 1);
-        assert_eq!(agenda.due(), Some((1_300, 1)));
-        assert_eq!(agenda.due(), Some((1_900, 2)));
-        assert_eq!(agenda.due(), None);
+        assert_eq!(agenda.pop(), Some((1_300, 1)));
+        assert_eq!(agenda.pop(), Some((1_900, 2)));
+        assert_eq!(agenda.pop(), None);
     }
 }

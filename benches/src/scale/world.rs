@@ -135,7 +135,7 @@ pub struct World {
 pub fn run(setting: Setting) -> Tally {
     let mut world = World::new(setting);
     world.begin();
-    while let Some((now, (step, who, plan))) = world.agenda.due() {
+    while let Some((now, (step, who, plan))) = world.agenda.pop() {
         world.happens(now, step, who, plan);
     }
     world.tally
@@ -334,7 +334,7 @@ impl World {
     }
 
     /// The session's day, as `EventLog` counts them.
-    #[expect(clippy::cast_possible_truncation, reason = "a number of days")]
+    #[expect(clippy::cast_possible_truncation, reason = "days")]
     fn day(&self, who: u32, at: f64) -> i64 {
         let apart = if self.setting.days_apart {
             f64::from(who) / f64::from(self.setting.sample) * DAY
