@@ -1,6 +1,10 @@
 //! What only a Redis can get wrong: servers that die, nodes that die between two scripts, keys that move.
 #![cfg(feature = "redis")]
-#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test says what is wrong by failing"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -189,7 +193,9 @@ fn sessions_are_refreshed_while_their_slots_move() {
     let store = open(&cluster.url());
     let env = TestEnv::new(NOW, 1);
     let mut rows: Vec<_> = (0..200).map(|n| session(&env, &n.to_string())).collect();
-    rows.iter().for_each(|row| insert(&store, row));
+    for row in &rows {
+        insert(&store, row);
+    }
     let moved = std::thread::scope(|scope| {
         let moving = scope.spawn(|| {
             let to = cluster.servers[2].ask(&["CLUSTER", "MYID"]);

@@ -57,12 +57,12 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn all(at: Timestamp, reason: EndReason) -> Option<Ending> {
-        Some(Ending {
+    pub(super) fn all(at: Timestamp, reason: EndReason) -> Ending {
+        Ending {
             at,
             reason,
             except: None,
-        })
+        }
     }
 }
 
@@ -257,11 +257,11 @@ impl Base {
         let mut command = self.command("HMGET", Tag::Names, "names");
         args(&mut command, &names);
         let claims = list(self.read_one(Tag::Names, command).await?)?;
-        let named = names.into_iter().zip(claims).map(|(name, claim)| {
+        let each = names.into_iter().zip(claims).map(|(name, claim)| {
             let name = String::from_utf8(name).map_err(|_| super::base::strange())?;
             Ok((name, perhaps(claim)?))
         });
-        named.collect()
+        each.collect()
     }
 
     pub(super) async fn add_account(&self, account: &Account, trail: &Trail) -> StoreResult<Write> {
@@ -367,7 +367,7 @@ impl Base {
             Some(Change {
                 new_account: with_hash(account, hash),
                 reset: To::Nothing,
-                ending: Ending::all(at, EndReason::PasswordChanged),
+                ending: Some(Ending::all(at, EndReason::PasswordChanged)),
                 ..Change::default()
             })
         };
@@ -391,7 +391,7 @@ impl Base {
             Some(Change {
                 new_account: To::This(pack(&account)),
                 reset: if disabled { To::Nothing } else { To::Itself },
-                ending: disabled.then(ending).flatten(),
+                ending: disabled.then(ending),
                 ..Change::default()
             })
         };
@@ -413,7 +413,7 @@ impl Base {
             };
             Some(Change {
                 new_account: To::This(pack(&account)),
-                ending: Ending::all(at, EndReason::EndedByOperator),
+                ending: Some(Ending::all(at, EndReason::EndedByOperator)),
                 ..Change::default()
             })
         };
@@ -437,15 +437,16 @@ impl Base {
             Some(Change {
                 new_account: To::Nothing,
                 reset: To::Nothing,
-                ending: Ending::all(at, EndReason::Disabled),
+                ending: Some(Ending::all(at, EndReason::Disabled)),
                 ..Change::default()
             })
         };
         let changed = self.change_account(user, None, change, trail).await?;
-        if let (Some(_), Some(claim)) = (&changed, claim.as_deref().and_then(|it| it.get(8..))) {
-            if holder(claim)? == *user {
-                self.release_name(&account.username, claim).await?;
-            }
+        let claim = claim.as_deref().and_then(|stored| stored.get(8..));
+        if let (Some(_), Some(claim)) = (&changed, claim)
+            && holder(claim)? == *user
+        {
+            self.release_name(&account.username, claim).await?;
         }
         Ok(changed.map(|changed| changed.all.sessions))
     }
@@ -523,7 +524,7 @@ impl Base {
                 account: Some(stored),
                 new_account: with_hash(account, password_hash),
                 reset: To::Nothing,
-                ending: Ending::all(at, EndReason::PasswordChanged),
+                ending: Some(Ending::all(at, EndReason::PasswordChanged)),
                 trail: Some(trail),
                 ..Change::default()
             };

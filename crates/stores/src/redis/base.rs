@@ -171,6 +171,10 @@ pub(super) fn strange() -> StoreError {
     StoreError("Redis gave an answer of another kind than was asked for".into())
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "as its siblings, which take it apart"
+)]
 pub(super) fn int(value: Value) -> StoreResult<i64> {
     match value {
         Value::Int(number) => Ok(number),

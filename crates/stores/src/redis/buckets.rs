@@ -37,20 +37,20 @@ type Buckets = BTreeMap<BucketKey, (Vec<u8>, Bucket)>;
 
 impl Base {
     pub(super) async fn change_buckets(self: &Arc<Self>, change: Change) -> StoreResult<Outcome> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         lock(&self.buckets).push(Waiting { change, reply });
         // Whoever gets the turn decides for all who wait, and may find that his own is done.
         let _turn = self.changing.lock().await;
-        let mut some = std::mem::take(&mut *lock(&self.buckets));
-        if !some.is_empty() {
+        loop {
+            let gone = |_| StoreError("the change was given up".into());
+            if let Some(outcome) = answer.try_recv().map_err(gone)? {
+                return outcome;
+            }
+            let mut some = std::mem::take(&mut *lock(&self.buckets));
             let later = some.split_off(some.len().min(TOGETHER));
             lock(&self.buckets).splice(0..0, later);
             self.decide(some).await;
         }
-        drop(_turn);
-        answer
-            .await
-            .map_err(|_| StoreError("the change was given up".into()))?
     }
 
     async fn decide(&self, some: Vec<Waiting>) {

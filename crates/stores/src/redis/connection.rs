@@ -20,7 +20,7 @@ use super::scripts;
 use super::servers::{after, is_over, lock};
 
 /// How long a connection may take.
-const CONNECT: Duration = Duration::from_millis(1000);
+const CONNECT: Duration = Duration::from_secs(1);
 /// How long an answer may take: longer than any wait for replicas.
 const ANSWER: Duration = Duration::from_millis(1500);
 /// A server that refused is not asked again before.

@@ -76,9 +76,8 @@ async fn hear(
         };
         match push {
             Err(_) => {
-                redis::cmd("PING")
-                    .query_async::<()>(&mut connection)
-                    .await?
+                let ping = redis::cmd("PING");
+                ping.query_async::<()>(&mut connection).await?;
             }
             Ok(None) => return Err(closed()),
             Ok(Some(push)) if push.kind == PushKind::Disconnection => return Err(closed()),

@@ -125,7 +125,7 @@ impl Base {
             command.arg(round.cursor).arg("COUNT").arg(PAGE);
             let [cursor, fields] = exactly(list(self.read_one(tag, command).await?)?)?;
             let cursor = digits(&bytes(cursor)?)?;
-            let old = self.look_at(tag, list(fields)?, purge, looked).await?;
+            let old = self.look_at(list(fields)?, purge, looked).await?;
             self.drop_old(tag, old).await?;
             round.cursor = cursor;
             if cursor == 0 {
@@ -136,7 +136,6 @@ impl Base {
 
     async fn look_at(
         &self,
-        tag: Tag,
         fields: Vec<Value>,
         purge: &Purge<'_>,
         looked: &mut u32,
@@ -156,7 +155,6 @@ impl Base {
                 _ => {}
             }
         }
-        let _ = tag;
         Ok(old)
     }
 

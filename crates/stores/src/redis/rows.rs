@@ -224,7 +224,7 @@ pub(super) fn pack_end(end: &Ended) -> [u8; END] {
 
 /// Ends, packed one after the other.
 pub(super) fn unpack_ends(bytes: &[u8]) -> StoreResult<Vec<Ended>> {
-    if bytes.len() % END != 0 {
+    if !bytes.len().is_multiple_of(END) {
         return Err(damaged("an end"));
     }
     bytes.chunks_exact(END).map(unpack_end).collect()

@@ -117,7 +117,7 @@ impl Servers {
                 answer = answers.next().unwrap_or_default();
             }
             if let Value::ServerError(error) = answer {
-                return Err(Failed::of(error, self));
+                return Err(Failed::of(&error, self));
             }
             sorted.push(answer);
         }
@@ -243,7 +243,7 @@ enum Failed {
 }
 
 impl Failed {
-    fn of(error: ServerError, servers: &Servers) -> Failed {
+    fn of(error: &ServerError, servers: &Servers) -> Failed {
         match error.kind() {
             Some(Said::Moved) => Failed::Moved,
             Some(Said::Ask) => {

@@ -1,5 +1,7 @@
 //! Sessions, each in the slot of its user.
 
+use std::collections::HashMap;
+
 use doorward_core::Timestamp;
 use doorward_core::event::Trail;
 use doorward_core::id::{SessionId, UserId};
@@ -337,7 +339,7 @@ impl Base {
         let mut each = limit / 1024 + 4;
         loop {
             let ids = self.ids_after(after, each).await?;
-            if let Some(ids) = enough(ids, limit as usize) {
+            if let Some(ids) = enough(&ids, limit as usize) {
                 return self.live_of(&ids).await;
             }
             each = each.saturating_mul(4);
@@ -360,7 +362,7 @@ impl Base {
 
     async fn live_of(&self, ids: &[(SessionId, Tag)]) -> StoreResult<Vec<Session>> {
         let mut rows = Vec::with_capacity(ids.len());
-        let mut by_tag: std::collections::HashMap<Tag, Vec<SessionId>> = Default::default();
+        let mut by_tag: HashMap<Tag, Vec<SessionId>> = HashMap::new();
         for (id, tag) in ids {
             by_tag.entry(*tag).or_default().push(*id);
         }
@@ -421,7 +423,7 @@ impl Told {
 }
 
 /// The first ids of all slots, so many; `None`: there may be others between them.
-fn enough(told: Vec<Told>, limit: usize) -> Option<Vec<(SessionId, Tag)>> {
+fn enough(told: &[Told], limit: usize) -> Option<Vec<(SessionId, Tag)>> {
     let cut = told.iter().filter(|told| !told.all);
     let bound = cut
         .map(|told| told.ids.last().copied())

@@ -142,7 +142,7 @@ impl SessionStore for RedisStore {
         let (user, trail) = (user.clone(), trail.clone());
         let work = |base: Arc<super::Base>| async move {
             let change = UserChange {
-                ending: Ending::all(at, reason),
+                ending: Some(Ending::all(at, reason)),
                 erase: true,
                 trail: Some(&trail),
                 ..UserChange::default()

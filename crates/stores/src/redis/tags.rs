@@ -73,7 +73,7 @@ fn table() -> &'static [[u8; 3]] {
         for text in texts() {
             let slot = crc16(&text) % HASH_SLOTS;
             let tag = &mut table[usize::from(slot / step)];
-            if slot % step == 0 && *tag == [0; 3] {
+            if slot.is_multiple_of(step) && *tag == [0; 3] {
                 *tag = text;
             }
         }

@@ -112,7 +112,8 @@ fn ask(port: u16, command: &[&str]) -> std::io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut text = format!("*{}\r\n", command.len());
     for word in command {
-        text += &format!("${}\r\n{word}\r\n", word.len());
+        let length = word.len();
+        text.extend(["$", &length.to_string(), "\r\n", word, "\r\n"]);
     }
     stream.write_all(text.as_bytes())?;
     let mut answer = vec![0; 1 << 16];
