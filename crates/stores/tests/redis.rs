@@ -22,6 +22,9 @@ use pollster::FutureExt as _;
 #[path = "servers/redis.rs"]
 mod redis;
 
+#[path = "redis/attacked.rs"]
+mod attacked;
+
 use redis::{Cluster, Server, eventually};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);

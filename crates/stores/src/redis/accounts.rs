@@ -132,7 +132,7 @@ impl Base {
         let reset = change
             .seen_reset
             .map(|reset| field(b'1', &pack_reset(reset)));
-        command.arg(reset.unwrap_or_default());
+        command.arg(reset.unwrap_or_default()).arg(self.seen());
         let answer = list(self.write_firmly(tag, command).await?)?;
         if answer.len() == 1 {
             return Ok(None);

@@ -1,5 +1,6 @@
 //! What every part of the store works with: keys, calls, and answers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use doorward_core::env::{Env as _, SystemEnv};
@@ -25,6 +26,8 @@ pub(super) struct Base {
     pub(super) round: tokio::sync::Mutex<Round>,
     pub(super) buckets: Mutex<Vec<super::buckets::Waiting>>,
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// The greatest number of a batch and place in the logs that was seen: whatever is given later is greater.
+    seen: AtomicU64,
     /// Tells this store's leases from those of others.
     pub(super) holder: [u8; 16],
 }
@@ -41,6 +44,7 @@ impl Base {
             round: tokio::sync::Mutex::default(),
             buckets: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            seen: AtomicU64::new(0),
             holder,
         }
     }
@@ -73,6 +77,18 @@ impl Base {
             command.arg(self.key(tag, key));
         }
         command
+    }
+
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a number or place. One that no clock gives is not believed.
+    pub(super) fn has_seen(&self, number: u64) {
+        const EXACT_IN_SCRIPTS: u64 = 1 << 52;
+        if number < EXACT_IN_SCRIPTS {
+            self.seen.fetch_max(number, Ordering::AcqRel);
+        }
     }
 
     /// Reads, by commands about one tag.
@@ -225,7 +241,7 @@ impl Base {
         for tags in self.servers.by_shard(Tag::users()).await {
             let mut info = redis::cmd("INFO");
             info.arg("memory");
-            let info = bytes_of_text(self.read_one(tags[0], info).await?)?;
+            let info = text(self.read_one(tags[0], info).await?)?;
             let policy = info
                 .lines()
                 .find_map(|line| line.strip_prefix("maxmemory_policy:"));
@@ -240,7 +256,7 @@ impl Base {
     }
 }
 
-fn bytes_of_text(value: Value) -> StoreResult<String> {
+pub(super) fn text(value: Value) -> StoreResult<String> {
     match value {
         Value::VerbatimString { text, .. } => Ok(text),
         other => String::from_utf8(bytes(other)?).map_err(|_| strange()),

@@ -13,7 +13,7 @@ use doorward_core::revocation::Ended;
 use doorward_core::session::End;
 use doorward_core::store::StoreResult;
 
-use super::base::{Base, args, bytes};
+use super::base::{Base, args, bytes, digits, int, perhaps};
 use super::packed::{Packer, Reader};
 use super::tags::Tag;
 use super::{records, rows, scripts};
@@ -145,8 +145,9 @@ impl Base {
         let Some(last) = batches.last().map(|batch| batch.number) else {
             return Ok(());
         };
+        self.has_seen(last);
         for batch in &batches {
-            self.prepare(batch).await?;
+            self.prepare(tag, batch).await?;
         }
         let told: Vec<_> = batches.iter().flat_map(Batch::told).copied().collect();
         self.log(Some(tag), &batches, firm || !told.is_empty())
@@ -158,8 +159,10 @@ impl Base {
     }
 
     /// What must have happened before a batch is in the logs; it may happen twice.
-    async fn prepare(&self, batch: &Batch) -> StoreResult<()> {
+    async fn prepare(&self, tag: Tag, batch: &Batch) -> StoreResult<()> {
         match batch.mode {
+            // The record of the erasure itself is to stay.
+            Mode::Erased if self.is_in_logs(tag, batch).await? => Ok(()),
             Mode::Erased => self.erase_events(&batch.user).await,
             Mode::ToEnd => {
                 for end in &batch.ends {
@@ -171,23 +174,34 @@ impl Base {
         }
     }
 
+    async fn is_in_logs(&self, tag: Tag, batch: &Batch) -> StoreResult<bool> {
+        let mut command = self.command("HGET", Tag::Logs, "");
+        command.arg(format!("s{}", tag.text()));
+        let last = perhaps(self.read_one(Tag::Logs, command).await?)?;
+        let last: Option<u64> = last.map(|last| digits(&last)).transpose()?;
+        Ok(last >= Some(batch.number))
+    }
+
     /// Appends to the logs: `from` a slot's batches once, records of nobody's as often as it is called.
     async fn log(&self, from: Option<Tag>, batches: &[Batch], firm: bool) -> StoreResult<()> {
         let mut command = self.script(&scripts::MOVE, Tag::Logs, &["ends", "events"]);
         command.arg(from.map_or("", Tag::text)).arg(self.channel());
+        command.arg(self.seen());
         for batch in batches {
             let ends: Vec<u8> = batch.told().iter().flat_map(rows::pack_end).collect();
             let records = batch.records();
             command.arg(batch.number).arg(ends).arg(records.len());
             args(&mut command, records.iter().map(records::pack));
         }
-        self.carry_out(Tag::Logs, command, firm).await.map(drop)
+        let last = int(self.carry_out(Tag::Logs, command, firm).await?)?;
+        self.has_seen(last.unsigned_abs());
+        Ok(())
     }
 
     /// Appends records that belong to no write.
     pub(super) async fn append(&self, records: &[Record]) -> StoreResult<()> {
         let mut command = self.script(&scripts::MOVE, Tag::Logs, &["ends", "events"]);
-        command.arg("").arg(self.channel());
+        command.arg("").arg(self.channel()).arg(self.seen());
         command.arg(0).arg("").arg(records.len());
         args(&mut command, records.iter().map(records::pack));
         self.write(Tag::Logs, command).await.map(drop)
@@ -200,19 +214,21 @@ impl Base {
             command.arg("o");
             command
         };
+        let mut outcome = Ok(());
         for (tag, length) in self.of_each(Tag::users(), length).await? {
-            if super::base::int(length)? > 0 {
-                self.deliver_left(tag).await?;
+            if int(length)? > 0 {
+                // One slot's trouble holds up no other.
+                outcome = self.deliver_left(tag).await.and(outcome);
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Moves a slot's batches, whoever left them.
     pub(super) async fn deliver_left(&self, tag: Tag) -> StoreResult<()> {
         let mut command = self.command("HGET", tag, "");
         command.arg("o");
-        match super::base::perhaps(self.read_one(tag, command).await?)? {
+        match perhaps(self.read_one(tag, command).await?)? {
             Some(outgoing) => self.deliver(tag, &outgoing, true).await,
             None => Ok(()),
         }
@@ -226,6 +242,7 @@ impl Base {
             let Some(base) = base.upgrade() else {
                 return;
             };
+            base.servers.keep_looking().await;
             // What fails now is tried again in a second.
             let _ = base.sweep_in_turn().await;
         }
@@ -246,7 +263,7 @@ impl Base {
         command.arg(self.key(Tag::Logs, &format!("lease:{what}")));
         command.arg(&self.holder).arg(MILLIS);
         let held = self.write(Tag::Logs, command).await?;
-        Ok(super::base::int(held)? == 1)
+        Ok(int(held)? == 1)
     }
 }
 

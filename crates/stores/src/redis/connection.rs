@@ -15,7 +15,7 @@ use redis::{
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::address::{Address, Host};
+use super::address::{Address, Host, Kind};
 use super::scripts;
 use super::servers::{after, is_over, lock};
 
@@ -73,7 +73,7 @@ impl Lane {
     }
 
     /// An operation on it failed: the next one makes another. One that only was late is not waited for again.
-    pub(super) fn failed(&self, _error: &RedisError) {
+    pub(super) fn failed(&self) {
         *lock(&self.standing) = None;
     }
 }
@@ -86,7 +86,20 @@ pub(super) async fn connect(
 ) -> Result<MultiplexedConnection, RedisError> {
     let mut connection = bare(address, host, heard).await?;
     scripts::load(&mut connection).await?;
+    if address.kind != Kind::Cluster {
+        check_primary(&mut connection).await?;
+    }
     Ok(connection)
+}
+
+/// A name may still lead to a server that became a replica. In a cluster such a server says so itself.
+async fn check_primary(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let info = redis::cmd("INFO").arg("replication").to_owned();
+    let info: String = info.query_async(connection).await?;
+    if info.lines().any(|line| line == "role:slave") {
+        return Err(RedisError::from((ErrorKind::Io, "the server is a replica")));
+    }
+    Ok(())
 }
 
 /// One that knows no scripts, as a sentinel takes it.

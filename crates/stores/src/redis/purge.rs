@@ -91,6 +91,7 @@ impl Base {
                 cursor: 0,
             };
         }
+        self.purge_resets(now).await?;
         *round = Round::default();
         Ok(looked.min(limit.saturating_sub(1)))
     }
@@ -167,13 +168,19 @@ impl Base {
         let Ok(id) = field[1..].try_into().map(SessionId) else {
             return Ok(None);
         };
-        if let Some((_, until)) = rows::pointed(&value)? {
+        // What is damaged stays for whoever repairs it, and holds up no other row.
+        let (Ok(pointed), row) = (rows::pointed(&value), rows::unpack(id, &value)) else {
+            return Ok(None);
+        };
+        if let Some((_, until)) = pointed {
             let leads_nowhere = until < purge.now
                 && self.load(id).await?.is_none()
                 && !self.was_adopted(id).await?;
             return Ok(leads_nowhere.then(|| Old::new(field, value)));
         }
-        let row = rows::unpack(id, &value)?;
+        let Ok(row) = row else {
+            return Ok(None);
+        };
         if row.expires_at(&self.policy) >= purge.now {
             return Ok(None);
         }
@@ -217,8 +224,34 @@ impl Base {
         {
             command.arg(field).arg(value).arg(bucket).arg(batch);
         }
+        command.arg(self.seen());
         let [_, outgoing] = exactly(list(self.write(tag, command).await?)?)?;
         self.deliver(tag, &left(Some(outgoing))?, false).await
+    }
+
+    /// Removes what leads from the hashes of resets that are over to their users.
+    async fn purge_resets(&self, now: Timestamp) -> StoreResult<()> {
+        let mut cursor: u64 = 0;
+        loop {
+            let mut command = self.command("HSCAN", Tag::Names, "resets");
+            command.arg(cursor).arg("COUNT").arg(PAGE);
+            let [next, resets] = exactly(list(self.read_one(Tag::Names, command).await?)?)?;
+            let (mut resets, mut over) = (list(resets)?.into_iter(), Vec::new());
+            while let (Some(hash), Some(leads)) = (resets.next(), resets.next()) {
+                if until(&bytes(leads)?) < Some(now) {
+                    over.push(bytes(hash)?);
+                }
+            }
+            if !over.is_empty() {
+                let mut command = self.command("HDEL", Tag::Names, "resets");
+                args(&mut command, over);
+                self.write(Tag::Names, command).await?;
+            }
+            cursor = digits(&bytes(next)?)?;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes the first entries of the log of ends, those of before.

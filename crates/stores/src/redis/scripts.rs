@@ -12,7 +12,10 @@
 //! - `l`: the mark of a store that was left.
 //!
 //! Numbers of batches and places in the logs are microseconds of the server's clock, or one more than the
-//! last: so they are not given twice, even where a server that takes over has not heard of the last ones.
+//! last, or one more than any that the node which asks has seen: so they are not given twice, even where a
+//! server that takes over has not heard of the last ones and its clock is behind.
+//!
+//! What ends sessions, moves ends and cleans up works where the memory is full, too ([`ALWAYS`]).
 
 use std::sync::LazyLock;
 
@@ -56,6 +59,9 @@ macro_rules! scripts {
     };
 }
 
+/// Begins scripts that a server whose memory is full carries out all the same.
+const ALWAYS: &str = "#!lua flags=allow-oom";
+
 const LEFT: &str = r"
 local mark = redis.call('HGET', KEYS[1], 'l')
 if mark then return redis.error_reply('LEFT ' .. mark) end
@@ -98,7 +104,7 @@ end
 local function leave(batch)
   local now = redis.call('TIME')
   local number = now[1] * 1000000 + now[2]
-  local last = tonumber(get('n') or '0')
+  local last = math.max(tonumber(get('n') or '0'), tonumber(ARGV[#ARGV]))
   if number <= last then number = last + 1 end
   set('n', string.format('%.0f', number))
   set('o', (get('o') or '') .. struct.pack('>I8I4', number, #batch) .. batch)
@@ -108,8 +114,8 @@ end
 const PLACES: &str = r"
 local meta, ends, events = KEYS[1], KEYS[2], KEYS[3]
 local now = redis.call('TIME')
-local place = tonumber(redis.call('HGET', meta, 'p') or '0')
-local function step() place = math.max(place + 1, now[1] * 1000000 + now[2]) end
+local place, seen = tonumber(redis.call('HGET', meta, 'p') or '0'), 0
+local function step() place = math.max(place + 1, seen + 1, now[1] * 1000000 + now[2]) end
 local function tell(ended)
   step()
   redis.call('XADD', ends, string.format('%.0f-0', place), 'e', ended)
@@ -132,7 +138,8 @@ return 1";
 
     /// id, row, bucket, mark, user, `valid_from` that was seen, '1' and the ids of the user's live sessions or
     /// '', until when an adopted id is remembered or '', batch, whether it is to be left in any case, time,
-    /// another batch or '', then ids that end and reasons. 0: lost. 1: done, rows that ended, batches. 2: other sessions are live.
+    /// another batch or '', then ids that end and reasons, and the last number or place that was seen. 0: lost.
+    /// 1: done, rows that ended, batches. 2: other sessions are live.
     OPEN = format!("{LEFT}{FIELDS}{}", r"
 local id, row, bucket, mark, user = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local adopted, batch, at = ARGV[8], ARGV[9], ARGV[11]
@@ -149,7 +156,7 @@ set('s' .. id, row)
 enlist(bucket, mark .. id)
 if adopted ~= '' then set('a' .. id, adopted) end
 local ended, told = {}, ''
-for n = 13, #ARGV, 2 do
+for n = 13, #ARGV - 1, 2 do
   local other = get('s' .. ARGV[n])
   if other and is_live(other) then
     other = finish(ARGV[n], other, ARGV[n + 1], at)
@@ -169,9 +176,9 @@ if row and sub(row, 1, 3) ~= sub(ARGV[2], 1, 3) then return 0 end
 set('s' .. ARGV[1], ARGV[2])
 return 1");
 
-    /// id, reason, time, batch. Nothing, a pointer, or a row; whether it ended now, and batches. One that had
+    /// id, reason, time, batch, the last number that was seen. Nothing, a pointer, or a row; whether it ended now, and batches. One that had
     /// ended is written again, so that it can be waited for.
-    END = format!("{LEFT}{FIELDS}{}", r"
+    END = format!("{ALWAYS}{LEFT}{FIELDS}{}", r"
 local row = get('s' .. ARGV[1])
 if not row then return {} end
 if string.byte(row) == 255 then return {row} end
@@ -187,9 +194,10 @@ return {row, 1, get('o')}");
     /// What changes of a user: bucket, mark, user, `valid_from` that was seen or '', '1' and the account that was
     /// seen or '', 's' and the new account, 'd' or '', 's' and the new reset, 'd' or '', time to which
     /// `valid_from` moves or '', reason for which sessions end or '', time, id that does not end, batch,
-    /// whether it is to be left in any case, '1' to remove the rows, '1' and the reset that was seen or ''.
+    /// whether it is to be left in any case, '1' to remove the rows, '1' and the reset that was seen or '',
+    /// the last number that was seen.
     /// 0: something was no longer as it was seen. Or 1, `valid_from`, ends, how many rows went, batches.
-    CHANGE = format!("{LEFT}{FIELDS}{}", r"
+    CHANGE = format!("{ALWAYS}{LEFT}{FIELDS}{}", r"
 local bucket, mark, user, name = ARGV[1], ARGV[2], ARGV[3], sub(ARGV[3], 2)
 local none = string.rep('\0', 8)
 if ARGV[4] ~= '' and (get('v' .. name) or none) ~= ARGV[4] then return {0} end
@@ -225,10 +233,11 @@ end
 if ARGV[13] == '1' or told ~= '' then leave(ARGV[12] .. user .. told) end
 return {1, get('v' .. name) or none, told, gone, get('o') or ''}");
 
-    /// Groups of four: field, the value that it must still have, bucket or '', batch or ''. How many went, batches.
-    DROP = format!("{LEFT}{FIELDS}{}", r"
+    /// Groups of four: field, the value that it must still have, bucket or '', batch or ''; the last number
+    /// that was seen. How many went, batches.
+    DROP = format!("{ALWAYS}{LEFT}{FIELDS}{}", r"
 local gone = 0
-for n = 1, #ARGV, 4 do
+for n = 1, #ARGV - 1, 4 do
   if get(ARGV[n]) == ARGV[n + 1] then
     drop(ARGV[n])
     gone = gone + 1
@@ -239,7 +248,7 @@ end
 return {gone, get('o') or ''}");
 
     /// The number of the last batch that is in the logs: it and those before are removed.
-    SENT = r"
+    SENT = format!("{ALWAYS}{}", r"
 local all = redis.call('HGET', KEYS[1], 'o') or ''
 local from, last = 1, tonumber(ARGV[1])
 while from <= #all do
@@ -249,12 +258,14 @@ while from <= #all do
 end
 if from > #all then redis.call('HDEL', KEYS[1], 'o')
 elseif from > 1 then redis.call('HSET', KEYS[1], 'o', string.sub(all, from)) end
-return 0";
+return 0");
 
-    /// Appends to the logs, once: slot or '', channel, then batches: number, ends, how many records, records.
-    MOVE = format!("{LEFT}{PLACES}{}", r"
+    /// Appends to the logs, once: slot or '', channel, the last place that was seen, then batches: number, ends,
+    /// how many records, records. The last place.
+    MOVE = format!("{ALWAYS}{LEFT}{PLACES}{}", r"
 local slot = ARGV[1]
-local last, told, n = -1, '', 3
+local last, told, n = -1, '', 4
+seen = tonumber(ARGV[3])
 if slot ~= '' then last = tonumber(redis.call('HGET', meta, 's' .. slot) or '-1') end
 while n <= #ARGV do
   local number, count = tonumber(ARGV[n]), tonumber(ARGV[n + 2])
@@ -270,7 +281,7 @@ end
 if slot ~= '' then redis.call('HSET', meta, 's' .. slot, string.format('%.0f', last)) end
 keep()
 if told ~= '' then redis.call('PUBLISH', ARGV[2], told) end
-return 0");
+return place");
 
     /// Ends or records with their places, in their order: 'e' or 'r', then place and entry, again and again.
     PUT = format!("{PLACES}{}", r"
@@ -404,7 +415,7 @@ end
 return {}");
 
     /// Time before which buckets were idle, how many at most.
-    PURGE_BUCKETS = format!("{LEFT}{}", r"
+    PURGE_BUCKETS = format!("{ALWAYS}{LEFT}{}", r"
 local idle = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, key in ipairs(idle) do
   redis.call('HDEL', KEYS[2], key)
@@ -463,9 +474,9 @@ end
 return 0");
 
     /// Holder, milliseconds: whether the lease is the holder's for so long.
-    LEASE = r"
+    LEASE = format!("{ALWAYS}{}", r"
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1";
+return 1");
 }

@@ -93,7 +93,7 @@ impl Servers {
         };
         let answers = send(&mut connection, &sent).await;
         let answers = answers.map_err(|error| {
-            lane.failed(&error);
+            lane.failed();
             Failed::Unanswered(error)
         })?;
         match self.sorted(answers, asking.is_some(), wait) {
@@ -102,6 +102,13 @@ impl Servers {
                     .await
                     .map_err(Failed::Unreached)?;
                 Err(Failed::Unloaded)
+            }
+            Err(Failed::Demoted) => {
+                // Its name may lead elsewhere by now, and what it answers to reads is old.
+                for firm in [false, true] {
+                    self.lane(host, firm).failed();
+                }
+                Err(Failed::Demoted)
             }
             sorted => sorted,
         }
@@ -172,6 +179,13 @@ impl Servers {
         groups.into_values().collect()
     }
 
+    /// Replicas come and go without anything that fails: whether they are waited for depends on it.
+    pub(super) async fn keep_looking(&self) {
+        if self.address.kind == Kind::Cluster {
+            self.look_again().await;
+        }
+    }
+
     async fn look_again(&self) {
         // What cannot be seen now is looked for by the next try.
         let _ = self.look().await;
@@ -232,6 +246,8 @@ enum Failed {
     Moved,
     /// The server cannot now, and says so.
     Down,
+    /// The server is a replica.
+    Demoted,
     /// The server did not know a script.
     Unloaded,
     /// It was carried out, and too few replicas said that they have it.
@@ -249,14 +265,11 @@ impl Failed {
             Some(Said::Ask) => {
                 topology::redirect(error.details(), servers).map_or(Failed::Down, Failed::Elsewhere)
             }
+            Some(Said::ReadOnly) => Failed::Demoted,
             Some(Said::NoScript) => Failed::Unloaded,
-            Some(
-                Said::TryAgain
-                | Said::ClusterDown
-                | Said::BusyLoading
-                | Said::MasterDown
-                | Said::ReadOnly,
-            ) => Failed::Down,
+            Some(Said::TryAgain | Said::ClusterDown | Said::BusyLoading | Said::MasterDown) => {
+                Failed::Down
+            }
             _ if error.code() == "LEFT" => {
                 Failed::Left(error.details().unwrap_or_default().to_owned())
             }
@@ -269,7 +282,11 @@ impl Failed {
             Failed::Unanswered(_) => ask.repeatable,
             Failed::Unreached(error) => !is_hopeless(error),
             Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
-            Failed::Elsewhere(_) | Failed::Moved | Failed::Down | Failed::Unloaded => true,
+            Failed::Elsewhere(_)
+            | Failed::Moved
+            | Failed::Down
+            | Failed::Demoted
+            | Failed::Unloaded => true,
         }
     }
 
@@ -277,9 +294,11 @@ impl Failed {
         StoreError(match self {
             Failed::Unreached(error) => format!("Redis cannot be reached: {}", told(&error)),
             Failed::Unanswered(error) => format!("Redis did not answer: {}", told(&error)),
-            Failed::Elsewhere(_) | Failed::Moved | Failed::Down | Failed::Unloaded => {
-                "Redis has no server now for some keys".into()
-            }
+            Failed::Elsewhere(_)
+            | Failed::Moved
+            | Failed::Down
+            | Failed::Demoted
+            | Failed::Unloaded => "Redis has no server now for some keys".into(),
             Failed::Unconfirmed => "too few replicas confirmed a write in time".into(),
             Failed::Left(mark) => format!("{LEFT}: {mark}"),
             Failed::Said(code) => format!("Redis answered {code}"),

@@ -86,7 +86,7 @@ impl Base {
         let tag = Tag::Users(id.slot());
         let mut command = self.script(&scripts::POINT, tag, &[]);
         command.arg(&id.0).arg(rows::pointer(to, until));
-        Ok(int(self.write(tag, command).await?)? == 1)
+        Ok(int(self.write_firmly(tag, command).await?)? == 1)
     }
 
     /// `None`: what was decided on has changed meanwhile.
@@ -193,6 +193,7 @@ impl Base {
         for end in own {
             command.arg(&end.session.0).arg(&[end.reason as u8]);
         }
+        command.arg(self.seen());
         Ok(command)
     }
 
@@ -280,7 +281,8 @@ impl Base {
         command.arg(&end.session.0).arg(&[end.reason as u8]);
         command
             .arg(&end.at.0.to_be_bytes())
-            .arg(header(mode, trail));
+            .arg(header(mode, trail))
+            .arg(self.seen());
         let mut answer = list(self.write_firmly(tag, command).await?)?.into_iter();
         let Some(row) = answer.next() else {
             return Ok(Found::Nothing);
@@ -506,6 +508,7 @@ impl Base {
     ) -> StoreResult<(Vec<Ended>, u64)> {
         let entries = self.entries_after(cursor, limit).await?;
         let last = entries.last().map_or(cursor, |(place, _)| *place);
+        self.has_seen(last);
         let ends = entries.iter().map(|(_, end)| rows::unpack_ends(end));
         let ends = ends.collect::<StoreResult<Vec<_>>>()?;
         Ok((ends.into_iter().flatten().collect(), last))

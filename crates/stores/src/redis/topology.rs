@@ -3,6 +3,7 @@
 use redis::{ErrorKind, RedisError, Value};
 
 use super::address::{Host, Kind};
+use super::base::text as text_of;
 use super::connection::bare;
 use super::servers::Servers;
 use super::tags::HASH_SLOTS;
@@ -87,13 +88,24 @@ pub(super) async fn look(servers: &Servers, known: &[Host]) -> Result<Shards, Re
 
 async fn cluster(servers: &Servers, host: &Host) -> Result<Shards, RedisError> {
     let lane = servers.lane(host, false);
-    let mut connection = lane.connection().await?;
-    let slots = redis::cmd("CLUSTER")
-        .arg("SLOTS")
-        .query_async(&mut connection)
-        .await;
-    let slots: Value = slots.inspect_err(|error| lane.failed(error))?;
-    read_slots(&slots, host).ok_or_else(unreadable)
+    let connection = lane.connection().await?;
+    let ask = async |what: &str| {
+        let mut connection = connection.clone();
+        let answer = redis::cmd("CLUSTER")
+            .arg(what)
+            .query_async::<Value>(&mut connection)
+            .await;
+        answer.inspect_err(|_| lane.failed())
+    };
+    // One that is cut off from the others goes on telling what was.
+    let info = text_of(ask("INFO").await?).map_err(|_| unreadable())?;
+    if !info.contains("cluster_state:ok") {
+        return Err(RedisError::from((
+            ErrorKind::Io,
+            "the cluster is down, as this server sees it",
+        )));
+    }
+    read_slots(&ask("SLOTS").await?, host).ok_or_else(unreadable)
 }
 
 /// `[[first, last, primary, replica, ...], ...]`, each server as `[host, port, ...]`.

@@ -56,6 +56,13 @@ impl Server {
         let _ = shell.wait();
     }
 
+    /// As `kill -SIGNAL`.
+    pub fn signal(&self, signal: &str) {
+        let signal = format!("-{signal}");
+        let sent = Command::new("kill").args([&signal, &self.child.1]).status();
+        assert!(sent.unwrap().success());
+    }
+
     pub fn start_again(&mut self, settings: &[&str]) {
         self.child = started(self.directory.path(), self.port, settings);
         eventually(|| !self.ask(&["PING"]).is_empty());
