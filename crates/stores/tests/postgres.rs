@@ -462,7 +462,7 @@ fn a_certificate_is_verified_where_that_is_asked() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");
-    server.own(&key);
+    postgres::Server::own(&key);
     server.sql(&format!(
         "ALTER SYSTEM SET ssl_cert_file = '{}'",
         certificate.display()

@@ -211,7 +211,9 @@ fn the_other_goes_on_where_the_first_was() {
         let (new, later) = to.ended_after(cursor, 100).block_on().unwrap();
         assert!(new.len() == 1 && later > cursor);
         let place = |store: &dyn MovableStore| {
-            let last = store.events_before(None, &Default::default(), 1).block_on();
+            let last = store
+                .events_before(None, &doorward_core::event::Filter::default(), 1)
+                .block_on();
             last.unwrap()[0].place
         };
         let before = place(to);

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test binary uses all of it")]
 
 use std::fs;
+use std::io::{Read as _, Seek as _};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
@@ -105,7 +106,7 @@ impl Server {
     }
 
     /// Makes a file the server's own, and nobody else's.
-    pub(crate) fn own(&self, file: &Path) {
+    pub(crate) fn own(file: &Path) {
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
         if is_root() && !has_namespaces() {
@@ -180,10 +181,8 @@ impl Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         let digest = Sha256::digest(self.url().to_string());
-        let hex: String = digest[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let number = u64::from_be_bytes(*digest.first_chunk().unwrap());
+        let hex = format!("{number:016x}");
         let ring = format!(
             "/dev/shm/doorward-{}-{hex}",
             rustix::process::geteuid().as_raw()
@@ -263,7 +262,6 @@ fn run(name: &str, arguments: &[&str]) -> Result<String, String> {
             .trim_end()
             .to_owned());
     }
-    use std::io::{Read as _, Seek as _};
     let (mut errors, mut said) = (errors, String::new());
     errors.rewind().unwrap();
     errors.read_to_string(&mut said).unwrap();
