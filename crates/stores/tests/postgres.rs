@@ -497,3 +497,154 @@ fn a_certificate_is_verified_where_that_is_asked() {
         .unwrap();
     assert!(PostgresStore::open(&named, Policy::default()).is_err());
 }
+
+/// A role of its own, which owns its schema; what opens as it.
+fn role_of_its_own(server: &postgres::Server) -> postgres::Fresh {
+    let (fresh, port) = (server.fresh(), server.port);
+    let schema = fresh.schema().to_owned();
+    server.sql(&format!("CREATE ROLE {schema} LOGIN"));
+    server.sql(&format!("CREATE SCHEMA {schema} AUTHORIZATION {schema}"));
+    let url = format!("postgres://{schema}@127.0.0.1:{port}/postgres?schema={schema}");
+    postgres::Fresh(url)
+}
+
+fn insert(store: &PostgresStore, row: &Session) {
+    let inserted = store.insert(row.clone(), ValidFrom(0)).block_on();
+    assert_eq!(inserted.unwrap(), Write::Done);
+}
+
+#[test]
+fn functions_of_other_roles_are_never_called() {
+    let server = postgres::Server::start(&["fsync=off"]);
+    for (name, of) in [("cardinality", "uuid[]"), ("unnest", "uuid[]")] {
+        let returns = if name == "unnest" {
+            "SETOF uuid"
+        } else {
+            "int"
+        };
+        server.sql(&format!(
+            "CREATE FUNCTION public.{name}({of}) RETURNS {returns} LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'stolen'; END $$"
+        ));
+    }
+    let (store, env) = (role_of_its_own(&server).open(), TestEnv::new(NOW, 7));
+    let row = session(&env, "ada");
+    insert(&store, &row);
+    let trail = Trail::default();
+    let ended = store.end(row.id, NOW, EndReason::Logout, &trail);
+    assert!(ended.block_on().unwrap().is_some());
+}
+
+#[test]
+fn a_session_ends_where_nothing_can_be_notified() {
+    let server = postgres::Server::start(&["fsync=off"]);
+    server.sql("REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC");
+    let (store, env) = (role_of_its_own(&server).open(), TestEnv::new(NOW, 7));
+    let row = session(&env, "ada");
+    insert(&store, &row);
+    let trail = Trail::default();
+    let ended = store.end(row.id, NOW, EndReason::Logout, &trail);
+    assert!(ended.block_on().unwrap().unwrap().ended.is_some());
+    let (ends, _) = store.ended_after(0, 10).block_on().unwrap();
+    assert_eq!(ends.len(), 1);
+}
+
+#[test]
+fn a_connection_that_takes_no_writes_is_not_kept() {
+    let server = postgres::Server::start(&["fsync=off"]);
+    let fresh = server.fresh();
+    let (store, env) = (open(&fresh.with("pool=1")), TestEnv::new(NOW, 7));
+    insert(&store, &session(&env, "ada"));
+    let set = |on| {
+        server.sql(&format!(
+            "ALTER SYSTEM SET default_transaction_read_only = {on}"
+        ));
+        server.sql("SELECT pg_reload_conf()");
+    };
+    set("on");
+    let deadline = deadline();
+    let end = || {
+        let row = session(&env, "ada");
+        store.insert(row, ValidFrom(0)).block_on()
+    };
+    while end().is_ok() {
+        assert!(!deadline());
+    }
+    let of_this = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'doorward' \
+        AND query NOT LIKE 'LISTEN%' AND query <> ''";
+    while server.sql(of_this) != "0" {
+        assert!(!deadline(), "{}", server.sql(of_this));
+    }
+}
+
+#[test]
+fn the_databases_own_isolation_and_its_reloads_do_not_matter() {
+    let server =
+        postgres::Server::start(&["fsync=off", "default_transaction_isolation=serializable"]);
+    let fresh = server.fresh();
+    let (store, env) = (open(&fresh.with("pool=1")), TestEnv::new(NOW, 7));
+    let row = session(&env, "ada");
+    insert(&store, &row);
+    let schema = fresh.schema();
+    server.sql(&format!(
+        "CREATE TABLE {schema}.seen (commits text, isolation text); \
+         CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO {schema}.seen VALUES (current_setting('synchronous_commit'), \
+         current_setting('transaction_isolation')); RETURN NULL; END $$; \
+         CREATE TRIGGER see AFTER INSERT OR UPDATE ON {schema}.sessions \
+         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.see()"
+    ));
+    server.sql("ALTER SYSTEM SET synchronous_commit = off");
+    server.sql("SELECT pg_reload_conf()");
+    let deadline = deadline();
+    while server.sql("SHOW synchronous_commit") != "off" {
+        assert!(!deadline());
+    }
+    let _ = store.swap(next(&row, &env)).block_on().unwrap();
+    store
+        .end(row.id, NOW, EndReason::Logout, &Trail::default())
+        .block_on()
+        .unwrap();
+    let seen = server.sql(&format!("SELECT DISTINCT * FROM {schema}.seen"));
+    assert_eq!(seen, "on|read committed");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_fails_alone() {
+    let server = postgres::shared();
+    let fresh = server.fresh();
+    let (store, env) = (open(&fresh.with("pool=1")), TestEnv::new(NOW, 7));
+    let rows: Vec<_> = (0..32)
+        .map(|number| session(&env, &format!("u{number}")))
+        .collect();
+    rows.iter().for_each(|row| insert(&store, row));
+    let set = format!("UPDATE {}.sessions SET version = -1", fresh.schema());
+    server.sql(&format!("{set} WHERE user_id = 'u7'"));
+    std::thread::scope(|scope| {
+        for row in &rows {
+            let store = &store;
+            scope.spawn(move || {
+                let loaded = store.load(row.id).block_on();
+                assert_eq!(loaded.is_err(), row.user.as_str() == "u7", "{loaded:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn statements_of_before_a_change_of_the_tables_are_prepared_anew() {
+    let server = postgres::shared();
+    let fresh = server.fresh();
+    let (store, env) = (open(&fresh.with("pool=1")), TestEnv::new(NOW, 7));
+    let row = session(&env, "ada");
+    insert(&store, &row);
+    store.load(row.id).block_on().unwrap();
+    let table = format!("{}.details", fresh.schema());
+    server.sql(&format!(
+        "ALTER TABLE {table} ALTER COLUMN agent TYPE varchar(500)"
+    ));
+    let deadline = deadline();
+    while store.load(row.id).block_on().is_err() {
+        assert!(!deadline());
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use doorward_core::error::StoreError;
@@ -62,11 +63,15 @@ impl Failed {
         self.code().is_some_and(|code| codes.contains(code))
     }
 
-    /// Whether it is the statement's own fault, and no fault of the connection.
+    /// Whether it is the statement's own fault, and no fault of the connection: a server that takes no writes
+    /// any more, or statements that were prepared for tables of before, are that.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Failed::Database(error) => match error.code() {
-                Some(code) => !matches!(&code.code()[..2], "57" | "58" | "53" | "08" | "25" | "55"),
+                Some(code) => !matches!(
+                    code.code().get(..2),
+                    Some("57" | "58" | "53" | "08" | "25" | "55" | "26" | "0A") | None
+                ),
                 None => !error.is_closed() && error.to_string().contains("serializing"),
             },
             Failed::Damaged(_) => true,
@@ -118,6 +123,7 @@ pub(super) struct Connection {
     client: Client,
     schema: Arc<str>,
     statements: Mutex<HashMap<String, Statement>>,
+    given_up: AtomicBool,
     /// What begins a transaction that must be durable.
     pub(super) durably: Option<String>,
     /// What the server calls it.
@@ -131,6 +137,7 @@ impl Connection {
             client,
             schema,
             statements: Mutex::default(),
+            given_up: AtomicBool::new(false),
             durably: None,
             process: 0,
         }
@@ -138,6 +145,15 @@ impl Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Says that nobody may use it again.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_closed() || self.given_up.load(Ordering::Relaxed)
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -13,15 +13,23 @@ use super::notice;
 use super::rows::{self, Uuid, each};
 use super::view::View;
 
-/// Writes what was changed, and commits.
-pub(super) async fn write(db: &Connection, view: &View, channel: &str) -> Result<(), Failed> {
+/// Writes what was changed, and commits; tells of ends where there is a channel for it.
+pub(super) async fn write(
+    db: &Connection,
+    view: &View,
+    channel: Option<&str>,
+) -> Result<(), Failed> {
     let mut steps = sessions(view)?;
     steps.extend(users(view));
     steps.extend(accounts(view));
     steps.extend(resets(view));
     steps.extend(buckets(view));
     steps.extend(restored(view));
-    steps.extend(notices(view, channel));
+    steps.extend(
+        channel
+            .into_iter()
+            .flat_map(|channel| notices(view, channel)),
+    );
     // Last, and in this order, so that nobody waits in a circle.
     steps.extend(ended(&view.ended));
     steps.extend(events(&view.records));
@@ -30,12 +38,8 @@ pub(super) async fn write(db: &Connection, view: &View, channel: &str) -> Result
 }
 
 fn sessions(view: &View) -> Result<Vec<Step>, Failed> {
-    let added: Vec<_> = view.sessions.added().map(|(_, row)| row).collect();
-    let mut steps = rows::insert(&added)?;
-    let changed: Vec<_> = view.sessions.changed().map(|(_, row)| row).collect();
-    if !changed.is_empty() {
-        steps.push(rows::end_all(&changed)?);
-    }
+    // First: another may have the id of one that goes.
+    let mut steps = Vec::new();
     let removed: Vec<_> = view.sessions.removed().map(|id| Uuid(id.0)).collect();
     if !removed.is_empty() {
         let details = "DELETE FROM @details WHERE session = ANY ($1::uuid[])";
@@ -44,6 +48,12 @@ fn sessions(view: &View) -> Result<Vec<Step>, Failed> {
             "DELETE FROM @sessions WHERE id = ANY ($1::uuid[])",
             removed
         ));
+    }
+    let added: Vec<_> = view.sessions.added().map(|(_, row)| row).collect();
+    steps.extend(rows::insert(&added)?);
+    let changed: Vec<_> = view.sessions.changed().map(|(_, row)| row).collect();
+    if !changed.is_empty() {
+        steps.push(rows::end_all(&changed)?);
     }
     let adopted: Vec<_> = view.adopted.added().collect();
     if !adopted.is_empty() {
@@ -98,6 +108,12 @@ pub(super) fn insert_account(account: &Account) -> Step {
 
 fn accounts(view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
+    for id in view.accounts.removed() {
+        steps.push(step!(
+            "DELETE FROM @accounts WHERE id = $1",
+            id.as_str().to_owned()
+        ));
+    }
     steps.extend(
         view.accounts
             .added()
@@ -112,12 +128,6 @@ fn accounts(view: &View) -> Vec<Step> {
             account.password_hash.as_str().to_owned(),
             account.disabled,
             account.privileged,
-        ));
-    }
-    for id in view.accounts.removed() {
-        steps.push(step!(
-            "DELETE FROM @accounts WHERE id = $1",
-            id.as_str().to_owned()
         ));
     }
     steps

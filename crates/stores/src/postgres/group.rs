@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use doorward_core::error::StoreError;
 use doorward_core::meter::Batch;
 use doorward_core::store::StoreResult;
+use tokio_postgres::error::SqlState;
 
 use super::connection::{Connection, Failed};
 use super::line::{Answers, Line, Work, all};
@@ -78,7 +79,7 @@ impl Groups {
     async fn each(&self, db: &Connection, batch: &mut [Operation]) -> Answers<()> {
         match self.together(db, batch).await {
             Ok(()) => batch.iter().map(|_| Ok(())).collect(),
-            Err(failed) if batch.len() > 1 && failed.is_refusal() && !db.is_closed() => {
+            Err(failed) if batch.len() > 1 && failed.is_refusal() && !db.is_given_up() => {
                 let mut answers = Vec::new();
                 for one in batch.chunks_mut(1) {
                     answers.push(self.together(db, one).await);
@@ -91,16 +92,27 @@ impl Groups {
 
     /// One transaction, tried again where others were in the way.
     async fn together(&self, db: &Connection, batch: &mut [Operation]) -> Result<(), Failed> {
-        let mut tries = 1;
+        let (mut tries, mut channel) = (1, Some(&*self.channel));
         loop {
-            match self.attempt(db, batch).await {
-                Err(failed) if failed.is_passing() && tries < TRIES => tries += 1,
+            match self.attempt(db, batch, channel).await {
+                // An end must not fail because it cannot be told: the log is polled.
+                Err(failed) if channel.is_some() && is_mute(&failed) && !db.is_given_up() => {
+                    channel = None;
+                }
+                Err(failed) if failed.is_passing() && tries < TRIES && !db.is_given_up() => {
+                    tries += 1;
+                }
                 done => return done,
             }
         }
     }
 
-    async fn attempt(&self, db: &Connection, batch: &mut [Operation]) -> Result<(), Failed> {
+    async fn attempt(
+        &self,
+        db: &Connection,
+        batch: &mut [Operation],
+        channel: Option<&str>,
+    ) -> Result<(), Failed> {
         let mut needs = Needs::default();
         for operation in batch.iter() {
             needs.and(operation.needs.clone());
@@ -110,7 +122,7 @@ impl Groups {
             for operation in batch.iter_mut() {
                 (operation.run)(&mut view);
             }
-            flush::write(db, &view, &self.channel).await?;
+            flush::write(db, &view, channel).await?;
             Ok(view)
         };
         let done: Result<View, Failed> = done.await;
@@ -121,11 +133,24 @@ impl Groups {
                 Ok(())
             }
             Err(failed) => {
-                if !db.is_closed() {
-                    db.batch("ROLLBACK").await?;
+                let undone = db.batch("ROLLBACK").await.is_ok();
+                if !undone || !(is_mute(&failed) || failed.is_refusal() || failed.is_passing()) {
+                    db.give_up();
                 }
                 Err(failed)
             }
         }
     }
+}
+
+/// Whether it may be that nothing can be notified: there is no such function, it is not allowed, or the queue
+/// is full because some listener of the cluster stands still.
+fn is_mute(failed: &Failed) -> bool {
+    let codes = [
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::PROGRAM_LIMIT_EXCEEDED,
+        SqlState::FEATURE_NOT_SUPPORTED,
+    ];
+    failed.code().is_some_and(|code| codes.contains(code))
 }

@@ -138,6 +138,8 @@ impl<W: Work> Line<W> {
     /// The next batch, of nobody where another took them.
     fn take(&self) -> Vec<Asked<W>> {
         let mut waiting = self.waiting();
+        // What was answered as too late must not happen later still.
+        waiting.asked.retain(|one| !one.reply.is_canceled());
         let some = waiting.asked.len().min(W::MOST);
         let (mut batch, mut later) = (Vec::with_capacity(some), Vec::new());
         let mut taken = HashSet::new();

@@ -22,14 +22,20 @@ const MIGRATIONS: &[(&str, i32)] = &[(
 const SETTINGS: &str = "SELECT set_config(s.name, w.value, false) FROM (VALUES \
     ('statement_timeout', '4s'), ('lock_timeout', '2s'), \
     ('idle_in_transaction_session_timeout', '2s'), ('client_connection_check_interval', '1s'), \
+    ('idle_session_timeout', '0'), ('default_transaction_isolation', 'read committed'), \
     ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'), ('enable_seqscan', 'off'), \
     ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')) AS w (name, value) \
     JOIN pg_settings s ON s.name = w.name";
+
+/// Nobody else's functions are called for the database's own: in a schema of the search path any role may
+/// have some that fit the arguments better.
+const OWN_FUNCTIONS: &str = "SET search_path = pg_catalog";
 
 /// A connection, ready to use.
 pub(super) async fn connect(url: &PostgresUrl, tls: &tls::Connector) -> Result<Connection, Failed> {
     let client = dial(url, tls, |_| ()).await?;
     let mut connection = Connection::new(client, qualified(url));
+    connection.batch(OWN_FUNCTIONS).await?;
     connection.batch(SETTINGS).await?;
     connection.durably = synchronous(connection.client(), url.fast()).await?;
     connection.process = process(connection.client()).await;
@@ -62,11 +68,10 @@ async fn synchronous(client: &Client, fast: bool) -> Result<Option<String>, Fail
     let Some(said) = said else { return Ok(None) };
     let wanted = if said == "off" { "on" } else { &said };
     let session = if fast { "off" } else { wanted };
-    if session != said {
-        client
-            .batch_execute(&format!("SET synchronous_commit = {session}"))
-            .await?;
-    }
+    // Said even where it is so already: the server's settings may be reloaded with another.
+    client
+        .batch_execute(&format!("SET synchronous_commit = {session}"))
+        .await?;
     Ok(fast.then(|| format!("SET LOCAL synchronous_commit = {wanted}")))
 }
 

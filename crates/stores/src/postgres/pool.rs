@@ -137,7 +137,7 @@ impl Pool {
             Ok(_) => true,
             Err(failed) => failed.is_refusal() || failed.is_passing(),
         };
-        if whole && !connection.is_closed() {
+        if whole && !connection.is_given_up() {
             self.idle().push(connection);
         } else {
             self.lost(&connection);

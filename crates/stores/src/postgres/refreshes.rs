@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 
+use doorward_core::error::StoreError;
 use doorward_core::id::SessionId;
 use doorward_core::meter::Batch;
 use doorward_core::session::Session;
@@ -33,21 +34,32 @@ impl Work for Loads {
     ) -> Pin<Box<dyn Future<Output = Answers<Option<Session>>> + Send + 'a>> {
         Box::pin(async move {
             match pool.on(lease, async |db| load(db, &batch).await).await {
-                Ok(found) => batch.iter().map(|id| Ok(found.get(id).cloned())).collect(),
+                Ok(found) => batch.iter().map(|id| one(found.get(id))).collect(),
                 Err(failed) => all(batch.len(), &failed),
             }
         })
     }
 }
 
-async fn load(db: &Connection, ids: &[SessionId]) -> Result<HashMap<SessionId, Session>, Failed> {
+/// A row, or why it cannot be read: it fails alone.
+type Found = Result<Session, String>;
+
+fn one(found: Option<&Found>) -> Result<Option<Session>, Failed> {
+    let found = found.cloned().transpose();
+    found.map_err(Failed::Down)
+}
+
+async fn load(db: &Connection, ids: &[SessionId]) -> Result<HashMap<SessionId, Found>, Failed> {
     let mut ids: Vec<_> = ids.iter().map(|id| Uuid(id.0)).collect();
     ids.sort_unstable();
     let rows = db
         .query(sessions!("s.id = ANY ($1::uuid[])"), &[&ids])
         .await?;
-    let sessions = rows.iter().map(rows::session);
-    sessions.map(|row| row.map(|row| (row.id, row))).collect()
+    let why = |failed: Failed| StoreError::from(failed).0;
+    let sessions = rows
+        .iter()
+        .map(|row| Ok((rows::id(row, 0)?, rows::session(row).map_err(why))));
+    sessions.collect()
 }
 
 pub(super) struct Swaps;

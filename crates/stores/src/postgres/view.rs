@@ -67,8 +67,14 @@ impl Needs {
     }
 }
 
-/// Rows by their keys, as they were and as they are now.
-pub(super) struct Rows<K, V>(BTreeMap<K, (Option<V>, Option<V>)>);
+/// Rows by their keys, as they were and as they are now. One that was removed and added again is another.
+pub(super) struct Rows<K, V>(BTreeMap<K, Kept<V>>);
+
+struct Kept<V> {
+    before: Option<V>,
+    now: Option<V>,
+    removed: bool,
+}
 
 impl<K, V> Default for Rows<K, V> {
     fn default() -> Self {
@@ -78,51 +84,61 @@ impl<K, V> Default for Rows<K, V> {
 
 impl<K: Ord, V: Clone + PartialEq> Rows<K, V> {
     pub(super) fn read(&mut self, key: K, value: V) {
-        self.0.insert(key, (Some(value.clone()), Some(value)));
+        let (before, now) = (Some(value.clone()), Some(value));
+        let removed = false;
+        self.0.insert(
+            key,
+            Kept {
+                before,
+                now,
+                removed,
+            },
+        );
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.0.get(key)?.1.as_ref()
+        self.0.get(key)?.now.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.0.get_mut(key)?.1.as_mut()
+        self.0.get_mut(key)?.now.as_mut()
     }
 
     pub(super) fn set(&mut self, key: K, value: V) {
-        self.0.entry(key).or_insert((None, None)).1 = Some(value);
+        let new = || Kept {
+            before: None,
+            now: None,
+            removed: false,
+        };
+        self.0.entry(key).or_insert_with(new).now = Some(value);
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.0.get_mut(key)?.1.take()
+        let row = self.0.get_mut(key)?;
+        row.removed = row.before.is_some();
+        row.now.take()
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.values().filter_map(|(_, now)| now.as_ref())
+        self.0.values().filter_map(|row| row.now.as_ref())
     }
 
     pub(super) fn added(&self) -> impl Iterator<Item = (&K, &V)> {
         let rows = self.0.iter();
-        rows.filter_map(|(key, row)| match row {
-            (None, Some(now)) => Some((key, now)),
-            _ => None,
-        })
+        let rows = rows.filter(|(_, row)| row.before.is_none() || row.removed);
+        rows.filter_map(|(key, row)| Some((key, row.now.as_ref()?)))
     }
 
     pub(super) fn changed(&self) -> impl Iterator<Item = (&K, &V)> {
         let rows = self.0.iter();
-        rows.filter_map(|(key, row)| match row {
-            (Some(before), Some(now)) if before != now => Some((key, now)),
-            _ => None,
-        })
+        let rows =
+            rows.filter(|(_, row)| row.before.is_some() && !row.removed && row.before != row.now);
+        rows.filter_map(|(key, row)| Some((key, row.now.as_ref()?)))
     }
 
     pub(super) fn removed(&self) -> impl Iterator<Item = &K> {
         let rows = self.0.iter();
-        rows.filter_map(|(key, row)| match row {
-            (Some(_), None) => Some(key),
-            _ => None,
-        })
+        rows.filter_map(|(key, row)| row.removed.then_some(key))
     }
 }
 
@@ -329,5 +345,24 @@ impl View {
             reset.is_some_and(|reset| reset.hash == hash && now < reset.expires_at)
         };
         accounts.find(is_it).map(|account| account.id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_and_added_again_is_written_whole() {
+        let mut rows = Rows::default();
+        rows.read(1, 'a');
+        rows.read(2, 'b');
+        rows.remove(&1);
+        rows.set(1, 'c');
+        rows.set(2, 'd');
+        rows.set(3, 'e');
+        assert_eq!(rows.removed().collect::<Vec<_>>(), [&1]);
+        assert_eq!(rows.added().collect::<Vec<_>>(), [(&1, &'c'), (&3, &'e')]);
+        assert_eq!(rows.changed().collect::<Vec<_>>(), [(&2, &'d')]);
     }
 }
