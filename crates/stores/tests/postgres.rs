@@ -617,7 +617,9 @@ fn a_row_that_cannot_be_read_fails_alone() {
     let rows: Vec<_> = (0..32)
         .map(|number| session(&env, &format!("u{number}")))
         .collect();
-    rows.iter().for_each(|row| insert(&store, row));
+    for row in &rows {
+        insert(&store, row);
+    }
     let set = format!("UPDATE {}.sessions SET version = -1", fresh.schema());
     server.sql(&format!("{set} WHERE user_id = 'u7'"));
     std::thread::scope(|scope| {

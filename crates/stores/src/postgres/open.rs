@@ -20,7 +20,7 @@ const MIGRATIONS: &[(&str, i32)] = &[(
 /// What every connection asks for, where the server knows it. Statements here are prepared once and find
 /// rows by their keys: a plan made while a table was small must not stay when it is large.
 const SETTINGS: &str = "SELECT set_config(s.name, w.value, false) FROM (VALUES \
-    ('statement_timeout', '4s'), ('lock_timeout', '2s'), \
+    ('statement_timeout', '4s'), ('lock_timeout', '3s'), \
     ('idle_in_transaction_session_timeout', '2s'), ('client_connection_check_interval', '1s'), \
     ('idle_session_timeout', '0'), ('default_transaction_isolation', 'read committed'), \
     ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'), ('enable_seqscan', 'off'), \
