@@ -17,6 +17,8 @@ use pollster::FutureExt as _;
 
 #[path = "servers/redis.rs"]
 mod redis;
+#[path = "servers/rings.rs"]
+mod rings;
 
 use redis::{Cluster, Server, eventually};
 
