@@ -94,7 +94,7 @@ impl Doorward {
         Doorward::at(Place::Sqlite(path.as_ref().into()))
     }
 
-    /// Sessions in the store that a URL names.
+    /// Sessions in the store that a URL names: `Doorward::at("postgres://doorward@db/doorward".parse()?)`.
     #[must_use]
     pub fn at(place: Place) -> Builder {
         Builder::new(Home::At(place))

@@ -25,6 +25,9 @@ mod postgres;
 #[cfg(feature = "redis")]
 #[path = "servers/redis.rs"]
 mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[path = "servers/rings.rs"]
+mod rings;
 #[path = "contract/transfer.rs"]
 mod transfer;
 

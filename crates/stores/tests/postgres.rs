@@ -19,6 +19,8 @@ use pollster::FutureExt as _;
 
 #[path = "servers/postgres.rs"]
 mod postgres;
+#[path = "servers/rings.rs"]
+mod rings;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -232,7 +234,7 @@ fn another_node_is_told_of_an_end() {
     let fresh = postgres::shared().fresh();
     // By another name of the machine, so that they share no ring.
     let other = fresh.0.replace("127.0.0.1", "localhost");
-    let other = postgres::Fresh(other);
+    let other = postgres::Fresh::at(other);
     let (one, other, env) = (fresh.open(), other.open(), TestEnv::new(NOW, 7));
     let row = session(&env, "ada");
     let _ = one.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
@@ -354,7 +356,7 @@ fn a_role_that_owns_the_schema_needs_no_other_right() {
     server.sql(&format!("CREATE ROLE {schema} LOGIN"));
     server.sql(&format!("CREATE SCHEMA {schema} AUTHORIZATION {schema}"));
     let url = format!("postgres://{schema}@127.0.0.1:{port}/postgres?schema={schema}");
-    let own = postgres::Fresh(url);
+    let own = postgres::Fresh::at(url);
     let env = TestEnv::new(NOW, 7);
     let inserted = own
         .open()
@@ -367,7 +369,7 @@ fn a_role_that_owns_the_schema_needs_no_other_right() {
 fn the_first_host_that_takes_writes_is_used() {
     let fresh = postgres::shared().fresh();
     let several = fresh.0.replace("127.0.0.1:", "127.0.0.1:1,127.0.0.1:");
-    let several = postgres::Fresh(several);
+    let several = postgres::Fresh::at(several);
     let env = TestEnv::new(NOW, 7);
     let inserted = several
         .open()

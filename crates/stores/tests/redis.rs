@@ -21,6 +21,8 @@ use pollster::FutureExt as _;
 
 #[path = "servers/redis.rs"]
 mod redis;
+#[path = "servers/rings.rs"]
+mod rings;
 
 #[path = "redis/attacked.rs"]
 mod attacked;

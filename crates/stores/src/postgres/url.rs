@@ -117,7 +117,8 @@ impl FromStr for PostgresUrl {
         } else {
             format!("{base}?{}", theirs.join("&"))
         };
-        let mut config: Config = joined.parse().map_err(|_| NOT_ONE)?;
+        let parsed: Result<Config, _> = joined.parse();
+        let mut config = parsed.map_err(|_| if theirs.is_empty() { NOT_ONE } else { UNKNOWN })?;
         if config.get_hosts().is_empty() {
             config.host("localhost");
         }
@@ -130,6 +131,8 @@ impl FromStr for PostgresUrl {
     }
 }
 
+const UNKNOWN: &str =
+    "is no PostgreSQL URL, or has a parameter that is not known or cannot be read";
 const NOT_ONE: &str = "is no PostgreSQL URL; postgres://doorward@localhost/doorward is one";
 
 impl Default for Own {

@@ -31,7 +31,8 @@ pub(super) struct Lane {
     address: Address,
     host: Host,
     standing: Mutex<Option<MultiplexedConnection>>,
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    /// Until when a server that refused is left alone, and what it said.
+    turn: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
 }
 
 impl Lane {
@@ -49,24 +50,21 @@ impl Lane {
         if let Some(connection) = lock(&self.standing).clone() {
             return Ok(connection);
         }
-        let mut not_before = self.turn.lock().await;
+        let mut refused = self.turn.lock().await;
         if let Some(connection) = lock(&self.standing).clone() {
             return Ok(connection);
         }
-        if not_before.is_some_and(|not_before| !is_over(not_before)) {
-            return Err(RedisError::from((
-                ErrorKind::Io,
-                "the server refused a moment ago",
-            )));
+        if let Some((_, error)) = refused.as_ref().filter(|(until, _)| !is_over(*until)) {
+            return Err(error.clone());
         }
         match connect(&self.address, &self.host, None).await {
             Ok(connection) => {
-                *not_before = None;
+                *refused = None;
                 *lock(&self.standing) = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
-                *not_before = Some(after(PAUSE));
+                *refused = Some((after(PAUSE), error.clone()));
                 Err(error)
             }
         }

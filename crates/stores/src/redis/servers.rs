@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -308,19 +309,28 @@ impl Failed {
 
 /// Whether trying again cannot help.
 pub(super) fn is_hopeless(error: &RedisError) -> bool {
-    matches!(
+    let refuses = matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
+    let kind = matches!(
         error.kind(),
         redis::ErrorKind::AuthenticationFailed
             | redis::ErrorKind::InvalidClientConfig
             | redis::ErrorKind::RESP3NotSupported
-    )
+    );
+    refuses || kind
 }
 
 /// What failed, without what was sent or answered.
 pub(super) fn told(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("{} ({code})", error.category()),
-        None => error.category().to_owned(),
+    match (error.kind(), error.source(), error.code()) {
+        // Of the network, or of certificates.
+        (redis::ErrorKind::Io, Some(source), _) => source.to_string(),
+        // Our own words, before the driver's.
+        (redis::ErrorKind::InvalidClientConfig, ..) => {
+            let text = error.to_string();
+            text.split(" - ").next().unwrap_or_default().to_owned()
+        }
+        (.., Some(code)) => format!("{} ({code})", error.category()),
+        _ => error.category().to_owned(),
     }
 }
 

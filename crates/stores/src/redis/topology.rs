@@ -70,7 +70,7 @@ pub(super) async fn look(servers: &Servers, known: &[Host]) -> Result<Shards, Re
             for host in known.iter().chain(named) {
                 match cluster(servers, host).await {
                     Ok(shards) => return Ok(shards),
-                    Err(error) => failed = error,
+                    Err(error) => failed = other(error, "the server is in no cluster"),
                 }
             }
         }
@@ -78,12 +78,20 @@ pub(super) async fn look(servers: &Servers, known: &[Host]) -> Result<Shards, Re
             for host in named {
                 match sentinel(servers, host, name).await {
                     Ok(primary) => return Ok(Shards::one(primary, true)),
-                    Err(error) => failed = error,
+                    Err(error) => failed = other(error, "the server is no sentinel"),
                 }
             }
         }
     }
     Err(failed)
+}
+
+/// One that does not know the question is no server of this kind, and does not become one.
+fn other(error: RedisError, why: &'static str) -> RedisError {
+    if error.code() == Some("ERR") {
+        return RedisError::from((ErrorKind::InvalidClientConfig, why));
+    }
+    error
 }
 
 async fn cluster(servers: &Servers, host: &Host) -> Result<Shards, RedisError> {

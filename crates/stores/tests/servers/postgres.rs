@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use doorward_core::Policy;
 use doorward_stores::{PostgresStore, PostgresUrl};
-use sha2::{Digest as _, Sha256};
+
+use crate::rings;
 
 /// A server that runs.
 pub(crate) struct Server {
@@ -126,7 +127,7 @@ impl Server {
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
-        Fresh(format!(
+        Fresh::at(format!(
             "postgres://doorward@127.0.0.1:{}/postgres?schema={schema}",
             self.port
         ))
@@ -156,10 +157,16 @@ impl Server {
     }
 }
 
-/// A schema of its own, and the ring of those that use it.
+/// A schema of its own.
 pub(crate) struct Fresh(pub(crate) String);
 
 impl Fresh {
+    pub(crate) fn at(url: String) -> Fresh {
+        let fresh = Fresh(url);
+        rings::removed_at_the_end(&fresh.url().to_string());
+        fresh
+    }
+
     pub(crate) fn url(&self) -> PostgresUrl {
         self.0.parse().unwrap()
     }
@@ -175,19 +182,6 @@ impl Fresh {
     pub(crate) fn open(&self) -> PostgresStore {
         PostgresStore::open(&self.url(), Policy::default())
             .unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        let digest = Sha256::digest(self.url().to_string());
-        let number = u64::from_be_bytes(*digest.first_chunk().unwrap());
-        let hex = format!("{number:016x}");
-        let ring = format!(
-            "/dev/shm/doorward-{}-{hex}",
-            rustix::process::geteuid().as_raw()
-        );
-        let _ = fs::remove_file(ring);
     }
 }
 

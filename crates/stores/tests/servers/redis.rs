@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use doorward_core::Policy;
 use doorward_stores::RedisStore;
+use doorward_stores::redis::Address;
 use tempfile::TempDir;
+
+use crate::rings;
 
 /// A server that is ended with it.
 pub struct Server {
@@ -229,5 +232,7 @@ pub fn with_prefix(url: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let mark = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{mark}prefix=t{number}:")
+    let url = format!("{url}{mark}prefix=t{number}:");
+    rings::removed_at_the_end(&url.parse::<Address>().unwrap().to_string());
+    url
 }
