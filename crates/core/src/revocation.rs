@@ -160,7 +160,7 @@ impl Revocations {
     /// [`Error::SessionEnded`]; [`Error::TokenExpired`] when the token is older than what is
     /// remembered one by one; [`Error::StoreUnavailable`] when this set may be out of date.
     pub fn check(&self, session: SessionId, issued_at: Timestamp, now: Timestamp) -> Result<()> {
-        if !self.is_ready(now) || self.went_back(WRONG_CLOCK, now) {
+        if !self.is_ready(now) {
             return Err(Error::StoreUnavailable);
         }
         self.catch_up()?;
@@ -196,11 +196,11 @@ impl Revocations {
         self.restored_at.fetch_max(at.0, Ordering::AcqRel);
     }
 
-    /// Whether the set is complete and the store was heard of recently enough. A clock that stepped
-    /// ahead is put right by the next poll.
+    /// Whether the set is complete and the store was heard of recently enough, by a clock that did not step
+    /// far back since. The next poll puts a clock right that stepped.
     #[must_use]
     pub fn is_ready(&self, now: Timestamp) -> bool {
-        self.is_within(self.bounds.allowance, now)
+        self.is_within(self.bounds.allowance, now) && !self.went_back(WRONG_CLOCK, now)
     }
 
     /// Whether the store was heard of within a span, and the set is complete.
