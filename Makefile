@@ -13,7 +13,7 @@ test: ## Install what the tests need, and pass every test
 	@scripts/need cargo python3
 	@scripts/install
 	cargo test --workspace --locked
-	cargo build --locked --workspace --bin doorward --bin fleet
+	cargo build --locked --workspace --tests --bin doorward --bin fleet
 	@scripts/wheel
 	.venv/bin/python -m pytest tests -n 2 --dist loadfile --ignore tests/cluster
 	.venv/bin/python -m pytest tests/cluster -n 2
@@ -37,7 +37,7 @@ bench: ## Print the ratios that docs/benchmarks.md explains
 soak: ## The long forms of the tests
 	@scripts/need cargo python3
 	@scripts/install
-	cargo build --locked --workspace --bin doorward --bin fleet
+	cargo build --locked --workspace --tests --bin doorward --bin fleet
 	@scripts/wheel
 	cargo test --workspace --locked -- --include-ignored
 	TEST_KILLS=500 .venv/bin/python -m pytest tests --ignore tests/cluster -k "kill or fork"

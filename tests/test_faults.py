@@ -128,10 +128,13 @@ def test_a_corrupt_file_is_refused_by_name(tmp_path: pathlib.Path, damage: str) 
     assert path.read_bytes() == before
 
 
-def test_a_newer_file_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_newer_file_is_refused_unless_it_says_that_this_program_may_go_on(tmp_path: pathlib.Path) -> None:
     add_user(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "doorward.db")) as db:
         db.execute("PRAGMA user_version = 99")
+        assert command(tmp_path, "check-config").returncode == 0
+        db.execute("INSERT OR REPLACE INTO marks VALUES ('compatible_since', 99)")
+        db.commit()
     refused = command(tmp_path, "check-config")
     assert refused.returncode == 1 and "newer" in refused.stderr
 

@@ -78,7 +78,8 @@ def max_ages(given: Answer) -> list[int | None]:
 def test_a_cookie_lives_as_long_as_its_token() -> None:
     twins = Twins(setting(), JWT_SESSION_COOKIE=False)
     ours, theirs = twins.answers("set/access")
-    assert [age for age in max_ages(ours) if not 3590 <= age <= 3600] == []
+    # The apps are built once, and so may be some of the tokens.
+    assert [age for age in max_ages(ours) if not 3300 <= age <= 3600] == []
     assert max_ages(theirs) == [31540000, 31540000]
 
 
