@@ -3,6 +3,7 @@
 
 mod adoption;
 mod keys;
+mod otlp;
 mod table;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::table::KEYS;
 use crate::exposure::{self, IN_THE_CLEAR};
-use crate::{secret_file, traces};
+use crate::secret_file;
 
 /// What is wrong with a setting, in words that say what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -406,8 +407,7 @@ impl Values {
 
     fn otlp(&self) -> Result<Option<Uri>, ConfigError> {
         let wrong = |problem| wrong("otlp_endpoint", problem);
-        traces::endpoint(self.0.get("otlp_endpoint"), |name| std::env::var(name).ok())
-            .map_err(wrong)
+        otlp::endpoint(self.0.get("otlp_endpoint"), |name| std::env::var(name).ok()).map_err(wrong)
     }
 
     fn hsts(&self) -> Result<Option<HeaderValue>, ConfigError> {
