@@ -379,6 +379,23 @@ fn the_first_host_that_takes_writes_is_used() {
 }
 
 #[test]
+fn a_host_that_takes_the_connection_and_says_nothing_is_passed_by() {
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = hangs.local_addr().unwrap();
+    let fresh = postgres::shared().fresh();
+    let several = fresh
+        .0
+        .replace("127.0.0.1:", &format!("{address},127.0.0.1:"));
+    let several = postgres::Fresh::at(several);
+    let env = TestEnv::new(NOW, 7);
+    let inserted = several
+        .open()
+        .insert(session(&env, "ada"), ValidFrom(0))
+        .block_on();
+    assert_eq!(inserted.unwrap(), Write::Done);
+}
+
+#[test]
 fn a_text_that_the_database_cannot_hold_fails_alone() {
     let fresh = postgres::shared().fresh();
     let (store, env) = (open(&fresh.with("pool=1")), TestEnv::new(NOW, 7));

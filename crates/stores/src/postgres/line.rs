@@ -96,10 +96,12 @@ impl<W: Work> Line<W> {
 
     /// Serves until nobody waits.
     async fn serve(self: Arc<Self>) {
+        let mut place = Place(&self, true);
         loop {
             // Those that are about to ask come along.
             tokio::task::yield_now().await;
             if self.is_over() {
+                place.1 = false;
                 return;
             }
             let lease = self.pool.lease().await;
@@ -155,6 +157,17 @@ impl<W: Work> Line<W> {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<W>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of those that serve. Should it be stopped in the middle, another may begin.
+struct Place<'a, W: Work>(&'a Line<W>, bool);
+
+impl<W: Work> Drop for Place<'_, W> {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.waiting().under_way -= 1;
+        }
     }
 }
 

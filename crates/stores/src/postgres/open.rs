@@ -4,10 +4,15 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, SimpleQueryMessage, Socket};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{
+    AsyncMessage, Client, Config, NoTls, Notification, SimpleQueryMessage, Socket,
+};
 
 use super::connection::{Connection, Failed, step};
+use super::pool::PATIENCE;
 use super::tls;
 use super::url::PostgresUrl;
 
@@ -81,19 +86,36 @@ pub(super) async fn dial(
     tls: &tls::Connector,
     heard: impl FnMut(Notification) + Send + 'static,
 ) -> Result<Client, Failed> {
-    let config = url.config().map_err(Failed::Down)?;
+    let hosts = url.hosts().map_err(Failed::Down)?;
     Ok(match tls {
         None => {
-            let (client, connection) = config.connect(NoTls).await?;
+            let (client, connection) = reach(&hosts, NoTls).await?;
             tokio::spawn(drive(connection, heard));
             client
         }
         Some(tls) => {
-            let (client, connection) = config.connect(tls.clone()).await?;
+            let (client, connection) = reach(&hosts, tls.clone()).await?;
             tokio::spawn(drive(connection, heard));
             client
         }
     })
+}
+
+/// The first host that takes writes; each has its share of the time.
+async fn reach<T: MakeTlsConnect<Socket> + Clone>(
+    hosts: &[Config],
+    tls: T,
+) -> Result<(Client, tokio_postgres::Connection<Socket, T::Stream>), Failed> {
+    let share = PATIENCE / u32::try_from(hosts.len().max(1)).unwrap_or(1);
+    let mut why = Failed::Down("the URL names no host".into());
+    for host in hosts {
+        match timeout(share, host.connect(tls.clone())).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(failed)) => why = failed.into(),
+            Err(_) => why = Failed::Down("the database did not answer in time".into()),
+        }
+    }
+    Err(why)
 }
 
 /// What the driver leaves to us: to move bytes.

@@ -16,7 +16,7 @@ use super::url::PostgresUrl;
 use super::{open, tls};
 
 /// The longest that anything may take on a connection, and that anybody waits for one.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 /// How long the server is left alone after it could not be reached: from, to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
 
@@ -127,10 +127,11 @@ impl Pool {
         mut lease: Lease<'_>,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failed>,
     ) -> Result<T, Failed> {
-        let Some(connection) = lease.connection.take() else {
+        let mut used = Used(self, lease.connection.take());
+        let Some(connection) = &used.1 else {
             return Err(Failed::Down("the connection is gone".into()));
         };
-        let done = timeout(PATIENCE, work(&connection)).await;
+        let done = timeout(PATIENCE, work(connection)).await;
         let done = done
             .unwrap_or_else(|_| Err(Failed::Down("the database did not answer in time".into())));
         let whole = match &done {
@@ -138,9 +139,7 @@ impl Pool {
             Err(failed) => failed.is_refusal() || failed.is_passing(),
         };
         if whole && !connection.is_given_up() {
-            self.idle().push(connection);
-        } else {
-            self.lost(&connection);
+            self.idle().extend(used.1.take());
         }
         done
     }
@@ -204,6 +203,17 @@ impl Pool {
 
     fn down(&self) -> MutexGuard<'_, Option<Down>> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in use: whoever gives up in the middle, or is stopped there, loses it.
+struct Used<'a>(&'a Pool, Option<Connection>);
+
+impl Drop for Used<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.1 {
+            self.0.lost(connection);
+        }
     }
 }
 

@@ -82,6 +82,14 @@ impl PostgresUrl {
         Ok(config)
     }
 
+    /// What the driver is to do for each host alone, in their order: by itself it waits for one that takes the
+    /// connection and says nothing, and never comes to the next.
+    pub(super) fn hosts(&self) -> Result<Vec<Config>, String> {
+        let all = self.config()?;
+        let count = all.get_hosts().len().max(all.get_hostaddrs().len());
+        Ok((0..count).map(|at| alone(&all, at)).collect())
+    }
+
     /// Whether whoever reads it can log in.
     #[must_use]
     pub fn is_secret(&self) -> bool {
@@ -200,11 +208,7 @@ impl Own {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(Duration::from_secs(3));
         }
-        config.keepalives(true);
-        config.keepalives_idle(Duration::from_secs(2));
-        config.keepalives_interval(Duration::from_secs(1));
-        config.keepalives_retries(3);
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        always(config);
         Ok(())
     }
 }
@@ -249,6 +253,62 @@ fn path(value: &str) -> Result<PathBuf, &'static str> {
     } else {
         Ok(text.into())
     }
+}
+
+/// One host of several, and everything else.
+fn alone(all: &Config, at: usize) -> Config {
+    let mut one = Config::new();
+    match all.get_hosts().get(at) {
+        Some(Host::Tcp(name)) => drop(one.host(name)),
+        Some(Host::Unix(path)) => drop(one.host_path(path)),
+        None => {}
+    }
+    if let Some(address) = all.get_hostaddrs().get(at) {
+        one.hostaddr(*address);
+    }
+    if let Some(port) = all.get_ports().get(at).or(all.get_ports().first()) {
+        one.port(*port);
+    }
+    login(&mut one, all);
+    one.ssl_mode(all.get_ssl_mode());
+    one.ssl_negotiation(all.get_ssl_negotiation());
+    one.channel_binding(all.get_channel_binding());
+    if let Some(span) = all.get_connect_timeout() {
+        one.connect_timeout(*span);
+    }
+    if let Some(span) = all.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*span);
+    }
+    always(&mut one);
+    one
+}
+
+/// As whom, where to, and by what name.
+fn login(one: &mut Config, all: &Config) {
+    if let Some(user) = all.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = all.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = all.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = all.get_options() {
+        one.options(options);
+    }
+    if let Some(name) = all.get_application_name() {
+        one.application_name(name);
+    }
+}
+
+/// What holds for every connection.
+fn always(config: &mut Config) {
+    config.keepalives(true);
+    config.keepalives_idle(Duration::from_secs(2));
+    config.keepalives_interval(Duration::from_secs(1));
+    config.keepalives_retries(3);
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
 }
 
 /// What tells it from others, without its secrets.
