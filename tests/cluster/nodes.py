@@ -62,7 +62,9 @@ class Node(Server):
     def ahead(self, user: str = "user-0") -> float:
         """By how many seconds its clock is ahead of ours. (Its `Date` header stays where it was once the clock goes
         back.)"""
-        payload = self.login(username=user).json()["access_token"].split(".")[1]
+        answer = self.login(username=user)
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        payload = answer.json()["access_token"].split(".")[1]
         return float(json.loads(base64.urlsafe_b64decode(payload + "=="))["iat"]) - time.time()
 
     def tells_time_by(self, file: pathlib.Path) -> "Node":
