@@ -116,8 +116,10 @@ class Postgres:
     # Replicas.
 
     def follow(self, primary: "Postgres", way: tuple[str, int]) -> "Postgres":
-        """Becomes a replica that streams from another, asynchronously until `waits_for` says otherwise."""
+        """Becomes a replica that streams from another, asynchronously until `waits_for` says otherwise. What it had
+        is gone."""
         host, port = way
+        shutil.rmtree(self.data, ignore_errors=True)
         told(self.host.command(*as_nobody(), programs() / "pg_basebackup", "-D", self.data, "-h", host, "-p", port,
                                "-U", USER, "-R", "-X", "stream", "-c", "fast", "-N"))
         self.set({"cluster_name": f"'{self.host.name}'"})  # By which it is known to `waits_for`.
