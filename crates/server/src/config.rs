@@ -296,6 +296,7 @@ impl Values {
             assurance: level,
             clock_skew: self.duration("clock_skew")?,
             revocation_allowance: self.maybe_duration("revocation_allowance")?,
+            expiry_jitter_percent: self.parsed("expiry_jitter_percent")?,
             issuer: self.maybe("issuer"),
             audience: self.maybe("audience"),
             ..Policy::default()
