@@ -11,6 +11,8 @@ import time
 import httpx
 import pytest
 
+import rings
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = pathlib.Path(os.environ.get("TEST_BINARY", ROOT / "target/debug/doorward"))
 PASSWORD = "correct horse battery"
@@ -46,6 +48,7 @@ class Server:
 
     def __init__(self, directory: pathlib.Path, *flags: str, scheme: str = "http") -> None:
         self.directory, self.flags = directory, flags
+        rings.used(flags)
         self.port, self.operator = free_port(), free_port()
         self.url = f"{scheme}://{self.address}:{self.port}/api/v1"
         self.operator_url = f"http://{self.address}:{self.operator}"
@@ -97,6 +100,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def command(directory: pathlib.Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    rings.used(arguments)
     return subprocess.run(
         [BINARY, *arguments, *CHEAP], cwd=directory, env=ENVIRONMENT, input=text,
         capture_output=True, text=True, timeout=60,
@@ -106,6 +110,10 @@ def command(directory: pathlib.Path, *arguments: str, text: str = "") -> subproc
 def add_user(directory: pathlib.Path, name: str = "ada") -> None:
     added = command(directory, "user", "add", name, "--password-stdin", text=PASSWORD + "\n")
     assert added.returncode == 0, added.stderr
+
+
+def pytest_sessionfinish() -> None:
+    rings.remove_all()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A fleet of honest browsers (tests/fleet) on the nodes, and what they were told, fault by fault."""
 
+import bisect
 import dataclasses
 import json
 import os
@@ -55,17 +56,24 @@ class Story:
 
     def __init__(self, history: pathlib.Path) -> None:
         lines = map(json.loads, history.read_text().splitlines())
-        self.told = [Told(line["op"], line["node"], line["start"] / 1e6, line["end"] / 1e6, line["outcome"])
-                     for line in lines]
+        told = [Told(line["op"], line["node"], line["start"] / 1e6, line["end"] / 1e6, line["outcome"])
+                for line in lines]
+        self.told = sorted(told, key=lambda one: one.start)
+
+    def begun(self, since: float, until: float = float("inf")) -> list[Told]:
+        """In order. Long histories are asked about many short spans."""
+        first, last = (bisect.bisect_left(self.told, at, key=lambda one: one.start) for at in (since, until))
+        return self.told[first:last]
 
     def between(self, begun: float, ended: float, ops: Iterable[str], outcome: str = "") -> list[Told]:
         """Requests that began in a span."""
-        return [one for one in self.told if begun <= one.start < ended and one.op in ops
-                and outcome in ("", one.outcome)]
+        return [one for one in self.begun(begun, ended) if one.op in ops and outcome in ("", one.outcome)]
 
     def first_success(self, since: float, op: str, nodes: Collection[int]) -> float:
         """How many seconds after an instant one of these nodes did something again."""
-        ends = [one.end for one in self.told
+        # Some of what is answered then was sent before: no browser waits for so long.
+        told = self.begun(since - 30, since + 30)
+        ends = [one.end for one in told
                 if one.end >= since and one.op == op and one.node in nodes and one.outcome == "ok"]
         return min(ends, default=float("inf")) - since
 

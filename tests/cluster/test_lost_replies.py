@@ -2,13 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable
 
 import httpx
 import pytest
 
 from cluster.fleet import kept
-from cluster.nodes import Node, add_users, hosts, nodes
+from cluster.nodes import Node, add_users, hosts, nodes, retried
 from cluster.postgres import postgres
 from cluster.proxy import Postgres as PostgresFraming
 from cluster.proxy import Proxy
@@ -20,16 +19,6 @@ from conftest import PASSWORD, bearer
 #: node makes by itself, which with Redis are the most.
 EACH = "TEST_EACH_OPERATION" in os.environ
 SOME = 16
-#: Seconds until a retry has to go through.
-PATIENCE = 10.0
-
-
-def retried(ask: Callable[[], httpx.Response]) -> httpx.Response:
-    """As an honest client does: again after a 503, until it is answered."""
-    begun = time.monotonic()
-    while (answer := ask()).status_code == 503 and time.monotonic() < begun + PATIENCE:
-        time.sleep(0.02)
-    return answer
 
 
 def a_life(node: Node, client: httpx.Client) -> None:

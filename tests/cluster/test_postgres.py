@@ -115,31 +115,44 @@ LOST = ("login_lost", "end_undone", "stale_verify", "stale_strict")
 
 @pytest.mark.parametrize("synchronous", [True, False], ids=["synchronous", "asynchronous"])
 def test_failover_to_a_replica(site, tmp_path, synchronous: bool) -> None:
-    with postgres(site, "postgres", "replica") as (primary, replica):
-        replica.follow(primary, site.way(replica.host, primary.host, primary.port))
-        primary.waits_for(replica if synchronous else None)
-        at = hosts(site)
-        url = primary.url(primary.address, replica.address)
+    with postgres(site, "postgres", "replica") as pair:
+        replicates(site, *pair, synchronous)
+        url = pair[0].url(*(server.address for server in pair))
         users = add_users(tmp_path, url, max(8, BROWSERS // 5))
         allowed = [] if synchronous else [word for kind in LOST for word in ("--allow", kind)]
-        with nodes(tmp_path, at, [url] * 3) as made, fleet(tmp_path, made, users, *LATE, *allowed) as browsers:
+        with nodes(tmp_path, hosts(site), [url] * 3) as made, fleet(tmp_path, made, users, *LATE, *allowed) as browsers:
             time.sleep(2)
-            outage = fails_over(site, primary, replica, "synchronous" if synchronous else "asynchronous")
+            outages = [fails_over(site, *pair, synchronous)]
+            for _ in range(TIMES - 1):
+                # There and back: whoever died comes back as a replica.
+                pair.reverse()
+                replicates(site, *pair, synchronous)
+                outages.append(fails_over(site, *pair, synchronous))
             summary = browsers.end()
             story = browsers.story()
-        judged(story, outage, range(3))
-        kept({"fault": outage.fault, "violations": summary["violations"], "sessions": summary["sessions"]})
+        for outage in outages:
+            judged(story, outage, range(3))
+        assert len(outages) == TIMES
+        kept({"fault": outages[0].fault, "effect": TIMES, "violations": summary["violations"],
+              "sessions": summary["sessions"], "requests": summary["requests"]})
 
 
-def fails_over(site: Namespaces | Loopback, primary: Postgres, replica: Postgres, how: str) -> Outage:
+def replicates(site: Namespaces | Loopback, primary: Postgres, replica: Postgres, synchronous: bool) -> None:
+    replica.follow(primary, site.way(replica.host, primary.host, primary.port))
+    primary.waits_for(replica if synchronous else None)
+
+
+def fails_over(site: Namespaces | Loopback, primary: Postgres, replica: Postgres, synchronous: bool) -> Outage:
     """The replica is behind by half a second when the primary dies."""
+    before = site.held_up()
     site.cut(primary.host, replica.host)
     time.sleep(0.5)
-    behind = site.held_up()
+    behind = site.held_up() - before
 
     def promoted() -> int:
         assert not primary.process.alive()
         site.mend()
         replica.promote()
         return behind
+    how = "synchronous" if synchronous else "asynchronous"
     return caused(f"failover, {how}", primary.kill, promoted, LASTS)

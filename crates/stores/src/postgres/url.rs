@@ -206,7 +206,8 @@ impl Own {
             config.connect_timeout(Duration::from_millis(1500));
         }
         if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(Duration::from_secs(3));
+            // What is sent again after a silence comes ever later: a new connection is there sooner.
+            config.tcp_user_timeout(Duration::from_secs(2));
         }
         always(config);
         Ok(())
