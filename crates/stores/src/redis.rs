@@ -5,7 +5,7 @@
 //! `docs/redis.md`. Each script touches the keys of one tag: all of a user and of the sessions of that user
 //! lie together, and nothing is decided on there but whether what was read still holds.
 //!
-//! Left out: accounts that are added together are added one by one; and what [`SessionStore::open`] ends
+//! Left out: accounts that are added together are not added in one transaction; and what [`SessionStore::open`] ends
 //! of another user ends after it opened, though surely.
 
 mod accounts;
@@ -29,6 +29,7 @@ mod store;
 mod tags;
 mod topology;
 mod transfer;
+mod watch;
 
 use std::sync::{Arc, Weak};
 
@@ -70,6 +71,7 @@ impl RedisStore {
             .wait(async move { checked.check().await })
             .map_err(refused)?;
         remote.background(hearing::for_ever(Arc::downgrade(&base)));
+        remote.background(Base::watch_for_ever(Arc::downgrade(&base)));
         remote.background(Base::sweep_for_ever(Arc::downgrade(&base)));
         Ok(RedisStore { base, remote })
     }

@@ -47,7 +47,7 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     #[cfg(feature = "postgres")]
     stores.push(&postgres);
     #[cfg(feature = "redis")]
-    let (redis, cluster) = (redis::single().fresh(), redis::cluster().fresh());
+    let (redis, cluster) = (redis::with_few_rights(), redis::cluster().fresh());
     #[cfg(feature = "redis")]
     stores.extend([&redis as &dyn Store, &cluster]);
     for store in stores {
@@ -280,6 +280,35 @@ fn ending_all_sessions_moves_valid_from() {
             .unwrap();
         assert!(store.valid_from(&user).block_on().unwrap() > moved);
         assert_eq!(store.sessions(None, 10).block_on().unwrap(), [other]);
+    });
+}
+
+#[test]
+fn the_end_of_a_session_without_a_row_is_told_as_any_other() {
+    on_every_store(|store, env| {
+        let (row, lost) = (session(env, "ada"), session(env, "ada"));
+        let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        let end = |id| {
+            store
+                .end(id, NOW, EndReason::Logout, &none())
+                .block_on()
+                .unwrap()
+        };
+        assert_eq!(end(lost.id), None);
+        assert_eq!(store.ended_after(0, 10).block_on().unwrap().0, []);
+        let told = Ended {
+            session: lost.id,
+            at: NOW,
+            reason: EndReason::Logout,
+        };
+        store.tell_end(told).block_on().unwrap();
+        assert!(end(row.id).is_some());
+        let (ends, _) = store.ended_after(0, 10).block_on().unwrap();
+        assert_eq!((ends.len(), ends[0], ends[1].session), (2, told, row.id));
+        assert_eq!(store.load(lost.id).block_on().unwrap(), None);
+        let after = NOW + Duration::from_secs(1);
+        let purged = store.purge(after, after, 100, &none()).block_on();
+        assert_eq!(purged.unwrap(), 0);
     });
 }
 

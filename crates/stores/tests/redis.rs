@@ -26,6 +26,14 @@ mod rings;
 
 #[path = "redis/attacked.rs"]
 mod attacked;
+#[path = "redis/names.rs"]
+mod names;
+#[path = "redis/sentinels.rs"]
+mod sentinels;
+#[path = "redis/tls.rs"]
+mod tls;
+#[path = "redis/watched.rs"]
+mod watched;
 
 use redis::{Cluster, Server, eventually};
 

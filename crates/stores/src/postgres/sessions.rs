@@ -102,6 +102,11 @@ impl SessionStore for PostgresStore {
         self.group(Needs::session(id), end).await
     }
 
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.group(Needs::default(), move |view| view.tell_end(end))
+            .await
+    }
+
     async fn end_user(
         &self,
         user: &UserId,

@@ -184,6 +184,11 @@ impl View {
         true
     }
 
+    /// The end of a session that has no row.
+    pub(super) fn tell_end(&mut self, end: Ended) {
+        self.ended.push(end);
+    }
+
     /// Ends a session if it has not ended, which leaves these records; its row afterwards.
     pub(super) fn end_and_load(
         &mut self,

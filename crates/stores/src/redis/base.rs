@@ -15,6 +15,7 @@ use super::purge::Round;
 use super::scripts::Script;
 use super::servers::{Ask, Servers};
 use super::tags::Tag;
+use super::watch::Risk;
 use crate::spread::Spread;
 
 /// The store's inside, which its thread works on.
@@ -23,6 +24,7 @@ pub(super) struct Base {
     pub(super) policy: Policy,
     pub(super) spread: Arc<Spread>,
     pub(super) hearing: Hearing,
+    pub(super) risk: Risk,
     pub(super) round: tokio::sync::Mutex<Round>,
     pub(super) buckets: Mutex<Vec<super::buckets::Waiting>>,
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -41,6 +43,7 @@ impl Base {
             policy,
             spread,
             hearing: Hearing::default(),
+            risk: Risk::default(),
             round: tokio::sync::Mutex::default(),
             buckets: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -114,6 +117,19 @@ impl Base {
     /// Writes, and waits until the replicas that must have it do.
     pub(super) async fn write_firmly(&self, tag: Tag, command: Cmd) -> StoreResult<Value> {
         self.carry_out(tag, command, true).await
+    }
+
+    /// Commands that may be carried out twice, in one go.
+    pub(super) async fn write_all(
+        &self,
+        tag: Tag,
+        commands: impl Iterator<Item = Cmd>,
+    ) -> StoreResult<Vec<Value>> {
+        let mut all = Pipeline::new();
+        for command in commands {
+            all.add_command(command);
+        }
+        self.read(tag, all).await
     }
 
     pub(super) async fn carry_out(&self, tag: Tag, command: Cmd, firm: bool) -> StoreResult<Value> {
@@ -233,27 +249,6 @@ pub(super) fn digits<T: std::str::FromStr>(bytes: &[u8]) -> StoreResult<T> {
 /// Exactly so many answers.
 pub(super) fn exactly<const N: usize>(values: Vec<Value>) -> StoreResult<[Value; N]> {
     values.try_into().map_err(|_| strange())
-}
-
-impl Base {
-    /// Whether the servers answer, and keep what they are given.
-    pub(super) async fn check(&self) -> StoreResult<()> {
-        for tags in self.servers.by_shard(Tag::users()).await {
-            let mut info = redis::cmd("INFO");
-            info.arg("memory");
-            let info = text(self.read_one(tags[0], info).await?)?;
-            let policy = info
-                .lines()
-                .find_map(|line| line.strip_prefix("maxmemory_policy:"));
-            if policy.is_some_and(|policy| policy.starts_with("allkeys")) {
-                return Err(StoreError(format!(
-                    "the server throws keys away when its memory is full ({}): set maxmemory-policy to noeviction",
-                    policy.unwrap_or_default()
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 pub(super) fn text(value: Value) -> StoreResult<String> {

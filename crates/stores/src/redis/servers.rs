@@ -182,7 +182,7 @@ impl Servers {
 
     /// Replicas come and go without anything that fails: whether they are waited for depends on it.
     pub(super) async fn keep_looking(&self) {
-        if self.address.kind == Kind::Cluster {
+        if self.address.kind != Kind::Single {
             self.look_again().await;
         }
     }

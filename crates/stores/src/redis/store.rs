@@ -83,6 +83,11 @@ impl SessionStore for RedisStore {
             .await
     }
 
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.run(|base| async move { base.tell_end(end).await })
+            .await
+    }
+
     async fn end_user(
         &self,
         user: &UserId,
@@ -178,6 +183,10 @@ impl SessionStore for RedisStore {
         self.run(work).await
     }
 
+    fn at_risk(&self) -> Option<String> {
+        self.base.risk.told()
+    }
+
     fn slow_to_spread(&self) -> Option<String> {
         self.base.hearing.deaf().or_else(|| self.base.spread.mute())
     }
@@ -196,11 +205,8 @@ impl AccountStore for RedisStore {
     }
 
     async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
-        let mut written = Vec::with_capacity(accounts.len());
-        for (account, trail) in accounts {
-            written.push(self.add_account(account, &trail).await?);
-        }
-        Ok(written)
+        self.run(|base| async move { base.add_accounts(accounts).await })
+            .await
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {

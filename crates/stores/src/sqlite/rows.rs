@@ -167,10 +167,16 @@ pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
         .execute(params![session.0, at.0, reason as u8])?
         == 1;
     if took {
-        db.prepare_cached("INSERT INTO ended (session, at, why) VALUES (?1, ?2, ?3)")?
-            .execute(params![session.0, at.0, reason as u8])?;
+        log_end(db, ended)?;
     }
     Ok(took)
+}
+
+/// Appends to the log of ends.
+pub(super) fn log_end(db: &Connection, ended: Ended) -> Result<()> {
+    db.prepare_cached("INSERT INTO ended (session, at, why) VALUES (?1, ?2, ?3)")?
+        .execute(params![ended.session.0, ended.at.0, ended.reason as u8])
+        .map(drop)
 }
 
 /// When a row is over and may go: `idle` after its last use, at the latest `absolute` after its

@@ -88,6 +88,16 @@ impl SessionStore for SqliteStore {
             .await
     }
 
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.writer
+            .run(move |group| {
+                rows::log_end(group.tx, end)?;
+                group.ended.push(end);
+                Ok(())
+            })
+            .await
+    }
+
     async fn end_user(
         &self,
         user: &UserId,
