@@ -10,6 +10,7 @@
 
 mod accounts;
 mod connection;
+mod endings;
 mod events;
 mod flush;
 mod group;

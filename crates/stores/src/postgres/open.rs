@@ -17,10 +17,16 @@ use super::tls;
 use super::url::PostgresUrl;
 
 /// Each migration once, in order, and the oldest version of this program that can work with what it leaves.
-const MIGRATIONS: &[(&str, i32)] = &[(
-    include_str!("../../migrations/postgres/0001_sessions.sql"),
-    1,
-)];
+const MIGRATIONS: &[(&str, i32)] = &[
+    (
+        include_str!("../../migrations/postgres/0001_sessions.sql"),
+        1,
+    ),
+    (
+        include_str!("../../migrations/postgres/0002_endings.sql"),
+        1,
+    ),
+];
 
 /// What every connection asks for, where the server knows it. Statements here are prepared once and find
 /// rows by their keys: a plan made while a table was small must not stay when it is large.

@@ -20,7 +20,7 @@ use super::connection::{Failed, Step, Value, step};
 use super::rows::{self, Uuid, each, sessions};
 use super::{PostgresStore, flush, keys, lock};
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "sessions",
     "details",
     "valid_from",
@@ -34,6 +34,7 @@ const TABLES: [&str; 13] = [
     "events",
     "outbox",
     "deliveries",
+    "endings",
 ];
 
 #[async_trait]
@@ -108,6 +109,9 @@ impl TransferStore for PostgresStore {
     }
 
     async fn leave(&self, mark: Option<&str>) -> StoreResult<()> {
+        if mark.is_some() {
+            self.finish_all().await?;
+        }
         let mark = mark.map(ToOwned::to_owned);
         self.write(move || leave(mark.as_deref())).await.map(drop)
     }
