@@ -426,6 +426,11 @@ fn the_password_is_in_no_text() {
     }
     let wrong = "postgres://ada:hunter2@127.0.0.1:port/db?hunter2=1".parse::<Place>();
     assert!(!format!("{:?}", wrong.unwrap_err()).contains("hunter2"));
+    for cut in ["hun@ter2", "hun@te/r2", "hun?te@r2"] {
+        let wrong = format!("postgres://ada:{cut}@127.0.0.1:1/db").parse::<Place>();
+        let told = wrong.unwrap_err().to_string();
+        assert!(told.contains("%40") && !told.contains("r2"), "{told}");
+    }
     assert!(
         !"postgres://ada@127.0.0.1/db"
             .parse::<Place>()
