@@ -102,11 +102,12 @@ def test_postgres_fails_and_returns(site, tmp_path, faults: Sequence[Callable[[T
             urls = [server.url(site.way(host, server.host, server.port)) for host in trial.hosts]
         with served(trial, tmp_path, urls, LONG if trial.proxies else LASTS) as browsers:
             outages = [fault(trial) for _ in range(TIMES) for fault in faults]
-            browsers.end()
+            summary = browsers.end()
             story = browsers.story()
         for outage in outages:
             judged(story, outage, range(3))
         assert len(outages) == TIMES * len(faults)
+        kept({"fault": "postgres", "effect": len(outages), "sessions": summary["sessions"], "requests": summary["requests"]})
         for proxy in trial.proxies:
             proxy.close()
 
