@@ -22,8 +22,6 @@ BROWSERS = int(os.environ.get("TEST_BROWSERS", "60"))
 RATE = min(300, BROWSERS * 2)
 #: Seconds after a store's return in which everything works again.
 BOUND = 2.0
-#: How soon after an end every node refuses, where the store is one that fails: a poll after it is back for that node.
-LATE = ["--bound-ms", int(BOUND * 1000) + 1000]
 #: What takes no store, and what takes one.
 LOOK, WRITES = ("verify",), ("refresh", "login")
 #: Figures of each fault, for docs/reliability.md.
@@ -121,6 +119,12 @@ def broken(output: str) -> str:
     return json.dumps({"violations": summary["violations"], "first": summary["first_violations"][:2]}, indent=1)[:6000]
 
 
+def late(lasts: float) -> list[object]:
+    """How soon after an end every node refuses, where the store is one that fails for so long: nodes cannot hear of what
+    ended at its last moment before it is back for them, and they have polled."""
+    return ["--bound-ms", round((lasts + BOUND + 1) * 1000)]
+
+
 @contextmanager
 def fleet(directory: pathlib.Path, nodes: Sequence[Node], users: pathlib.Path, *flags: object) -> Iterator[Fleet]:
     """Browsers that have all logged in."""
@@ -150,8 +154,8 @@ def judged(story: Story, outage: Outage, nodes: Sequence[int], *, noticed: bool 
     assert figures["refused"] + figures["delayed"] > 0 or not noticed, f"nobody noticed: {outage}"
     assert not story.between(outage.begun, settled + 1, LOOK, "unavailable"), f"no verification: {outage}"
     assert figures["recovery"] <= BOUND, figures
-    late = [one for one in story.between(settled, settled + 1, WRITES, "unavailable") if one.end < settled + 1]
-    assert not late, f"still refused after {BOUND} s: {outage}, {late[:3]}"
+    still = [one for one in story.between(settled, settled + 1, WRITES, "unavailable") if one.end < settled + 1]
+    assert not still, f"still refused after {BOUND} s: {outage}, {still[:3]}"
     return figures
 
 
