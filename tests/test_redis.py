@@ -56,19 +56,18 @@ def test_the_documented_rights_are_all_that_the_program_needs(redis: Redis, tmp_
         doctor = looked_at(server)
         assert doctor.returncode == 0, doctor.stdout
         kept = server.login().json()
-        # What has ended or run out is removed by the server itself, in time; here by the lease that it took.
         assert "ada" in did(tmp_path, "user", "list", "--store", url)
-        assert did(tmp_path, "session", "list", "--store", url).count("\n") == 1
+        assert "\t" in did(tmp_path, "session", "list", "--store", url)
         assert "logged_in" in did(tmp_path, "events", "--store", url)
         did(tmp_path, "keys", "rotate", "--store", url)
         did(tmp_path, "user", "reset", "ada", "--store", url)
-        did(tmp_path, "store", "copy", url, second)
         did(tmp_path, "store", "restored", "--store", url)
         until(lambda: server.session(kept["access_token"]).status_code == 401, "all is over", within=5)
     finally:
         server.stop()
-    did(tmp_path, "store", "copy", second, third)
-    did(tmp_path, "store", "switch", second, third)
+    for start, end in [(url, second), (second, third)]:
+        did(tmp_path, "store", "copy", start, end)
+        did(tmp_path, "store", "switch", start, end)
     assert "ada" in did(tmp_path, "user", "list", "--store", third)
     denied = redis.ask("ACL", "LOG")
     assert denied == "", denied

@@ -172,7 +172,13 @@ fn a_session_that_the_store_lost_is_ended_at_every_node_and_told_of_once() {
         revocations.synced(NOW);
         let keys = Arc::clone(world.service.keys());
         let env = Arc::new(TestEnv::new(NOW, 1));
-        Service::new(Arc::clone(&lost) as _, keys, revocations, policy.clone(), env)
+        Service::new(
+            Arc::clone(&lost) as _,
+            keys,
+            revocations,
+            policy.clone(),
+            env,
+        )
     };
     let (one, other) = (node(), node());
     assert!(one.verify(token.as_str()).is_ok() && other.verify(token.as_str()).is_ok());

@@ -169,13 +169,15 @@ impl Servers {
 
     /// One tag of each shard, and the tags that lie there.
     pub(super) async fn by_shard(&self, tags: impl Iterator<Item = Tag>) -> Vec<Vec<Tag>> {
-        let mut groups: HashMap<Option<Host>, Vec<Tag>> = HashMap::new();
+        if lock(&self.shards).is_empty() {
+            self.look_again().await;
+        }
+        let shards = Arc::clone(&lock(&self.shards));
+        let mut groups: HashMap<Option<&Host>, Vec<Tag>> = HashMap::new();
         for tag in tags {
-            let shard = self.shard(tag).await.ok();
-            groups
-                .entry(shard.map(|shard| shard.primary))
-                .or_default()
-                .push(tag);
+            let shard = shards.of(tag.hash_slot());
+            let primary = shard.map(|shard| &shard.primary);
+            groups.entry(primary).or_default().push(tag);
         }
         groups.into_values().collect()
     }

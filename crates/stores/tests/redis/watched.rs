@@ -60,13 +60,14 @@ fn every_session_is_listed_once_whatever_the_size_of_a_page() {
         ..session(&env, "eve")
     };
     let until = NOW + Duration::from_secs(3600);
-    let adopted = store.adopt(foreign.clone(), ValidFrom(0), until, &trail());
+    let trail = trail();
+    let adopted = store.adopt(foreign.clone(), ValidFrom(0), until, &trail);
     assert_eq!(adopted.block_on().unwrap(), Write::Done);
     all.push(foreign);
     let gone = all.remove(3);
     assert!(
         store
-            .end(gone.id, NOW, EndReason::Logout, &trail())
+            .end(gone.id, NOW, EndReason::Logout, &trail)
             .block_on()
             .is_ok()
     );
@@ -94,7 +95,7 @@ fn of_a_long_log_a_user_is_erased_and_the_rest_is_purged() {
     let record = |n: usize| Record {
         at: NOW,
         event: Event {
-            user: Some(UserId::new(format!("user-{}", n % 100)).unwrap()),
+            user: Some(UserId::new(&format!("user-{}", n % 100)).unwrap()),
             ..Event::new(EventName::LoggedIn)
         },
         actor: Actor::User,
@@ -108,7 +109,8 @@ fn of_a_long_log_a_user_is_erased_and_the_rest_is_purged() {
     }
     let user = UserId::new("user-7").unwrap();
     let begun = Instant::now();
-    let erased = store.erase(&user, NOW, EndReason::Disabled, &Trail::default());
+    let none = Trail::default();
+    let erased = store.erase(&user, NOW, EndReason::Disabled, &none);
     assert_eq!(erased.block_on().unwrap(), 0);
     println!("erased of 24,000 events: {:?}", begun.elapsed());
     let count = || server.ask(&["ZCARD", "doorward:{logs}events"]);
