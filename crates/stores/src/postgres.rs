@@ -85,7 +85,7 @@ impl PostgresStore {
         let remote = Arc::new(Remote::start().map_err(|error| refused(error.to_string()))?);
         let pool = Arc::new(Pool::new(url.clone(), tls.clone()));
         let to = url.clone();
-        let migrated = remote.wait(async move { Ok(open::up_to_date(&to, &tls).await?) });
+        let migrated = remote.wait_long(async move { Ok(open::up_to_date(&to, &tls).await?) });
         migrated.map_err(|error| refused(error.0))?;
         let spread = Spread::new(&url.name(), sessions::reload(&remote, &pool));
         let channel = format!("doorward_{}", url.schema());
