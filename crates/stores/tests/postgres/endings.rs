@@ -13,7 +13,7 @@ fn user() -> UserId {
 
 fn put_many(store: &PostgresStore, env: &TestEnv, count: usize) -> Vec<SessionId> {
     let rows: Vec<_> = (0..count).map(|_| session(env, "robot")).collect();
-    for page in rows.chunks(10_000) {
+    for page in rows.chunks(2_500) {
         let put = store.put(Rows::Sessions(page.to_vec()));
         put.block_on().unwrap();
     }
