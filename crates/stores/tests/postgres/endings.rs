@@ -1,5 +1,7 @@
 //! Ends of all sessions of a user who has more than fit in one transaction, and rows that cannot be read.
 
+use std::sync::OnceLock;
+
 use doorward_core::transfer::{Rows, TransferStore as _};
 
 use super::*;
@@ -7,8 +9,9 @@ use super::*;
 /// Two batches and a little, beyond what is locked at once.
 const MANY: usize = 6_100;
 
-fn user() -> UserId {
-    UserId::new("robot").unwrap()
+fn user() -> &'static UserId {
+    static USER: OnceLock<UserId> = OnceLock::new();
+    USER.get_or_init(|| UserId::new("robot").unwrap())
 }
 
 fn put_many(store: &PostgresStore, env: &TestEnv, count: usize) -> Vec<SessionId> {
@@ -31,7 +34,7 @@ fn trail() -> Trail {
         agent: None,
     };
     let mut once = record(EventName::SessionsEnded);
-    once.event = once.event.of(&user());
+    once.event = once.event.of(user());
     Trail {
         once: Some(once),
         each: Some(record(EventName::SessionEnded)),
@@ -39,8 +42,8 @@ fn trail() -> Trail {
 }
 
 fn end_all(store: &PostgresStore, except: Option<SessionId>) -> Vec<SessionId> {
-    let reason = EndReason::EndedByOperator;
-    let ended = store.end_user(&user(), NOW, reason, except, &trail());
+    let (reason, trail) = (EndReason::EndedByOperator, trail());
+    let ended = store.end_user(user(), NOW, reason, except, &trail);
     ended.block_on().unwrap()
 }
 
@@ -65,7 +68,7 @@ fn a_hundred_thousand_sessions_of_a_user_end_together() {
     assert_eq!(count(&fresh, told), 100_000);
     assert_eq!(count(&fresh, "events WHERE count = 99999"), 1);
     assert_eq!(count(&fresh, "endings"), 0);
-    assert!(store.valid_from(&user()).block_on().unwrap() >= ValidFrom(NOW.0));
+    assert!(store.valid_from(user()).block_on().unwrap() >= ValidFrom(NOW.0));
     assert_eq!(end_all(&store, None), [ids[0]]);
 }
 
@@ -87,7 +90,8 @@ fn an_end_of_all_that_stopped_half_way_is_gone_on_with_by_whoever_purges() {
     leave_half_done(&fresh, ids[0]);
     let mut purges = 0;
     while count(&fresh, "endings") > 0 {
-        let purged = store.purge(NOW, NOW, 10, &Trail::default());
+        let trail = Trail::default();
+        let purged = store.purge(NOW, NOW, 10, &trail);
         purged.block_on().unwrap();
         purges += 1;
     }
@@ -111,7 +115,7 @@ fn a_login_comes_after_an_end_of_all_that_was_decided() {
     let new = session(&env, "robot");
     insert(&store, &new);
     assert_eq!(count(&fresh, LIVE), 2);
-    let mut left = store.sessions_of(&user()).block_on().unwrap();
+    let mut left = store.sessions_of(user()).block_on().unwrap();
     left.retain(|row| row.id != ids[0]);
     assert_eq!(left, [new]);
     leave_half_done(&fresh, ids[0]);
@@ -160,8 +164,8 @@ fn nothing_is_left_of_a_user_with_many_sessions_who_is_erased() {
     let fresh = postgres::shared().fresh();
     let (store, env) = (fresh.open(), TestEnv::new(NOW, 7));
     put_many(&store, &env, MANY);
-    let reason = EndReason::EndedByOperator;
-    let erased = store.erase(&user(), NOW, reason, &Trail::default());
+    let (reason, trail) = (EndReason::EndedByOperator, Trail::default());
+    let erased = store.erase(user(), NOW, reason, &trail);
     assert_eq!(erased.block_on().unwrap(), MANY as u64);
     assert_eq!(count(&fresh, "sessions") + count(&fresh, "events"), 0);
     assert_eq!(count(&fresh, "ended"), MANY);
@@ -179,8 +183,8 @@ fn a_row_that_cannot_be_read_hides_no_other_and_ends_with_them() {
     let damage = format!("UPDATE {schema}.sessions SET version = -1 WHERE id = '{bad}'");
     postgres::shared().sql(&damage);
     for listed in [
-        store.sessions_of(&user()).block_on().unwrap(),
-        store.kept_of(&user()).block_on().unwrap(),
+        store.sessions_of(user()).block_on().unwrap(),
+        store.kept_of(user()).block_on().unwrap(),
         store.sessions(None, 10).block_on().unwrap(),
     ] {
         assert_eq!(listed, [rows[0].clone(), rows[2].clone()]);
@@ -189,8 +193,8 @@ fn a_row_that_cannot_be_read_hides_no_other_and_ends_with_them() {
     end_all(&store, None);
     let (ends, _) = store.ended_after(0, 10).block_on().unwrap();
     assert!(ends.iter().any(|end| end.session == bad), "access tokens");
-    let reason = EndReason::EndedByOperator;
-    let erased = store.erase(&user(), NOW, reason, &Trail::default());
+    let (reason, trail) = (EndReason::EndedByOperator, Trail::default());
+    let erased = store.erase(user(), NOW, reason, &trail);
     erased.block_on().unwrap();
     assert_eq!(count(&fresh, "sessions"), 0);
 }
@@ -202,7 +206,8 @@ fn what_a_newer_version_ended_has_ended() {
     let rows = [(); 2].map(|()| session(&env, "robot"));
     for row in &rows {
         insert(&store, row);
-        let ended = store.end(row.id, NOW, EndReason::Logout, &Trail::default());
+        let trail = Trail::default();
+        let ended = store.end(row.id, NOW, EndReason::Logout, &trail);
         ended.block_on().unwrap();
     }
     let (schema, first) = (fresh.schema(), rows[0].id);
@@ -231,7 +236,7 @@ fn what_is_given_up_in_the_middle_leaves_no_transaction() {
         let row = session(&env, "robot");
         let mut opened = std::pin::pin!(store.insert(row.clone(), ValidFrom(0)));
         let mut ended =
-            std::pin::pin!(store.end_user(&user(), NOW, EndReason::Logout, None, &trail));
+            std::pin::pin!(store.end_user(user(), NOW, EndReason::Logout, None, &trail));
         let mut purged = std::pin::pin!(store.purge(NOW, NOW, 10, &trail));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let _ = opened.as_mut().poll(&mut context);
@@ -246,7 +251,7 @@ fn what_is_given_up_in_the_middle_leaves_no_transaction() {
     while postgres::shared().sql(idle) != "0" {
         assert!(!deadline(), "a transaction was left open");
     }
-    let seen = store.valid_from(&user()).block_on().unwrap();
+    let seen = store.valid_from(user()).block_on().unwrap();
     let opened = store.insert(session(&env, "robot"), seen).block_on();
     assert_eq!(opened.unwrap(), Write::Done);
 }
