@@ -159,7 +159,8 @@ pub trait SessionStore: Send + Sync {
     /// The user's sessions, ended and expired ones too, oldest first: all that is kept of them.
     async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>>;
 
-    /// Ends the user's sessions and removes their rows and events, in one transaction. As after [`SessionStore::end_user`],
+    /// Ends the user's sessions and removes their rows and events, in one transaction; a store may do so in
+    /// several where they are very many, and ends all before it removes any. As after [`SessionStore::end_user`],
     /// no login survives that was checked before, and the ends stay in the log of ends. Returns how
     /// many rows went.
     async fn erase(

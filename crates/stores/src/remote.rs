@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -76,14 +77,30 @@ impl Remote {
         &self,
         work: impl Future<Output = StoreResult<T>> + Send + 'static,
     ) -> StoreResult<T> {
-        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        let answer = self.begin(work)?.recv_timeout(PATIENCE);
+        answer.map_err(|_| StoreError(LATE.into()))?
+    }
+
+    /// As [`Remote::wait`], of what knows itself how long it may take.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn wait_long<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<T> {
+        let answer = self.begin(work)?.recv();
+        answer.map_err(|_| StoreError("the store is closed".into()))?
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<Receiver<StoreResult<T>>> {
+        let (reply, answer) = sync_channel(1);
         self.check()?;
         self.runtime.spawn(async move {
             let _ = reply.send(work.await);
         });
-        answer
-            .recv_timeout(PATIENCE)
-            .map_err(|_| StoreError(LATE.into()))?
+        Ok(answer)
     }
 
     /// What goes on in the thread for as long as it lives.

@@ -13,6 +13,7 @@ use doorward_core::session::{Delivery, Device, EndReason, Session};
 use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::throttle::{BucketKey, Change, Limit, Outcome, Refused, Run, Step};
+use doorward_core::transfer::{MovableStore, Rows, TransferStore as _};
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
@@ -34,12 +35,12 @@ mod transfer;
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
 
-fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
+fn on_every_store(contract: impl Fn(&dyn MovableStore, &TestEnv)) {
     let memory = MemoryStore::new(Policy::default());
     let directory = tempfile::tempdir().unwrap();
     let sqlite = |name| SqliteStore::open(directory.path().join(name), Policy::default()).unwrap();
     let (by_thread, in_place) = (sqlite("thread.db"), sqlite("place.db").in_place());
-    let mut stores: Vec<&dyn Store> = vec![&memory, &by_thread, &in_place];
+    let mut stores: Vec<&dyn MovableStore> = vec![&memory, &by_thread, &in_place];
     #[cfg(feature = "postgres")]
     let fresh = postgres::shared().fresh();
     #[cfg(feature = "postgres")]
@@ -49,7 +50,7 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     #[cfg(feature = "redis")]
     let (redis, cluster) = (redis::with_few_rights(), redis::cluster().fresh());
     #[cfg(feature = "redis")]
-    stores.extend([&redis as &dyn Store, &cluster]);
+    stores.extend([&redis as &dyn MovableStore, &cluster]);
     for store in stores {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);
@@ -312,6 +313,26 @@ fn the_end_of_a_session_without_a_row_is_told_as_any_other() {
             assert!(purged.is_ok());
         }
         assert_eq!(store.ended_after(0, 10).block_on().unwrap().0, []);
+    });
+}
+
+#[test]
+fn more_sessions_of_a_user_than_fit_in_a_transaction_end_together() {
+    on_every_store(|store, env| {
+        let rows: Vec<_> = (0..5_100).map(|_| session(env, "robot")).collect();
+        store.put(Rows::Sessions(rows.clone())).block_on().unwrap();
+        let (user, why) = (rows[0].user.clone(), EndReason::EndedByOperator);
+        let ended = store.end_user(&user, NOW, why, Some(rows[0].id), &none());
+        assert_eq!(ended.block_on().unwrap().len(), rows.len() - 1);
+        let left = store.sessions_of(&user).block_on().unwrap();
+        assert_eq!(left, [rows[0].clone()]);
+        let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();
+        assert_eq!(ends.len(), rows.len() - 1);
+        let erased = store.erase(&user, NOW, why, &none()).block_on().unwrap();
+        assert_eq!(erased, rows.len() as u64);
+        assert_eq!(store.kept_of(&user).block_on().unwrap(), []);
+        let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();
+        assert_eq!(ends.len(), rows.len());
     });
 }
 

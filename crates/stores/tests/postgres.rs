@@ -11,12 +11,16 @@ use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::limits::{Cap, Opening, OverCap};
 use doorward_core::session::{Delivery, Device, EndReason, Session};
-use doorward_core::store::{EventStore as _, KeyStore as _, SessionStore as _, ValidFrom, Write};
+use doorward_core::store::{
+    EventStore as _, KeyStore as _, Opened, SessionStore as _, ValidFrom, Write,
+};
 use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::{Place, PostgresStore, PostgresUrl};
 use pollster::FutureExt as _;
 
+#[path = "postgres/endings.rs"]
+mod endings;
 #[path = "servers/postgres.rs"]
 mod postgres;
 #[path = "servers/rings.rs"]

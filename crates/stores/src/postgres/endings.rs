@@ -274,10 +274,10 @@ impl PostgresStore {
 
     /// Removes rows and events of a user whose sessions have all ended; how many sessions.
     pub(super) async fn remove_ended(&self, user: &UserId) -> StoreResult<u64> {
-        const ROWS: &str = "WITH some AS MATERIALIZED (SELECT id FROM @sessions WHERE user_hash = $1 \
+        const ROWS: &str = "WITH gone AS MATERIALIZED (SELECT id FROM @sessions WHERE user_hash = $1 \
             AND user_id = $2 AND flags & 32 <> 0 LIMIT 2000), \
-            details AS (DELETE FROM @details WHERE session IN (SELECT id FROM some)) \
-            DELETE FROM @sessions WHERE id IN (SELECT id FROM some) RETURNING 1";
+            parts AS (DELETE FROM @details WHERE session IN (SELECT id FROM gone)) \
+            DELETE FROM @sessions WHERE id IN (SELECT id FROM gone) RETURNING 1";
         const EVENTS: &str = "DELETE FROM @events WHERE place IN \
             (SELECT place FROM @events WHERE user_id = $1 LIMIT 2000) RETURNING 1";
         let (hash, name) = (user_hash(user), user.as_str().to_owned());

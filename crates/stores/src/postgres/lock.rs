@@ -118,11 +118,13 @@ fn sessions(needs: &Needs) -> Vec<(Step, Option<Reader>)> {
         )
     } else {
         let hashes: Vec<_> = theirs.iter().map(user_hash).collect();
+        // The order is that of ids, said so that no plan goes through the index on them, which is made for the
+        // limit and would find a user's few rows among all.
         step!(
             sessions!(
                 "s.id = ANY ($1::uuid[]) OR (s.user_hash = ANY ($2::int[]) AND s.user_id = ANY \
                  ($3::text[]) AND (s.flags & 32 = 0 OR s.user_id = ANY ($4::text[]))) \
-                 ORDER BY s.id LIMIT $5 FOR UPDATE OF s"
+                 ORDER BY s.id::text COLLATE \"C\" LIMIT $5 FOR UPDATE OF s"
             ),
             ids,
             hashes,
