@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::address::{Address, Host, Kind};
+use super::line::Line;
 use super::scripts;
 use super::servers::{after, is_over, lock};
 
@@ -30,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Lane {
     address: Address,
     host: Host,
+    /// Who waits for this server.
+    pub(super) line: Line,
     standing: Mutex<Option<MultiplexedConnection>>,
     /// Until when a server that refused is left alone, and what it said.
     turn: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
@@ -40,6 +43,7 @@ impl Lane {
         Lane {
             address: address.clone(),
             host: host.clone(),
+            line: Line::default(),
             standing: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }
