@@ -91,7 +91,7 @@ pub(super) async fn serve(servers: Arc<Servers>, lane: Arc<Lane>) {
     }
 }
 
-async fn carry_out(servers: &Arc<Servers>, lane: &Lane, batch: Vec<Waiting>) {
+async fn carry_out(servers: &Arc<Servers>, lane: &Arc<Lane>, batch: Vec<Waiting>) {
     let mut commands = Pipeline::with_capacity(batch.len());
     let mut callers = Vec::with_capacity(batch.len());
     for one in batch {

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: an operation ends within [`PATIENCE`]. What certainly was not carried out is tried again (the
 //! server says so, or could not be reached); what may have been is an error, unless it is repeatable. A
-//! connection that failed is made anew by the next operation that needs it.
+//! connection that failed is made anew by the next operation that needs it. Once a server has not been there for as
+//! long as it takes until another is in its place, or for [`RESTART`] where there is no other, whoever asks is
+//! told at once, until it is back.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,6 +26,8 @@ use super::topology::{self, Shard, Shards};
 
 /// How long is waited for a server that moves, starts or fails over: less than a caller waits.
 const PATIENCE: Duration = Duration::from_millis(4500);
+/// How long a server without another that takes its place may be away, for those who ask it to wait.
+const RESTART: Duration = Duration::from_secs(1);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -130,10 +134,16 @@ impl Servers {
     /// The answers of one server.
     pub(super) async fn send(
         &self,
-        lane: &Lane,
+        lane: &Arc<Lane>,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, Failed> {
-        let mut connection = lane.connection().await.map_err(Failed::Unreached)?;
+        let mut connection = lane.connection().await.map_err(|error| {
+            if lane.is_gone_for(self.bridged()) {
+                Failed::Gone(error)
+            } else {
+                Failed::Unreached(error)
+            }
+        })?;
         let sent = connection.send_packed_commands(commands, 0, commands.len());
         sent.await.map_err(|error| {
             lane.failed();
@@ -164,6 +174,14 @@ impl Servers {
             Some(Value::Int(count)) if count < i64::from(wait) => Err(Failed::Unconfirmed),
             Some(Value::ServerError(_)) => Err(Failed::Unconfirmed),
             _ => Ok(sorted),
+        }
+    }
+
+    /// How long a server may be away.
+    fn bridged(&self) -> Duration {
+        match self.address.kind {
+            Kind::Single => RESTART,
+            Kind::Cluster | Kind::Sentinel(_) => PATIENCE,
         }
     }
 
@@ -218,11 +236,25 @@ impl Servers {
         groups.into_values().collect()
     }
 
-    /// Replicas come and go without anything that fails: whether they are waited for depends on it.
+    /// Replicas come and go without anything that fails: whether they are waited for depends on it. And for a server that
+    /// is gone nobody else looks, when all are told at once.
     pub(super) async fn keep_looking(&self) {
-        if self.address.kind == Kind::Cluster {
+        let look = match self.address.kind {
+            Kind::Single => false,
+            Kind::Cluster => true,
+            Kind::Sentinel(_) => self.misses_one(),
+        };
+        if look {
             self.look_again().await;
         }
+    }
+
+    fn misses_one(&self) -> bool {
+        let primaries = lock(&self.shards).primaries();
+        let mut lanes = primaries
+            .iter()
+            .flat_map(|host| [false, true].map(|firm| self.lane(host, firm)));
+        lanes.any(|lane| lane.is_gone_for(Duration::ZERO))
     }
 
     async fn look_again(&self) {
@@ -269,6 +301,8 @@ fn prepared(commands: &Pipeline, asking: bool, wait: u32, wait_for: Duration) ->
 pub(super) enum Failed {
     /// Nothing was sent.
     Unreached(RedisError),
+    /// Nothing was sent, as for long nothing could be.
+    Gone(RedisError),
     /// It may have been carried out.
     Unanswered(RedisError),
     /// The keys are moving to this server.
@@ -313,7 +347,7 @@ impl Failed {
         match self {
             Failed::Unanswered(_) => repeatable,
             Failed::Unreached(error) => !is_hopeless(error),
-            Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
+            Failed::Gone(_) | Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
             Failed::Elsewhere(_)
             | Failed::Moved
             | Failed::Down
@@ -324,7 +358,9 @@ impl Failed {
 
     pub(super) fn error(self) -> StoreError {
         StoreError(match self {
-            Failed::Unreached(error) => format!("Redis cannot be reached: {}", told(&error)),
+            Failed::Unreached(error) | Failed::Gone(error) => {
+                format!("Redis cannot be reached: {}", told(&error))
+            }
             Failed::Unanswered(error) => format!("Redis did not answer: {}", told(&error)),
             Failed::Elsewhere(_)
             | Failed::Moved
