@@ -16,12 +16,15 @@ use doorward_core::error::StoreError;
 use doorward_core::store::StoreResult;
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The most operations that wait.
 const WAITING: usize = 4096;
 /// How long an operation may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One of those that wait: for as long as it lives.
+pub(crate) type Turn = OwnedSemaphorePermit;
 
 /// The thread's handle. Dropping it ends the thread, when what began is done or after [`PATIENCE`].
 pub(crate) struct Remote {
@@ -108,7 +111,8 @@ impl Remote {
         self.runtime.spawn(work);
     }
 
-    fn turn(&self) -> StoreResult<tokio::sync::OwnedSemaphorePermit> {
+    /// Leave to wait for something in the thread.
+    pub(crate) fn turn(&self) -> StoreResult<Turn> {
         self.check()?;
         let turn = Arc::clone(&self.waiting).try_acquire_owned();
         turn.map_err(|_| StoreError("too many operations are waiting".into()))

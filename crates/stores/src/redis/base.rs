@@ -20,7 +20,7 @@ use crate::spread::Spread;
 
 /// The store's inside, which its thread works on.
 pub(super) struct Base {
-    pub(super) servers: Servers,
+    pub(super) servers: Arc<Servers>,
     pub(super) policy: Policy,
     pub(super) spread: Arc<Spread>,
     pub(super) hearing: Hearing,
@@ -39,7 +39,7 @@ impl Base {
         let mut holder = [0; 16];
         SystemEnv.fill(&mut holder);
         Base {
-            servers: Servers::new(address.clone()),
+            servers: Arc::new(Servers::new(address.clone())),
             policy,
             spread,
             hearing: Hearing::default(),
@@ -94,19 +94,9 @@ impl Base {
         }
     }
 
-    /// Reads, by commands about one tag.
-    pub(super) async fn read(&self, tag: Tag, commands: Pipeline) -> StoreResult<Vec<Value>> {
-        let ask = Ask {
-            tag,
-            commands,
-            repeatable: true,
-            firm: false,
-        };
-        self.servers.ask(ask).await
-    }
-
+    /// Reads, by a command about one tag.
     pub(super) async fn read_one(&self, tag: Tag, command: Cmd) -> StoreResult<Value> {
-        one(self.read(tag, alone(command)).await?)
+        self.ask(Ask::of(tag, command, true)).await
     }
 
     /// Writes; it may be lost if its server is.
@@ -133,13 +123,14 @@ impl Base {
     }
 
     pub(super) async fn carry_out(&self, tag: Tag, command: Cmd, firm: bool) -> StoreResult<Value> {
-        let ask = Ask {
-            tag,
-            commands: alone(command),
-            repeatable: false,
-            firm,
-        };
-        one(self.servers.ask(ask).await?)
+        let ask = Ask::of(tag, command, false);
+        self.ask(Ask { firm, ..ask }).await
+    }
+
+    /// The answer to one command.
+    pub(super) async fn ask(&self, ask: Ask) -> StoreResult<Value> {
+        let answers = self.servers.ask(ask).await?;
+        answers.into_iter().next().ok_or_else(strange)
     }
 
     /// One command for each of many tags, to read: the answers, with the tags, in no order.
@@ -181,16 +172,6 @@ impl Base {
 
 /// So many commands go in one pipeline at most.
 const AT_ONCE: usize = 512;
-
-fn alone(command: Cmd) -> Pipeline {
-    let mut commands = Pipeline::with_capacity(1);
-    commands.add_command(command);
-    commands
-}
-
-fn one(answers: Vec<Value>) -> StoreResult<Value> {
-    answers.into_iter().next().ok_or_else(strange)
-}
 
 /// Several arguments, each of its own.
 pub(super) fn args<T: ToRedisArgs>(command: &mut Cmd, args: impl IntoIterator<Item = T>) {

@@ -234,10 +234,20 @@ impl Base {
     }
 
     pub(super) async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
+        self.load_by(id, |tag, command| self.read_one(tag, command))
+            .await
+    }
+
+    /// `read`: reads by a command about a tag.
+    pub(super) async fn load_by<R: Future<Output = StoreResult<Value>>>(
+        &self,
+        id: SessionId,
+        read: impl Fn(Tag, Cmd) -> R,
+    ) -> StoreResult<Option<Session>> {
         let row = |tag| {
             let mut command = self.command("HGET", tag, "");
             command.arg(field(b's', &id.0));
-            self.read_one(tag, command)
+            read(tag, command)
         };
         let mut found = perhaps(row(Tag::Users(id.slot())).await?)?;
         if let Some((slot, _)) = found.as_deref().map(rows::pointed).transpose()?.flatten() {
@@ -246,9 +256,10 @@ impl Base {
         found.map(|row| rows::unpack(id, &row)).transpose()
     }
 
-    pub(super) async fn swap(&self, session: &Session) -> StoreResult<Write> {
+    /// What swaps a row; `None`: no row can be before it.
+    pub(super) fn swap(&self, session: &Session) -> StoreResult<Option<(Tag, Cmd)>> {
         let Some(before) = session.version.checked_sub(1) else {
-            return Ok(Write::Lost);
+            return Ok(None);
         };
         let tag = Tag::of(&session.user);
         let mut command = self.script(&scripts::SWAP, tag, &[]);
@@ -256,7 +267,7 @@ impl Base {
             .arg(&session.id.0)
             .arg(&rows::live(before)?)
             .arg(rows::pack(session)?);
-        Ok(done(int(self.write(tag, command).await?)? == 1))
+        Ok(Some((tag, command)))
     }
 
     /// Ends a session that has not ended; its row afterwards.

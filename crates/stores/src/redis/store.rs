@@ -19,8 +19,9 @@ use doorward_core::throttle::{Change, Refused};
 
 use super::RedisStore;
 use super::accounts::{Change as UserChange, Ending};
+use super::base::int;
 use super::batches::Mode;
-use super::sessions::busy;
+use super::sessions::{busy, done};
 
 #[async_trait]
 impl SessionStore for RedisStore {
@@ -58,12 +59,15 @@ impl SessionStore for RedisStore {
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
-        self.run(|base| async move { base.load(id).await }).await
+        let read = |tag, command| self.ask(tag, command, true);
+        self.base.load_by(id, read).await
     }
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
-        self.run(|base| async move { base.swap(&session).await })
-            .await
+        let Some((tag, command)) = self.base.swap(&session)? else {
+            return Ok(Write::Lost);
+        };
+        Ok(done(int(self.ask(tag, command, false).await?)? == 1))
     }
 
     async fn end(
