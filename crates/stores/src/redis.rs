@@ -94,7 +94,7 @@ impl RedisStore {
             repeatable,
             until: servers::patience(),
             reply,
-            turn: self.remote.turn()?,
+            turn: self.remote.entrance().turn()?,
         };
         if lane.line.join(Waiting { command, caller }) {
             let servers = Arc::clone(&self.base.servers);
