@@ -288,7 +288,9 @@ fn ending_all_sessions_moves_valid_from() {
 fn more_sessions_of_a_user_than_fit_in_a_transaction_end_together() {
     on_every_store(|store, env| {
         let rows: Vec<_> = (0..5_100).map(|_| session(env, "robot")).collect();
-        store.put(Rows::Sessions(rows.clone())).block_on().unwrap();
+        for some in rows.chunks(1_000) {
+            store.put(Rows::Sessions(some.to_vec())).block_on().unwrap();
+        }
         let (user, why, none) = (&rows[0].user, EndReason::EndedByOperator, none());
         let ended = store.end_user(user, NOW, why, Some(rows[0].id), &none);
         assert_eq!(ended.block_on().unwrap().len(), rows.len() - 1);
