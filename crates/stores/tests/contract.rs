@@ -13,7 +13,7 @@ use doorward_core::session::{Delivery, Device, EndReason, Session};
 use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::throttle::{BucketKey, Change, Limit, Outcome, Refused, Run, Step};
-use doorward_core::transfer::{MovableStore, Rows, TransferStore as _};
+use doorward_core::transfer::{MovableStore, Rows};
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
@@ -320,18 +320,19 @@ fn the_end_of_a_session_without_a_row_is_told_as_any_other() {
 fn more_sessions_of_a_user_than_fit_in_a_transaction_end_together() {
     on_every_store(|store, env| {
         let rows: Vec<_> = (0..5_100).map(|_| session(env, "robot")).collect();
-        store.put(Rows::Sessions(rows.clone())).block_on().unwrap();
-        let (user, why) = (rows[0].user.clone(), EndReason::EndedByOperator);
-        let (kept, trail) = (Some(rows[0].id), none());
-        let ended = store.end_user(&user, NOW, why, kept, &trail).block_on();
-        assert_eq!(ended.unwrap().len(), rows.len() - 1);
-        let left = store.sessions_of(&user).block_on().unwrap();
+        for some in rows.chunks(1_000) {
+            store.put(Rows::Sessions(some.to_vec())).block_on().unwrap();
+        }
+        let (user, why, none) = (&rows[0].user, EndReason::EndedByOperator, none());
+        let ended = store.end_user(user, NOW, why, Some(rows[0].id), &none);
+        assert_eq!(ended.block_on().unwrap().len(), rows.len() - 1);
+        let left = store.sessions_of(user).block_on().unwrap();
         assert_eq!(left, [rows[0].clone()]);
         let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();
         assert_eq!(ends.len(), rows.len() - 1);
-        let erased = store.erase(&user, NOW, why, &none()).block_on().unwrap();
+        let erased = store.erase(user, NOW, why, &none).block_on().unwrap();
         assert_eq!(erased, rows.len() as u64);
-        assert_eq!(store.kept_of(&user).block_on().unwrap(), []);
+        assert_eq!(store.kept_of(user).block_on().unwrap(), []);
         let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();
         assert_eq!(ends.len(), rows.len());
     });

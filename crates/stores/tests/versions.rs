@@ -7,9 +7,7 @@ use std::path::Path;
 use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::KeyId;
 use doorward_core::session::{EndReason, Session};
-use doorward_core::store::{
-    AccountStore as _, KeyStore as _, SessionStore as _, Store, ValidFrom, Write,
-};
+use doorward_core::store::{SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::transfer::{Kind, MovableStore, TransferStore as _};
 use doorward_core::{Policy, Timestamp, event::Trail};
 use doorward_stores::SqliteStore;

@@ -280,21 +280,21 @@ impl PostgresStore {
             DELETE FROM @sessions WHERE id IN (SELECT id FROM gone) RETURNING 1";
         const EVENTS: &str = "DELETE FROM @events WHERE place IN \
             (SELECT place FROM @events WHERE user_id = $1 LIMIT 2000) RETURNING 1";
-        let (hash, name) = (user_hash(user), user.as_str().to_owned());
+        let (hash, name) = (user_hash(user), user.as_str());
         let rows = move |name: String| step!(ROWS, hash, name);
-        let removed = self.until_none(name.clone(), rows).await?;
+        let removed = self.until_none(name, rows).await?;
         self.until_none(name, |name| step!(EVENTS, name)).await?;
         Ok(removed)
     }
 
     async fn until_none(
         &self,
-        name: String,
+        name: &str,
         remove: impl Fn(String) -> Step + Copy + Send + Sync + 'static,
     ) -> StoreResult<u64> {
         let mut removed = 0;
         loop {
-            let name = name.clone();
+            let name = name.to_owned();
             let gone = self.write(move || vec![remove(name.clone())]).await?;
             let gone = gone.iter().map(Vec::len).sum::<usize>();
             if gone == 0 {
