@@ -5,11 +5,14 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
 import time
 
 import httpx
 import pytest
+
+import rings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = pathlib.Path(os.environ.get("TEST_BINARY", ROOT / "target/debug/doorward"))
@@ -20,8 +23,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 #: Hashing that protects nothing, so that the tests spend their time elsewhere.
 CHEAP = ["--password-memory-kib", "8", "--password-iterations", "1"]
-
-
+#: Without it each request reads all the certificates that there are.
+TRUSTED = ssl.create_default_context()
 #: Ports of this process's own, where several run tests at once; below those that the system gives out.
 PORTS = itertools.cycle(range(first := 12_000 + 1_500 * WORKER, first + 1_500))
 
@@ -46,6 +49,7 @@ class Server:
 
     def __init__(self, directory: pathlib.Path, *flags: str, scheme: str = "http") -> None:
         self.directory, self.flags = directory, flags
+        rings.used(flags)
         self.port, self.operator = free_port(), free_port()
         self.url = f"{scheme}://{self.address}:{self.port}/api/v1"
         self.operator_url = f"http://{self.address}:{self.operator}"
@@ -64,7 +68,7 @@ class Server:
                 self.log.close()
                 raise RuntimeError(self.logged())
             try:
-                if httpx.get(f"{self.operator_url}/readyz").status_code == 200:
+                if httpx.get(f"{self.operator_url}/readyz", verify=TRUSTED).status_code == 200:
                     return self
             except httpx.TransportError:
                 time.sleep(0.02)
@@ -83,13 +87,13 @@ class Server:
 
     def login(self, **more: object) -> httpx.Response:
         body = {"username": "ada", "password": PASSWORD, "delivery": "body", **more}
-        return httpx.post(f"{self.url}/login", json=body)
+        return httpx.post(f"{self.url}/login", json=body, verify=TRUSTED)
 
     def refresh(self, token: str) -> httpx.Response:
-        return httpx.post(f"{self.url}/refresh", json={"refresh_token": token})
+        return httpx.post(f"{self.url}/refresh", json={"refresh_token": token}, verify=TRUSTED)
 
     def session(self, token: str) -> httpx.Response:
-        return httpx.get(f"{self.url}/session", headers=bearer(token))
+        return httpx.get(f"{self.url}/session", headers=bearer(token), verify=TRUSTED)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -97,6 +101,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def command(directory: pathlib.Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    rings.used(arguments)
     return subprocess.run(
         [BINARY, *arguments, *CHEAP], cwd=directory, env=ENVIRONMENT, input=text,
         capture_output=True, text=True, timeout=60,
@@ -106,6 +111,10 @@ def command(directory: pathlib.Path, *arguments: str, text: str = "") -> subproc
 def add_user(directory: pathlib.Path, name: str = "ada") -> None:
     added = command(directory, "user", "add", name, "--password-stdin", text=PASSWORD + "\n")
     assert added.returncode == 0, added.stderr
+
+
+def pytest_sessionfinish() -> None:
+    rings.remove_all()
 
 
 @pytest.fixture

@@ -186,6 +186,7 @@ SETTINGS = (
     Setting("reset_ttl", "DOORWARD_RESET_TTL", None, seconds),
     Setting("clock_skew", "DOORWARD_CLOCK_SKEW", None, seconds),
     Setting("revocation_allowance", "DOORWARD_REVOCATION_ALLOWANCE", None, seconds),
+    Setting("expiry_jitter_percent", "DOORWARD_EXPIRY_JITTER_PERCENT", None, number),
     # Access tokens
     Setting("algorithm", "DOORWARD_ALGORITHM", "JWT_ALGORITHM"),
     Setting("secret", "DOORWARD_SECRET", "JWT_SECRET_KEY", key_text),

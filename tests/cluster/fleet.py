@@ -1,5 +1,6 @@
 """A fleet of honest browsers (tests/fleet) on the nodes, and what they were told, fault by fault."""
 
+import bisect
 import dataclasses
 import json
 import os
@@ -21,8 +22,6 @@ BROWSERS = int(os.environ.get("TEST_BROWSERS", "60"))
 RATE = min(300, BROWSERS * 2)
 #: Seconds after a store's return in which everything works again.
 BOUND = 2.0
-#: How soon after an end every node refuses, where the store is one that fails: a poll after it is back for that node.
-LATE = ["--bound-ms", int(BOUND * 1000) + 1000]
 #: What takes no store, and what takes one.
 LOOK, WRITES = ("verify",), ("refresh", "login")
 #: Figures of each fault, for docs/reliability.md.
@@ -55,17 +54,24 @@ class Story:
 
     def __init__(self, history: pathlib.Path) -> None:
         lines = map(json.loads, history.read_text().splitlines())
-        self.told = [Told(line["op"], line["node"], line["start"] / 1e6, line["end"] / 1e6, line["outcome"])
-                     for line in lines]
+        told = [Told(line["op"], line["node"], line["start"] / 1e6, line["end"] / 1e6, line["outcome"])
+                for line in lines]
+        self.told = sorted(told, key=lambda one: one.start)
+
+    def begun(self, since: float, until: float = float("inf")) -> list[Told]:
+        """In order. Long histories are asked about many short spans."""
+        first, last = (bisect.bisect_left(self.told, at, key=lambda one: one.start) for at in (since, until))
+        return self.told[first:last]
 
     def between(self, begun: float, ended: float, ops: Iterable[str], outcome: str = "") -> list[Told]:
         """Requests that began in a span."""
-        return [one for one in self.told if begun <= one.start < ended and one.op in ops
-                and outcome in ("", one.outcome)]
+        return [one for one in self.begun(begun, ended) if one.op in ops and outcome in ("", one.outcome)]
 
     def first_success(self, since: float, op: str, nodes: Collection[int]) -> float:
         """How many seconds after an instant one of these nodes did something again."""
-        ends = [one.end for one in self.told
+        # Some of what is answered then was sent before: no browser waits for so long.
+        told = self.begun(since - 30, since + 30)
+        ends = [one.end for one in told
                 if one.end >= since and one.op == op and one.node in nodes and one.outcome == "ok"]
         return min(ends, default=float("inf")) - since
 
@@ -113,6 +119,12 @@ def broken(output: str) -> str:
     return json.dumps({"violations": summary["violations"], "first": summary["first_violations"][:2]}, indent=1)[:6000]
 
 
+def late(lasts: float) -> list[object]:
+    """How soon after an end every node refuses, where the store is one that fails for so long: nodes cannot hear of what
+    ended at its last moment before it is back for them, and they have polled."""
+    return ["--bound-ms", round((lasts + BOUND + 1) * 1000)]
+
+
 @contextmanager
 def fleet(directory: pathlib.Path, nodes: Sequence[Node], users: pathlib.Path, *flags: object) -> Iterator[Fleet]:
     """Browsers that have all logged in."""
@@ -142,8 +154,8 @@ def judged(story: Story, outage: Outage, nodes: Sequence[int], *, noticed: bool 
     assert figures["refused"] + figures["delayed"] > 0 or not noticed, f"nobody noticed: {outage}"
     assert not story.between(outage.begun, settled + 1, LOOK, "unavailable"), f"no verification: {outage}"
     assert figures["recovery"] <= BOUND, figures
-    late = [one for one in story.between(settled, settled + 1, WRITES, "unavailable") if one.end < settled + 1]
-    assert not late, f"still refused after {BOUND} s: {outage}, {late[:3]}"
+    still = [one for one in story.between(settled, settled + 1, WRITES, "unavailable") if one.end < settled + 1]
+    assert not still, f"still refused after {BOUND} s: {outage}, {still[:3]}"
     return figures
 
 

@@ -16,7 +16,7 @@ USER = DATABASE = "doorward"
 #: Small and quick. Every host of the tests may come in without a password.
 SETTINGS = {
     "unix_socket_directories": "''", "shared_buffers": "32MB", "max_connections": "200", "wal_level": "replica",
-    "max_wal_senders": "4", "hot_standby": "on", "wal_receiver_status_interval": "1s", "wal_sender_timeout": "2s",
+    "max_wal_senders": "4", "hot_standby": "on", "wal_receiver_status_interval": "1s", "wal_sender_timeout": "20s",
     "wal_receiver_timeout": "2s", "wal_retrieve_retry_interval": "200ms", "autovacuum_naptime": "5s",
     "tcp_keepalives_idle": "2", "dynamic_shared_memory_type": "mmap", "log_min_messages": "warning",
     # The machine itself never fails in these tests: what a killed process wrote is still there.
@@ -116,8 +116,10 @@ class Postgres:
     # Replicas.
 
     def follow(self, primary: "Postgres", way: tuple[str, int]) -> "Postgres":
-        """Becomes a replica that streams from another, asynchronously until `waits_for` says otherwise."""
+        """Becomes a replica that streams from another, asynchronously until `waits_for` says otherwise. What it had
+        is gone."""
         host, port = way
+        shutil.rmtree(self.data, ignore_errors=True)
         told(self.host.command(*as_nobody(), programs() / "pg_basebackup", "-D", self.data, "-h", host, "-p", port,
                                "-U", USER, "-R", "-X", "stream", "-c", "fast", "-N"))
         self.set({"cluster_name": f"'{self.host.name}'"})  # By which it is known to `waits_for`.

@@ -119,6 +119,8 @@ class Proxy:
         self.effects: collections.Counter[str] = collections.Counter()
         #: Operations since the last one that was to fail, and which is next.
         self.operations, self.lose, self.refuse = 0, 0, 0
+        #: What is no operation to be counted has one of these in it.
+        self.left_out: tuple[bytes, ...] = ()
         self.open: set[_Connection] = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -221,11 +223,14 @@ class _Connection:
         assert self.behind is not None
         while data := await self.reader.read(65536):
             for unit, ends in self.framing.asked(data):
-                if ends and self._is_refused():
+                if ends and self._is_refused(unit):
                     return
                 await self._pass(unit, self.behind)
 
-    def _is_refused(self) -> bool:
+    def _is_refused(self, unit: bytes) -> bool:
+        if any(mark in unit for mark in self.proxy.left_out):
+            self.waiting.append(-1)
+            return False
         self.proxy.operations += 1
         self.waiting.append(self.proxy.operations)
         refused = self.proxy.operations == self.proxy.refuse

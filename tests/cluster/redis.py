@@ -104,7 +104,19 @@ class Cluster:
         if info.get("cluster_state", "").strip() != "ok" or int(info["cluster_slots_ok"]) != ALL_SLOTS:
             return False
         role = server.try_ask("ROLE").splitlines()
-        return bool(role) and (role[0] == "master" or role[3] == "connected")
+        if not role or role[0] != "master" and role[3] != "connected":
+            return False
+        shards = json.loads(server.try_ask("--json", "CLUSTER", "SHARDS") or "[]")
+        return bool(shards) and all(_has_replica(shard) for shard in shards if shard["slots"])
+
+    def seen_by(self, nodes: int) -> None:
+        """Waits until nodes of Doorward, each of which asks once a second, have all seen how it is now."""
+        before = self._asked()
+        until(lambda: self._asked() >= before + 4 * nodes, "the nodes look at the cluster", within=60)
+
+    def _asked(self) -> int:
+        stats = (server.info("commandstats").get("cmdstat_cluster|slots", "calls=0") for server in self.living())
+        return sum(int(stat.partition("calls=")[2].partition(",")[0]) for stat in stats)
 
     def shards(self, asked: Redis | None = None) -> list[dict[str, Any]]:
         """As one who lives sees it: slots, and nodes with their roles."""
@@ -153,6 +165,10 @@ class Cluster:
         primary.ask("CLIENT", "KILL", "TYPE", "replica")
         until(lambda: int(primary.info("stats")["sync_full"]) > before, "a full resync begins")
         self.settled()
+
+
+def _has_replica(shard: dict[str, Any]) -> bool:
+    return any(node["role"] == "replica" and node["health"] == "online" for node in shard["nodes"])
 
 
 @contextmanager

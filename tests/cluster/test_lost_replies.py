@@ -2,13 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable
 
 import httpx
 import pytest
 
 from cluster.fleet import kept
-from cluster.nodes import Node, add_users, hosts, nodes
+from cluster.nodes import Node, add_users, hosts, nodes, retried
 from cluster.postgres import postgres
 from cluster.proxy import Postgres as PostgresFraming
 from cluster.proxy import Proxy
@@ -17,19 +16,11 @@ from cluster.redis import single
 from conftest import PASSWORD, bearer
 
 #: The long form fails each operation; the short one some, beginning with another one each time. Among them are those that a
-#: node makes by itself, which with Redis are the most.
+#: node makes by itself.
 EACH = "TEST_EACH_OPERATION" in os.environ
 SOME = 16
-#: Seconds until a retry has to go through.
-PATIENCE = 10.0
-
-
-def retried(ask: Callable[[], httpx.Response]) -> httpx.Response:
-    """As an honest client does: again after a 503, until it is answered."""
-    begun = time.monotonic()
-    while (answer := ask()).status_code == 503 and time.monotonic() < begun + PATIENCE:
-        time.sleep(0.02)
-    return answer
+#: Now and then a node asks Redis about each of some thousand places whether something there has expired.
+SWEEP = b"\r\nHLEN\r\n", b"\r\nHSTRLEN\r\n"
 
 
 def a_life(node: Node, client: httpx.Client) -> None:
@@ -62,6 +53,7 @@ def behind(request, site, tmp_path):
         server = server[0] if kind == "postgres" else server
         proxy = Proxy(server.address, PostgresFraming if kind == "postgres" else RedisFraming, listen=site.here)
         url = server.url(proxy.address) if kind == "postgres" else f"redis://{site.here}:{proxy.address[1]}"
+        proxy.left_out = SWEEP if kind == "redis" else ()
         add_users(tmp_path, url, 1)
         with nodes(tmp_path, hosts(site, 1), [url], "--refresh-window", "0") as (node,):
             yield kind, node, proxy

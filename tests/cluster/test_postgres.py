@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster.fleet import BROWSERS, LATE, Fleet, Outage, caused, fleet, judged, kept
+from cluster.fleet import BROWSERS, Fleet, Outage, caused, fleet, judged, kept, late
 from cluster.network import Host, Loopback, Namespaces
 from cluster.nodes import Node, add_users, hosts, nodes
 from cluster.postgres import Postgres, postgres
@@ -20,6 +20,8 @@ from cluster.proxy import Proxy
 TIMES = int(os.environ.get("TEST_FAULTS", "1"))
 #: Seconds without the store.
 LASTS = 2.0
+#: And with a slow one.
+LONG = 3 * LASTS
 #: Threads, open files and connections to the store that come and go with the load.
 ROOM = 24
 
@@ -65,14 +67,14 @@ class Trial:
             for proxy in self.proxies:
                 change(proxy)
             return sum(proxy.effects["dawdled"] for proxy in self.proxies)
-        return caused("one byte a second", lambda: each(Proxy.dawdle), lambda: each(Proxy.forward), 3 * LASTS)
+        return caused("one byte a second", lambda: each(Proxy.dawdle), lambda: each(Proxy.forward), LONG)
 
 
 @contextmanager
-def served(trial: Trial, directory: pathlib.Path, urls: Sequence[str]) -> Iterator[Fleet]:
+def served(trial: Trial, directory: pathlib.Path, urls: Sequence[str], lasts: float) -> Iterator[Fleet]:
     """Three nodes and a fleet, whose promises hold at the end, and which leave nothing open."""
     users = add_users(directory, trial.server.url(), max(8, BROWSERS // 5))
-    with nodes(directory, trial.hosts, urls) as made, fleet(directory, made, users, *LATE) as browsers:
+    with nodes(directory, trial.hosts, urls) as made, fleet(directory, made, users, *late(lasts)) as browsers:
         time.sleep(2)
         before, connected = [held(node) for node in made], trial.server.connections()
         yield browsers
@@ -98,13 +100,14 @@ def test_postgres_fails_and_returns(site, tmp_path, faults: Sequence[Callable[[T
             urls = [server.url(proxy.address) for proxy in trial.proxies]
         else:
             urls = [server.url(site.way(host, server.host, server.port)) for host in trial.hosts]
-        with served(trial, tmp_path, urls) as browsers:
+        with served(trial, tmp_path, urls, LONG if trial.proxies else LASTS) as browsers:
             outages = [fault(trial) for _ in range(TIMES) for fault in faults]
-            browsers.end()
+            summary = browsers.end()
             story = browsers.story()
         for outage in outages:
             judged(story, outage, range(3))
         assert len(outages) == TIMES * len(faults)
+        kept({"fault": "postgres", "effect": len(outages), "sessions": summary["sessions"], "requests": summary["requests"]})
         for proxy in trial.proxies:
             proxy.close()
 
@@ -115,31 +118,44 @@ LOST = ("login_lost", "end_undone", "stale_verify", "stale_strict")
 
 @pytest.mark.parametrize("synchronous", [True, False], ids=["synchronous", "asynchronous"])
 def test_failover_to_a_replica(site, tmp_path, synchronous: bool) -> None:
-    with postgres(site, "postgres", "replica") as (primary, replica):
-        replica.follow(primary, site.way(replica.host, primary.host, primary.port))
-        primary.waits_for(replica if synchronous else None)
-        at = hosts(site)
-        url = primary.url(primary.address, replica.address)
+    with postgres(site, "postgres", "replica") as pair:
+        replicates(site, *pair, synchronous)
+        url = pair[0].url(*(server.address for server in pair))
         users = add_users(tmp_path, url, max(8, BROWSERS // 5))
         allowed = [] if synchronous else [word for kind in LOST for word in ("--allow", kind)]
-        with nodes(tmp_path, at, [url] * 3) as made, fleet(tmp_path, made, users, *LATE, *allowed) as browsers:
+        with nodes(tmp_path, hosts(site), [url] * 3) as made, fleet(tmp_path, made, users, *late(LASTS), *allowed) as browsers:
             time.sleep(2)
-            outage = fails_over(site, primary, replica, "synchronous" if synchronous else "asynchronous")
+            outages = [fails_over(site, *pair, synchronous)]
+            for _ in range(TIMES - 1):
+                # There and back: whoever died comes back as a replica.
+                pair.reverse()
+                replicates(site, *pair, synchronous)
+                outages.append(fails_over(site, *pair, synchronous))
             summary = browsers.end()
             story = browsers.story()
-        judged(story, outage, range(3))
-        kept({"fault": outage.fault, "violations": summary["violations"], "sessions": summary["sessions"]})
+        for outage in outages:
+            judged(story, outage, range(3))
+        assert len(outages) == TIMES
+        kept({"fault": outages[0].fault, "effect": TIMES, "violations": summary["violations"],
+              "sessions": summary["sessions"], "requests": summary["requests"]})
 
 
-def fails_over(site: Namespaces | Loopback, primary: Postgres, replica: Postgres, how: str) -> Outage:
+def replicates(site: Namespaces | Loopback, primary: Postgres, replica: Postgres, synchronous: bool) -> None:
+    replica.follow(primary, site.way(replica.host, primary.host, primary.port))
+    primary.waits_for(replica if synchronous else None)
+
+
+def fails_over(site: Namespaces | Loopback, primary: Postgres, replica: Postgres, synchronous: bool) -> Outage:
     """The replica is behind by half a second when the primary dies."""
+    before = site.held_up()
     site.cut(primary.host, replica.host)
     time.sleep(0.5)
-    behind = site.held_up()
+    behind = site.held_up() - before
 
     def promoted() -> int:
         assert not primary.process.alive()
         site.mend()
         replica.promote()
         return behind
+    how = "synchronous" if synchronous else "asynchronous"
     return caused(f"failover, {how}", primary.kill, promoted, LASTS)

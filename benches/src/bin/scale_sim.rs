@@ -31,14 +31,13 @@ fn main() {
         assumed.change(&argument);
     }
     assumed.agreement();
-    let needs = [1e8, 1e9].map(|sessions| assumed.day(sessions, false));
+    let needs = [1e8, 1e9].map(|sessions| assumed.day(sessions));
     println!(
         "\nan ordinary day: a second's mean; of the busiest minute (logins: hour; records: ten minutes)"
     );
     for (sessions, needs) in [1e8, 1e9].into_iter().zip(&needs) {
         tell_day(sessions, needs);
     }
-    assumed.midnight();
     assumed.lifetimes();
     assumed.use_plant(&needs[1]);
     assumed.storms();
@@ -109,7 +108,6 @@ impl Assumed {
             policy: self.policy.clone(),
             habits: self.habits.clone(),
             plant: self.plant.clone(),
-            days_apart: false,
             shocks: Vec::new(),
         }
     }
@@ -125,7 +123,7 @@ impl Assumed {
         println!("a push that wakes 10 % of 10^8 within a minute, by the size of the sample");
         println!("   sample  usual/s  peak/s (10 s)  refused  calm after");
         let mut assumed = self.clone();
-        assumed.use_plant(&self.day(1e8, false));
+        assumed.use_plant(&self.day(1e8));
         let storms = [100_000, 1_000_000, 10_000_000].map(|sample| {
             let mut setting = assumed.setting(1e8, sample);
             setting.shocks = vec![(STRIKES, push(0.1))];
@@ -155,8 +153,8 @@ impl Assumed {
     }
 
     /// What a day takes, and begins with an evening for the clients to find their rhythm.
-    fn day(&self, sessions: f64, days_apart: bool) -> Needs {
-        let (tally, from, each) = self.days(sessions, days_apart);
+    fn day(&self, sessions: f64) -> Needs {
+        let (tally, from, each) = self.days(sessions);
         let world = needs::World {
             sessions,
             habits: &self.habits,
@@ -167,30 +165,15 @@ impl Assumed {
         Needs::of(&tally, from, each, &world)
     }
 
-    fn days(&self, sessions: f64, days_apart: bool) -> (Tally, usize, f64) {
+    fn days(&self, sessions: f64) -> (Tally, usize, f64) {
         let from = 4 * 3_600;
         let mut setting = self.setting(sessions, SAMPLE / 2);
         setting.begins = DAY - f64::from(from);
         setting.lasts = from + 86_400;
-        setting.days_apart = days_apart;
         // Of machines there are enough: how many are needed is asked here.
         (setting.plant.nodes, setting.plant.shards) = (1e6, 1e6);
         let each = setting.each();
         (run(setting), from as usize, each)
-    }
-
-    fn midnight(&self) {
-        println!("\nrecords for the log of events a second, 10^9 sessions");
-        for (days_apart, how) in [
-            (false, "days begin at midnight"),
-            (true, "each its own day"),
-        ] {
-            let records = self.day(1e9, days_apart).records;
-            println!(
-                "{how:<24} mean {:>8.0}  busiest minute {:>8.0}",
-                records[0], records[1]
-            );
-        }
     }
 
     fn lifetimes(&self) {
@@ -201,7 +184,7 @@ impl Assumed {
         for minutes in [5, 15, 60] {
             let mut assumed = self.clone();
             assumed.policy.access_ttl = Duration::from_secs(minutes * 60);
-            let needs = assumed.day(1e9, false);
+            let needs = assumed.day(1e9);
             let [mean, most] = needs.refreshes;
             let ends = ends_remembered_one_by_one(&assumed.policy);
             println!(

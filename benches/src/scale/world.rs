@@ -44,9 +44,6 @@ pub struct Setting {
     pub habits: Habits,
     /// What serves them.
     pub plant: Plant,
-    /// Whether each session's day, of whose refreshes the first is written to the log of events, begins
-    /// at a time of its own; else at midnight.
-    pub days_apart: bool,
     /// What goes wrong, and when: in order of time.
     pub shocks: Vec<(u32, Shock)>,
 }
@@ -333,14 +330,11 @@ impl World {
         self.go_on(who, issued);
     }
 
-    /// The session's day, as `EventLog` counts them.
+    /// The day of the session's life, as `EventLog` counts them: of its refreshes the first is written to the
+    /// log of events. They opened at all times of day alike.
     #[expect(clippy::cast_possible_truncation, reason = "days")]
     fn day(&self, who: u32, at: f64) -> i64 {
-        let apart = if self.setting.days_apart {
-            f64::from(who) / f64::from(self.setting.sample) * DAY
-        } else {
-            0.0
-        };
+        let apart = f64::from(who) / f64::from(self.setting.sample) * DAY;
         ((self.setting.begins + at + apart) / DAY).floor() as i64
     }
 

@@ -266,6 +266,7 @@ impl Claims {
         let fits = parsed.kind == "access"
             && lifetime <= MAX_LIFETIME
             && (parsed.nbf.is_some() || !policy.nbf)
+            && parsed.nbf.is_none_or(|begins| begins <= parsed.exp)
             && policy
                 .issuer
                 .as_deref()

@@ -40,7 +40,7 @@ pub struct EventConfig {
     pub network: NetworkForm,
     /// How long records are kept.
     pub retention: Duration,
-    /// Of a session's refreshes one is kept in so long, the first; zero: each.
+    /// Of a session's refreshes one is kept in so long, the first, counted from when it opened; zero: each.
     pub refreshes: Duration,
     /// Who is told of each event as it happens.
     pub listener: Option<Listener>,
@@ -243,10 +243,13 @@ impl EventLog {
         }
     }
 
-    /// A refresh of a session that was used at `before`, of which not each is kept.
+    /// A refresh of a session that was used at `before`, of which not each is kept. Stretches begin when
+    /// the session did: were they days of the calendar, all sessions would write at midnight.
     pub(crate) fn note_refresh(&self, caller: &Caller, event: &Event, before: Timestamp) {
         let stretch = millis(self.config.refreshes).max(1);
-        let is_first = before.0.div_euclid(stretch) != self.env.now().0.div_euclid(stretch);
+        let opened = event.session.map_or(Timestamp(0), |id| id.opened_at());
+        let number = |at: Timestamp| (at.0 - opened.0).div_euclid(stretch);
+        let is_first = number(before) != number(self.env.now());
         if is_first {
             self.note(caller, event);
         } else {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_core::id::SessionId;
 use doorward_core::keys::{Algorithm, KeyConfig, KeyRing};
 use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::{Bounds, Revocations, WRONG_CLOCK};
@@ -52,6 +53,14 @@ impl Node {
 
     /// An access token of a session that this node opens now, and that another one ends at once.
     fn token_of_an_ended_session(&self, other: &Node, now: Timestamp) -> String {
+        let (session, token) = self.opened(now);
+        let ended = other.service.end(session, EndReason::Logout).block_on();
+        ended.0.unwrap();
+        token
+    }
+
+    /// A session that this node opens now, and its access token.
+    fn opened(&self, now: Timestamp) -> (SessionId, String) {
         let identity = Identity {
             user: UserId::new("ada").unwrap(),
             username: None,
@@ -68,10 +77,9 @@ impl Node {
         };
         let opened = self.service.login(identity, terms).block_on().0.unwrap();
         let session = opened.session;
-        let ended = other.service.end(session.id, EndReason::Logout).block_on();
-        ended.0.unwrap();
+        let id = session.id;
         let grant = self.service.grant(Refreshed { session, now }).unwrap();
-        grant.access.as_str().to_owned()
+        (id, grant.access.as_str().to_owned())
     }
 }
 
@@ -113,4 +121,18 @@ fn a_token_of_a_node_that_is_ahead_stays_refused_for_as_long_as_it_lives() {
         other.set(NOW + minutes * MINUTE);
         assert!(other.service.verify(&token).is_err(), "{minutes}");
     }
+}
+
+#[test]
+fn a_token_of_a_node_that_is_ahead_is_enough_to_log_out() {
+    let [one, other] = nodes();
+    one.set(NOW + WRONG_CLOCK);
+    let (_, token) = one.opened(NOW + WRONG_CLOCK);
+    assert!(other.service.verify(&token).is_err());
+    let named = other.service.verify_for_logout(&token).unwrap();
+    let ended = other.service.end(named.session(), EndReason::Logout);
+    ended.block_on().0.unwrap();
+    one.service.tick().block_on().unwrap();
+    let refused = one.service.verify(&token).unwrap_err();
+    assert!(matches!(refused, Error::SessionEnded(_)), "{refused}");
 }

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 const WAITING: usize = 4096;
 /// How long an operation may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One of those that wait: for as long as it lives.
+pub(crate) type Turn = OwnedSemaphorePermit;
 
 /// The thread's handle. Dropping it ends the thread, when what began is done or after [`PATIENCE`].
 pub(crate) struct Remote {
@@ -38,9 +42,6 @@ pub(crate) struct Entrance {
     waiting: Arc<Semaphore>,
     process: u32,
 }
-
-/// One of those that wait.
-pub(crate) type Turn = OwnedSemaphorePermit;
 
 impl Remote {
     pub(crate) fn start() -> io::Result<Self> {
@@ -68,7 +69,7 @@ impl Remote {
         })
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn entrance(&self) -> &Entrance {
         &self.entrance
     }
@@ -94,14 +95,30 @@ impl Remote {
         &self,
         work: impl Future<Output = StoreResult<T>> + Send + 'static,
     ) -> StoreResult<T> {
-        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        let answer = self.begin(work)?.recv_timeout(PATIENCE);
+        answer.map_err(|_| StoreError(LATE.into()))?
+    }
+
+    /// As [`Remote::wait`], of what knows itself how long it may take.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn wait_long<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<T> {
+        let answer = self.begin(work)?.recv();
+        answer.map_err(|_| StoreError("the store is closed".into()))?
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<Receiver<StoreResult<T>>> {
+        let (reply, answer) = sync_channel(1);
         self.entrance.check()?;
         self.background(async move {
             let _ = reply.send(work.await);
         });
-        answer
-            .recv_timeout(PATIENCE)
-            .map_err(|_| StoreError(LATE.into()))?
+        Ok(answer)
     }
 
     /// What goes on in the thread for as long as it lives.
@@ -116,7 +133,7 @@ impl Entrance {
         self.runtime.spawn(work);
     }
 
-    /// Whoever waits has one: there are so many, and none in a child of a fork.
+    /// Leave to wait for something in the thread; none in a child of a fork.
     pub(crate) fn turn(&self) -> StoreResult<Turn> {
         self.check()?;
         let turn = Arc::clone(&self.waiting).try_acquire_owned();

@@ -144,7 +144,11 @@ fn checked(flags: &ArgMatches) -> Outcome<bool> {
 }
 
 fn told(history: &[Operation], flags: &ArgMatches) -> Outcome<bool> {
-    let violations = check(history, figure(flags, "bound-ms") * 1000);
+    let mut violations = check(history, figure(flags, "bound-ms") * 1000);
+    let allowed: Vec<_> = texts(flags, "allow").collect();
+    let is_allowed = |kind: Kind| allowed.iter().any(|name| name == kind.name());
+    // What is not allowed is shown first.
+    violations.sort_by_key(|violation| is_allowed(violation.kind));
     let instants: Vec<Micros> = flags
         .get_many("since")
         .into_iter()
@@ -153,10 +157,9 @@ fn told(history: &[Operation], flags: &ArgMatches) -> Outcome<bool> {
         .collect();
     let summary = Summary::of(history, &violations, &instants);
     println!("{}", serde_json::to_string_pretty(&summary)?);
-    let allowed: Vec<_> = texts(flags, "allow").collect();
     Ok(violations
         .iter()
-        .all(|violation| allowed.iter().any(|kind| kind == violation.kind.name())))
+        .all(|violation| is_allowed(violation.kind)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "thousands")]

@@ -145,18 +145,22 @@ fn what_does_not_fit_is_counted() {
 }
 
 #[test]
-fn of_a_sessions_refreshes_the_first_of_the_day_is_kept() {
+fn of_a_sessions_refreshes_the_first_of_each_day_since_it_opened_is_kept() {
     let world = World::new(EventConfig::default());
-    let mut before = world.env.now();
+    let opened = world.env.now();
+    let event = refreshed().in_session(SessionId::new(opened, &*world.env));
+    let hours = |records: Vec<Record>| -> Vec<_> {
+        let since = |record: &Record| (record.at.0 - opened.0) / 3_600_000;
+        records.iter().map(since).collect()
+    };
+    let mut before = opened;
     for _ in 0..3 * 24 {
         world.env.advance(Duration::from_secs(3600));
-        world
-            .log
-            .note_refresh(&Caller::default(), &refreshed(), before);
+        world.log.note_refresh(&Caller::default(), &event, before);
         before = world.env.now();
     }
     world.log.flush().block_on().unwrap();
-    assert_eq!(world.kept().len(), 3);
+    assert_eq!(hours(world.kept()), [24, 48, 72]);
 }
 
 #[test]

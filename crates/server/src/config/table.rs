@@ -96,6 +96,11 @@ pub(crate) const KEYS: &[Key] = &[
         "how long tokens are verified while the store does not answer, 10s to 24h [default: access_ttl, at least 10s]",
     ),
     (
+        "expiry_jitter_percent",
+        "5",
+        "share of access_ttl by which an access token may end early, so that clients do not refresh in step; 0 to 50",
+    ),
+    (
         "algorithm",
         "",
         "EdDSA, HS256, ES256, PS256 or RS256 [default: EdDSA, or HS256 with a secret]",
