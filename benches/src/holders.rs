@@ -87,7 +87,7 @@ impl Hand {
     ///
     /// # Panics
     /// There are fewer sessions than holders.
-    pub fn next(&mut self) -> Box<str> {
+    pub fn show(&mut self) -> Box<str> {
         self.turn = (self.turn + 1) % self.holders.len();
         let holder = &mut self.holders[self.turn];
         self.number = holder.pick();
@@ -110,7 +110,7 @@ impl Hand {
 
 impl Client for Hand {
     fn request(&mut self) -> &[u8] {
-        let token = self.next();
+        let token = self.show();
         self.request = refresh_of(&token);
         &self.request
     }

@@ -234,7 +234,7 @@ impl Round {
 async fn refresh(service: Arc<Service>, mut hand: Hand, span: Duration) -> (Hand, Vec<f64>) {
     let (begun, mut times) = (clock(), Vec::new());
     while begun.elapsed() < span {
-        let (token, sent) = (hand.next(), clock());
+        let (token, sent) = (hand.show(), clock());
         let (refreshed, _) = service.refresh(&token, Delivery::Body).await;
         let grant = service.grant(refreshed.expect("a refresh"));
         hand.keep(grant.expect("tokens").refresh.as_str());

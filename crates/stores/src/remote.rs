@@ -69,6 +69,7 @@ impl Remote {
         })
     }
 
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn entrance(&self) -> &Entrance {
         &self.entrance
     }
@@ -132,7 +133,7 @@ impl Entrance {
         self.runtime.spawn(work);
     }
 
-    /// Whoever waits has one: there are so many, and none in a child of a fork.
+    /// Leave to wait for something in the thread; none in a child of a fork.
     pub(crate) fn turn(&self) -> StoreResult<Turn> {
         self.check()?;
         let turn = Arc::clone(&self.waiting).try_acquire_owned();
