@@ -13,7 +13,8 @@ import pytest
 
 from cluster.network import Loopback
 from cluster.postgres import postgres
-from conftest import BINARY, CHEAP, ENVIRONMENT, Server, add_user, bearer, command
+from cluster.redis import single
+from conftest import BINARY, CHEAP, ENVIRONMENT, PASSWORD, Server, add_user, bearer, command
 
 FIRST, SECOND = "sqlite://doorward.db", "sqlite://second.db"
 
@@ -280,3 +281,52 @@ def test_clients_go_by_postgres_and_on_to_another_file(tmp_path: pathlib.Path) -
             finally:
                 fleet.stop()
             fleet.check()
+
+
+def test_clients_go_by_redis_to_postgres(tmp_path: pathlib.Path) -> None:
+    add_user(tmp_path)
+    site = Loopback()
+    with single(site) as redis, postgres(site, "postgres") as (database,):
+        between, last = f"redis://{redis.address[0]}:{redis.address[1]}/", database.url()
+        fleet = None
+        for store, following in ((FIRST, between), (between, last)):
+            with serving(tmp_path, store, following) as nodes:
+                if fleet is None:
+                    fleet = Fleet(nodes, 6)
+                else:
+                    fleet.at(nodes)
+                try:
+                    fleet.some()
+                    move(tmp_path, "switch", store, following)
+                    fleet.some()
+                finally:
+                    fleet.stop()
+                fleet.check(closing=following == last)
+        listed = command(tmp_path, "session", "list", "--store", last).stdout
+        assert len(listed.splitlines()) == len(fleet.clients)
+
+
+def test_a_move_from_postgres_holds_under_many_writes(tmp_path: pathlib.Path) -> None:
+    """The fence waits for who writes, and who writes for the fence: neither for ever."""
+    add_user(tmp_path)
+    with postgres(Loopback(), "postgres") as (database,):
+        store = database.url()
+        assert command(tmp_path, "user", "add", "ada", "--password-stdin", "--store", store,
+                       text=PASSWORD + "\n").returncode == 0
+        with serving(tmp_path, store, SECOND) as nodes:
+            fleet = Fleet(nodes, 64)
+            try:
+                fleet.some(1)
+                for _ in range(3):
+                    move(tmp_path, "switch", store, SECOND)
+                    fleet.some(1)
+                    move(tmp_path, "switch", "--undo", store, SECOND)
+                    fleet.some(1)
+                move(tmp_path, "switch", store, SECOND)
+                fleet.some(1)
+            finally:
+                fleet.stop()
+            fleet.check()
+            assert max(client.waited for client in fleet.clients) < 20
+            assert "deadlock" not in database.process.logged()
+            assert all("panicked" not in node.logged() for node in nodes)

@@ -193,6 +193,7 @@ impl Engine {
             told.sealed_before(keys.is_sealed_before()),
             told.adoption(service.adoption(), service.now()),
             told.spread(store.feed().is_some(), store.slow_to_spread()),
+            told.at_risk(store.at_risk()),
             told.notice(store.notice()),
             told.webhooks(self.outbox.as_ref().map(|outbox| outbox.failing())),
         ];
@@ -252,6 +253,7 @@ struct Told {
     spread: (bool, Option<String>),
     /// What the store said.
     notice: Option<String>,
+    at_risk: Option<String>,
     /// Addresses that do not take their messages.
     unheard: BTreeSet<Box<str>>,
 }
@@ -311,6 +313,17 @@ impl Told {
         changed.then(|| match notice {
             Some(words) => News::new(Level::Error, words),
             None => News::new(Level::Info, "the store takes logins and refreshes"),
+        })
+    }
+
+    fn at_risk(&mut self, at_risk: Option<String>) -> Option<News> {
+        let changed = mem::replace(&mut self.at_risk, at_risk.clone()) != at_risk;
+        changed.then(|| match at_risk {
+            Some(words) => News::new(Level::Warning, words),
+            None => News::new(
+                Level::Info,
+                "the store's servers keep what they acknowledge",
+            ),
         })
     }
 

@@ -289,6 +289,14 @@ impl SessionStore for MemoryStore {
         Ok(row)
     }
 
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        let mut tables = self.writable()?;
+        tables.last_end += 1;
+        let place = tables.last_end;
+        tables.ended.insert(place, end);
+        Ok(())
+    }
+
     async fn end_user(
         &self,
         user: &UserId,

@@ -154,6 +154,12 @@ impl Revocations {
         is_new
     }
 
+    /// Whether the end of a session is remembered.
+    #[must_use]
+    pub fn has(&self, session: SessionId) -> bool {
+        self.reason(session).is_some()
+    }
+
     /// Refuses the token of a session that ended.
     ///
     /// # Errors

@@ -139,6 +139,13 @@ impl EndReason {
             .find(|reason| *reason as u8 == code)
     }
 
+    /// The reason that is stored as `code`. One of a newer version is taken for an operator's: whatever it says,
+    /// the session has ended.
+    #[must_use]
+    pub fn stored(code: u8) -> EndReason {
+        EndReason::from_code(code).unwrap_or(EndReason::EndedByOperator)
+    }
+
     /// The stable name that clients see.
     #[must_use]
     pub fn name(self) -> &'static str {

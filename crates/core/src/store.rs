@@ -125,6 +125,11 @@ pub trait SessionStore: Send + Sync {
         trail: &Trail,
     ) -> StoreResult<Option<Session>>;
 
+    /// Tells every process that a session has ended of which there is no row, since the store lost it or has
+    /// removed it: as by [`SessionStore::end`], durably. For ends of tokens that were verified, and not again
+    /// and again: each call may take a place in the log.
+    async fn tell_end(&self, end: Ended) -> StoreResult<()>;
+
     /// Ends every session of a user but `except`, and moves `valid_from`: to `at`, or to one more
     /// than it was if that is greater. Returns the ids that ended.
     async fn end_user(
@@ -142,7 +147,8 @@ pub trait SessionStore: Send + Sync {
     /// The user's sessions that have not ended, oldest first; some may have expired.
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>>;
 
-    /// Sessions of all users that have not ended, in order of id after `after`, at most `limit`.
+    /// Sessions of all users that have not ended, those after `after`, at most `limit`; fewer are the last. The order
+    /// is the store's and does not change: by id, or by what ids tell of their users and then by id.
     async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>>;
 
     /// The log of ends, in the order they took effect: those after `cursor` (0: all), at most
@@ -153,7 +159,8 @@ pub trait SessionStore: Send + Sync {
     /// The user's sessions, ended and expired ones too, oldest first: all that is kept of them.
     async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>>;
 
-    /// Ends the user's sessions and removes their rows and events, in one transaction. As after [`SessionStore::end_user`],
+    /// Ends the user's sessions and removes their rows and events, in one transaction; a store may do so in
+    /// several where they are very many, and ends all before it removes any. As after [`SessionStore::end_user`],
     /// no login survives that was checked before, and the ends stay in the log of ends. Returns how
     /// many rows went.
     async fn erase(
@@ -186,6 +193,12 @@ pub trait SessionStore: Send + Sync {
     /// Why other processes hear of ends by polling the log only, where there is a faster way that
     /// does not work now. For the operator's log.
     fn slow_to_spread(&self) -> Option<String> {
+        None
+    }
+
+    /// What of that which was acknowledged may be lost, or is out of reach, as the servers of the store are set
+    /// now. For the operator's log.
+    fn at_risk(&self) -> Option<String> {
         None
     }
 

@@ -10,6 +10,7 @@ use doorward_core::memory::MemoryStore;
 use doorward_core::revocation::{Bounds, Revocations};
 use doorward_core::service::{Grant, Refreshed, Terms};
 use doorward_core::session::{Delivery, Device, EndReason};
+use doorward_core::store::SessionStore as _;
 use doorward_core::testing::TestEnv;
 use doorward_core::{Error, Identity, Policy, Service, Session, Timestamp, UserId};
 use pollster::FutureExt as _;
@@ -160,27 +161,41 @@ fn a_token_never_outlives_its_session() {
 }
 
 #[test]
-fn a_session_that_the_store_lost_is_refused_where_it_was_ended() {
+fn a_session_that_the_store_lost_is_ended_at_every_node_and_told_of_once() {
     let world = World::new(900, 0);
     let token = world.grant(&world.session, NOW).access;
     let policy = world.service.policy().clone();
     // As after the failover of a store that replicates later.
     let lost = Arc::new(MemoryStore::new(policy.clone()));
-    let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
-    revocations.synced(NOW);
-    let keys = Arc::clone(world.service.keys());
-    let node = Service::new(
-        lost,
-        keys,
-        revocations,
-        policy,
-        Arc::new(TestEnv::new(NOW, 1)),
-    );
-    assert!(node.verify(token.as_str()).is_ok());
-    let (ended, _) = node.end(world.session.id, EndReason::Logout).block_on();
-    ended.unwrap();
-    assert!(matches!(
-        node.verify(token.as_str()),
-        Err(Error::SessionEnded(_))
-    ));
+    let node = || {
+        let revocations = Arc::new(Revocations::new(Bounds::of(&policy), None));
+        revocations.synced(NOW);
+        let keys = Arc::clone(world.service.keys());
+        let env = Arc::new(TestEnv::new(NOW, 1));
+        Service::new(
+            Arc::clone(&lost) as _,
+            keys,
+            revocations,
+            policy.clone(),
+            env,
+        )
+    };
+    let (one, other) = (node(), node());
+    assert!(one.verify(token.as_str()).is_ok() && other.verify(token.as_str()).is_ok());
+    // Whoever repeats it takes no more room in the log.
+    for _ in 0..3 {
+        let (ended, _) = one.end(world.session.id, EndReason::Logout).block_on();
+        ended.unwrap();
+    }
+    let (told, _) = lost.ended_after(0, 9).block_on().unwrap();
+    assert_eq!(told.len(), 1);
+    for end in told {
+        let _ = other.revocations().insert(end);
+    }
+    for node in [one, other] {
+        assert!(matches!(
+            node.verify(token.as_str()),
+            Err(Error::SessionEnded(_))
+        ));
+    }
 }

@@ -106,6 +106,10 @@ impl SessionStore for Faulty {
         self.enter("end")?;
         self.inner.end(id, at, reason, trail).await
     }
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.enter("tell_end")?;
+        self.inner.tell_end(end).await
+    }
     async fn end_user(
         &self,
         user: &UserId,

@@ -1,4 +1,4 @@
-//! The recorded exchanges, replayed against the server: the binary with its flags, over TCP.
+//! The recorded exchanges, replayed against the server: the binary with its flags, over TCP, on each store.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::io::{Read, Write};
@@ -10,15 +10,37 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Request, Response};
 use doorward_http::testing::{self, Door, PASSWORD, Recording, USERS};
 
+#[path = "../../stores/tests/servers/postgres.rs"]
+mod postgres;
+#[path = "../../stores/tests/servers/redis.rs"]
+mod redis;
+#[path = "../../stores/tests/servers/rings.rs"]
+mod rings;
+
 /// What a body is read as.
 type Bytes = axum::body::Bytes;
 
 #[tokio::test]
 async fn the_server_answers_as_recorded() {
+    replay(|| "sqlite://doorward.db".into()).await;
+}
+
+#[tokio::test]
+async fn the_server_answers_as_recorded_on_postgres() {
+    replay(|| postgres::shared().fresh().0).await;
+}
+
+#[tokio::test]
+async fn the_server_answers_as_recorded_on_redis() {
+    replay(|| redis::with_prefix(&redis::single().url())).await;
+}
+
+/// Each recording on a store of its own.
+async fn replay(store: impl Fn() -> String) {
     let exchanges = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../http/exchanges"));
     for recording in testing::recordings(exchanges) {
         if recording.is_for("server") {
-            let mut server = Server::start(&recording).await;
+            let mut server = Server::start(&recording, &store()).await;
             recording.replay(&mut server).await;
         }
     }
@@ -28,18 +50,20 @@ struct Server {
     process: Child,
     address: SocketAddr,
     directory: PathBuf,
+    store: String,
 }
 
 impl Server {
-    async fn start(recording: &Recording) -> Self {
-        let name = format!("server-{}-{}", std::process::id(), recording.name);
+    async fn start(recording: &Recording, store: &str) -> Self {
+        let kind = store.split(':').next().unwrap();
+        let name = format!("{kind}-{}-{}", std::process::id(), recording.name);
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&directory).unwrap();
         for user in USERS {
-            add_user(&directory, user);
+            add_user(&directory, store, user);
         }
         let address = free_address();
-        let mut serve = doorward(&directory);
+        let mut serve = doorward(&directory, store);
         serve.args(["serve", "--operator-listen", "off", "--listen"]);
         serve.arg(address.to_string());
         for (key, value) in &recording.with {
@@ -49,6 +73,7 @@ impl Server {
             process: serve.spawn().unwrap(),
             address,
             directory,
+            store: store.to_owned(),
         };
         server.listening().await;
         server
@@ -83,7 +108,7 @@ impl Door for Server {
     }
 
     async fn operate(&mut self, words: &[&str]) -> String {
-        let mut command = doorward(&self.directory);
+        let mut command = doorward(&self.directory, &self.store);
         let done = command.args(words).stdout(Stdio::piped()).output().unwrap();
         assert!(done.status.success(), "{words:?}");
         String::from_utf8_lossy(&done.stdout).into_owned()
@@ -94,8 +119,8 @@ impl Door for Server {
     }
 }
 
-/// The binary in `directory`, with hashing that costs nothing.
-fn doorward(directory: &Path) -> Command {
+/// The binary in `directory` on a store, with hashing that costs nothing.
+fn doorward(directory: &Path, store: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOORWARD_")) {
         command.env_remove(name);
@@ -103,14 +128,14 @@ fn doorward(directory: &Path) -> Command {
     command
         .current_dir(directory)
         .args(["--password-memory-kib", "8", "--password-iterations", "1"])
-        .args(["--log-level", "error"])
+        .args(["--log-level", "error", "--store", store])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
 }
 
-fn add_user(directory: &Path, name: &str) {
-    let mut command = doorward(directory);
+fn add_user(directory: &Path, store: &str, name: &str) {
+    let mut command = doorward(directory, store);
     command.args(["user", "add", name, "--password-stdin"]);
     let mut adding = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = adding.stdin.take().unwrap();

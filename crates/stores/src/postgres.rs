@@ -10,6 +10,7 @@
 
 mod accounts;
 mod connection;
+mod endings;
 mod events;
 mod flush;
 mod group;
@@ -83,11 +84,8 @@ impl PostgresStore {
         let tls = tls::connector(url).map_err(refused)?;
         let remote = Arc::new(Remote::start().map_err(|error| refused(error.to_string()))?);
         let pool = Arc::new(Pool::new(url.clone(), tls.clone()));
-        let (opens, schema) = (Arc::clone(&pool), url.schema().to_owned());
-        let migrated = remote.wait(async move {
-            let migrate = async |db: &connection::Connection| open::migrate(db, &schema).await;
-            Ok(opens.with(migrate).await?)
-        });
+        let to = url.clone();
+        let migrated = remote.wait_long(async move { Ok(open::up_to_date(&to, &tls).await?) });
         migrated.map_err(|error| refused(error.0))?;
         let spread = Spread::new(&url.name(), sessions::reload(&remote, &pool));
         let channel = format!("doorward_{}", url.schema());

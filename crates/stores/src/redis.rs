@@ -5,7 +5,7 @@
 //! `docs/redis.md`. Each script touches the keys of one tag: all of a user and of the sessions of that user
 //! lie together, and nothing is decided on there but whether what was read still holds.
 //!
-//! Left out: accounts that are added together are added one by one; and what [`SessionStore::open`] ends
+//! Left out: accounts that are added together are not added in one transaction; and what [`SessionStore::open`] ends
 //! of another user ends after it opened, though surely.
 
 mod accounts;
@@ -16,6 +16,7 @@ mod buckets;
 mod connection;
 mod hearing;
 mod keys;
+mod line;
 mod log;
 mod outbox;
 mod packed;
@@ -29,6 +30,7 @@ mod store;
 mod tags;
 mod topology;
 mod transfer;
+mod watch;
 
 use std::sync::{Arc, Weak};
 
@@ -36,9 +38,14 @@ use doorward_core::Policy;
 use doorward_core::error::StoreError;
 use doorward_core::revocation::Ended;
 use doorward_core::store::StoreResult;
+use futures_channel::oneshot;
+use redis::{Cmd, Value};
 
 pub use self::address::Address;
 use self::base::Base;
+use self::line::{Caller, Waiting};
+use self::servers::Ask;
+use self::tags::Tag;
 use crate::OpenError;
 use crate::remote::Remote;
 use crate::spread::{Reload, Spread};
@@ -70,8 +77,30 @@ impl RedisStore {
             .wait(async move { checked.check().await })
             .map_err(refused)?;
         remote.background(hearing::for_ever(Arc::downgrade(&base)));
+        remote.background(Base::watch_for_ever(Arc::downgrade(&base)));
         remote.background(Base::sweep_for_ever(Arc::downgrade(&base)));
         Ok(RedisStore { base, remote })
+    }
+
+    /// The answer to a command about one tag, which is sent together with what others ask of that server.
+    async fn ask(&self, tag: Tag, command: Cmd, repeatable: bool) -> StoreResult<Value> {
+        let Some(lane) = self.base.servers.known(tag) else {
+            let ask = Ask::of(tag, command, repeatable);
+            return self.run(|base| async move { base.ask(ask).await }).await;
+        };
+        let (reply, answer) = oneshot::channel();
+        let caller = Caller {
+            tag,
+            repeatable,
+            until: servers::patience(),
+            reply,
+            turn: self.remote.turn()?,
+        };
+        if lane.line.join(Waiting { command, caller }) {
+            let servers = Arc::clone(&self.base.servers);
+            self.remote.background(line::serve(servers, lane));
+        }
+        answer.await.map_err(|_| gone())?
     }
 
     /// Runs `work` in the store's thread.
@@ -84,11 +113,14 @@ impl RedisStore {
     }
 }
 
+fn gone() -> StoreError {
+    StoreError("the store is closed".into())
+}
+
 /// Reads the log of ends from its beginning, for whoever waits with his thread.
 fn reload(remote: Weak<Remote>, base: Weak<Base>) -> Reload {
     const PAGE: u32 = 10_000;
     Box::new(move |entry: &mut dyn FnMut(Ended)| {
-        let gone = || StoreError("the store is closed".into());
         let (remote, base) = (remote.upgrade().ok_or_else(gone)?, base.clone());
         let mut cursor = 0;
         loop {

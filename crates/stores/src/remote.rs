@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,12 +16,15 @@ use doorward_core::error::StoreError;
 use doorward_core::store::StoreResult;
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The most operations that wait.
 const WAITING: usize = 4096;
 /// How long an operation may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One of those that wait: for as long as it lives.
+pub(crate) type Turn = OwnedSemaphorePermit;
 
 /// The thread's handle. Dropping it ends the thread, when what began is done or after [`PATIENCE`].
 pub(crate) struct Remote {
@@ -76,14 +80,30 @@ impl Remote {
         &self,
         work: impl Future<Output = StoreResult<T>> + Send + 'static,
     ) -> StoreResult<T> {
-        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        let answer = self.begin(work)?.recv_timeout(PATIENCE);
+        answer.map_err(|_| StoreError(LATE.into()))?
+    }
+
+    /// As [`Remote::wait`], of what knows itself how long it may take.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn wait_long<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<T> {
+        let answer = self.begin(work)?.recv();
+        answer.map_err(|_| StoreError("the store is closed".into()))?
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<Receiver<StoreResult<T>>> {
+        let (reply, answer) = sync_channel(1);
         self.check()?;
         self.runtime.spawn(async move {
             let _ = reply.send(work.await);
         });
-        answer
-            .recv_timeout(PATIENCE)
-            .map_err(|_| StoreError(LATE.into()))?
+        Ok(answer)
     }
 
     /// What goes on in the thread for as long as it lives.
@@ -91,7 +111,8 @@ impl Remote {
         self.runtime.spawn(work);
     }
 
-    fn turn(&self) -> StoreResult<tokio::sync::OwnedSemaphorePermit> {
+    /// Leave to wait for something in the thread.
+    pub(crate) fn turn(&self) -> StoreResult<Turn> {
         self.check()?;
         let turn = Arc::clone(&self.waiting).try_acquire_owned();
         turn.map_err(|_| StoreError("too many operations are waiting".into()))

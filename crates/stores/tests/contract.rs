@@ -13,6 +13,7 @@ use doorward_core::session::{Delivery, Device, EndReason, Session};
 use doorward_core::store::{Account, KeyStore as _, SessionStore as _, Store, ValidFrom, Write};
 use doorward_core::testing::TestEnv;
 use doorward_core::throttle::{BucketKey, Change, Limit, Outcome, Refused, Run, Step};
+use doorward_core::transfer::{MovableStore, Rows, TransferStore as _};
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
@@ -34,12 +35,12 @@ mod transfer;
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const KEY: KeyId = KeyId(0xfeed_0000_0000_0001);
 
-fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
+fn on_every_store(contract: impl Fn(&dyn MovableStore, &TestEnv)) {
     let memory = MemoryStore::new(Policy::default());
     let directory = tempfile::tempdir().unwrap();
     let sqlite = |name| SqliteStore::open(directory.path().join(name), Policy::default()).unwrap();
     let (by_thread, in_place) = (sqlite("thread.db"), sqlite("place.db").in_place());
-    let mut stores: Vec<&dyn Store> = vec![&memory, &by_thread, &in_place];
+    let mut stores: Vec<&dyn MovableStore> = vec![&memory, &by_thread, &in_place];
     #[cfg(feature = "postgres")]
     let fresh = postgres::shared().fresh();
     #[cfg(feature = "postgres")]
@@ -47,9 +48,9 @@ fn on_every_store(contract: impl Fn(&dyn Store, &TestEnv)) {
     #[cfg(feature = "postgres")]
     stores.push(&postgres);
     #[cfg(feature = "redis")]
-    let (redis, cluster) = (redis::single().fresh(), redis::cluster().fresh());
+    let (redis, cluster) = (redis::with_few_rights(), redis::cluster().fresh());
     #[cfg(feature = "redis")]
-    stores.extend([&redis as &dyn Store, &cluster]);
+    stores.extend([&redis as &dyn MovableStore, &cluster]);
     for store in stores {
         let env = TestEnv::new(NOW, 7);
         assert_eq!(store.add_key(key(), true).block_on().unwrap(), Write::Done);
@@ -280,6 +281,58 @@ fn ending_all_sessions_moves_valid_from() {
             .unwrap();
         assert!(store.valid_from(&user).block_on().unwrap() > moved);
         assert_eq!(store.sessions(None, 10).block_on().unwrap(), [other]);
+    });
+}
+
+#[test]
+fn the_end_of_a_session_without_a_row_is_told_as_any_other() {
+    on_every_store(|store, env| {
+        let (row, lost) = (session(env, "ada"), session(env, "ada"));
+        let _ = store.insert(row.clone(), ValidFrom(0)).block_on().unwrap();
+        let end = |id| {
+            store
+                .end(id, NOW, EndReason::Logout, &none())
+                .block_on()
+                .unwrap()
+        };
+        assert_eq!(end(lost.id), None);
+        assert_eq!(store.ended_after(0, 10).block_on().unwrap().0, []);
+        let told = Ended {
+            session: lost.id,
+            at: NOW,
+            reason: EndReason::Logout,
+        };
+        store.tell_end(told).block_on().unwrap();
+        assert!(end(row.id).is_some());
+        let (ends, _) = store.ended_after(0, 10).block_on().unwrap();
+        assert_eq!((ends.len(), ends[0], ends[1].session), (2, told, row.id));
+        assert_eq!(store.load(lost.id).block_on().unwrap(), None);
+        let after = NOW + Duration::from_secs(1);
+        for _ in 0..3 {
+            let purged = store.purge(after, after, 100, &none()).block_on();
+            assert!(purged.is_ok());
+        }
+        assert_eq!(store.ended_after(0, 10).block_on().unwrap().0, []);
+    });
+}
+
+#[test]
+fn more_sessions_of_a_user_than_fit_in_a_transaction_end_together() {
+    on_every_store(|store, env| {
+        let rows: Vec<_> = (0..5_100).map(|_| session(env, "robot")).collect();
+        store.put(Rows::Sessions(rows.clone())).block_on().unwrap();
+        let (user, why) = (rows[0].user.clone(), EndReason::EndedByOperator);
+        let ended = store.end_user(&user, NOW, why, Some(rows[0].id), &none());
+        assert_eq!(ended.block_on().unwrap().len(), rows.len() - 1);
+        let left = store.sessions_of(&user).block_on().unwrap();
+        assert_eq!(left, [rows[0].clone()]);
+        let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();
+        assert_eq!(ends.len(), rows.len() - 1);
+        let erased = store.erase(&user, NOW, why, &none()).block_on().unwrap();
+        assert_eq!(erased, rows.len() as u64);
+        assert_eq!(store.kept_of(&user).block_on().unwrap(), []);
+        let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();
+        assert_eq!(ends.len(), rows.len());
     });
 }
 

@@ -11,12 +11,16 @@ use doorward_core::id::{SessionId, TokenId, UserId};
 use doorward_core::keys::{KeyId, Purpose, StoredKey};
 use doorward_core::limits::{Cap, Opening, OverCap};
 use doorward_core::session::{Delivery, Device, EndReason, Session};
-use doorward_core::store::{EventStore as _, KeyStore as _, SessionStore as _, ValidFrom, Write};
+use doorward_core::store::{
+    EventStore as _, KeyStore as _, Opened, SessionStore as _, ValidFrom, Write,
+};
 use doorward_core::testing::TestEnv;
 use doorward_core::{Policy, Timestamp};
 use doorward_stores::{Place, PostgresStore, PostgresUrl};
 use pollster::FutureExt as _;
 
+#[path = "postgres/endings.rs"]
+mod endings;
 #[path = "servers/postgres.rs"]
 mod postgres;
 #[path = "servers/rings.rs"]
@@ -426,6 +430,11 @@ fn the_password_is_in_no_text() {
     }
     let wrong = "postgres://ada:hunter2@127.0.0.1:port/db?hunter2=1".parse::<Place>();
     assert!(!format!("{:?}", wrong.unwrap_err()).contains("hunter2"));
+    for cut in ["hun@ter2", "hun@te/r2", "hun?te@r2"] {
+        let wrong = format!("postgres://ada:{cut}@127.0.0.1:1/db").parse::<Place>();
+        let told = wrong.unwrap_err().to_string();
+        assert!(told.contains("%40") && !told.contains("r2"), "{told}");
+    }
     assert!(
         !"postgres://ada@127.0.0.1/db"
             .parse::<Place>()

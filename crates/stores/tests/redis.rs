@@ -26,6 +26,14 @@ mod rings;
 
 #[path = "redis/attacked.rs"]
 mod attacked;
+#[path = "redis/names.rs"]
+mod names;
+#[path = "redis/sentinels.rs"]
+mod sentinels;
+#[path = "redis/tls.rs"]
+mod tls;
+#[path = "redis/watched.rs"]
+mod watched;
 
 use redis::{Cluster, Server, eventually};
 
@@ -151,6 +159,57 @@ fn a_server_that_comes_back_is_used_again_at_once() {
     eventually(|| store.load(row.id).block_on().is_ok());
     assert!(back.elapsed() < Duration::from_secs(2));
     insert(&store, &row);
+}
+
+/// Whether all fail, the slowest within this time.
+fn all_fail_within(span: Duration, store: &RedisStore, row: &Session) {
+    let end = || {
+        store
+            .end(row.id, NOW, EndReason::Logout, &trail())
+            .block_on()
+    };
+    let asked = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(end().is_err()));
+        scope.spawn(|| assert!(store.swap(rotated(row)).block_on().is_err()));
+        scope.spawn(|| assert!(store.load(row.id).block_on().is_err()));
+    });
+    assert!(asked.elapsed() < span, "{:?}", asked.elapsed());
+}
+
+#[test]
+fn whoever_asks_a_server_that_is_gone_is_told_at_once_until_it_is_back() {
+    type Fault = fn(&mut Server);
+    let killed: [Fault; 2] = [Server::kill, |server| server.start_again(&[])];
+    let hangs: [Fault; 2] = [
+        |server| server.signal("STOP"),
+        |server| server.signal("CONT"),
+    ];
+    for [gone, back] in [killed, hangs] {
+        let mut server = Server::start(&[]);
+        let store = open(&server.url());
+        let row = session(&TestEnv::new(NOW, 1), "ada");
+        insert(&store, &row);
+        gone(&mut server);
+        all_fail_within(Duration::from_secs(5), &store, &row);
+        for _ in 0..5 {
+            all_fail_within(Duration::from_millis(500), &store, &row);
+        }
+        back(&mut server);
+        let since = Instant::now();
+        eventually(|| store.load(row.id).block_on().is_ok());
+        eventually(|| {
+            store
+                .end(row.id, NOW, EndReason::Logout, &trail())
+                .block_on()
+                .is_ok()
+        });
+        assert!(
+            since.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            since.elapsed()
+        );
+    }
 }
 
 #[test]

@@ -16,6 +16,13 @@ use doorward_stores::SqliteStore;
 use pollster::FutureExt as _;
 use rusqlite::Connection;
 
+#[cfg(feature = "postgres")]
+#[path = "servers/postgres.rs"]
+mod postgres;
+#[cfg(feature = "postgres")]
+#[path = "servers/rings.rs"]
+mod rings;
+
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// Each as its version left it, with the same three sessions in it.
@@ -29,6 +36,12 @@ const FIXTURES: [&str; 9] = [
     include_str!("fixtures/0007_adopted.sql"),
     include_str!("fixtures/0008_outbox.sql"),
     include_str!("fixtures/0009_marks.sql"),
+];
+
+#[cfg(feature = "postgres")]
+const POSTGRES: [&str; 2] = [
+    include_str!("fixtures/postgres/0001_sessions.sql"),
+    include_str!("fixtures/postgres/0002_endings.sql"),
 ];
 
 fn open(path: &Path) -> SqliteStore {
@@ -66,7 +79,8 @@ fn a_database_of_every_version_opens_and_its_sessions_go_on() {
             .execute_batch(dump)
             .unwrap();
         let store = open(&path);
-        goes_on(&store, version);
+        // The log of rotations came with the second version.
+        goes_on(&store, version, u64::from(version >= 2));
         drop(store);
         let again = open(&path);
         let kept = again.load(id(1)).block_on().unwrap().unwrap();
@@ -74,7 +88,8 @@ fn a_database_of_every_version_opens_and_its_sessions_go_on() {
     }
 }
 
-fn goes_on(store: &SqliteStore, version: usize) {
+/// `bobs`: the version of one session's row.
+fn goes_on(store: &dyn MovableStore, version: usize, bobs: u64) {
     let load = |number| store.load(id(number)).block_on().unwrap().unwrap();
     let (ada, over, bob) = (load(1), load(2), load(3));
     assert_eq!(ada.user, UserId::new("ada").unwrap());
@@ -82,8 +97,7 @@ fn goes_on(store: &SqliteStore, version: usize) {
     assert_eq!(ada.claims.as_deref(), Some(r#"{"role":"teacher"}"#));
     assert_eq!(ada.refresh_key, KeyId(7));
     assert_eq!(over.ended.unwrap().reason, EndReason::Logout);
-    // The log of rotations came with the second version.
-    assert_eq!(bob.version, u64::from(version >= 2));
+    assert_eq!(bob.version, bobs);
     let swapped = store.swap(next(ada)).block_on().unwrap();
     assert_eq!(swapped, Write::Done, "{version}");
     assert_eq!(store.swap(next(bob)).block_on().unwrap(), Write::Done);
@@ -94,6 +108,24 @@ fn goes_on(store: &SqliteStore, version: usize) {
     assert!(!account.privileged && account.valid_from == ValidFrom(NOW.0));
     for kind in Kind::ALL {
         store.rows(kind, None, 10).block_on().unwrap();
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_schema_of_every_version_opens_in_postgres_and_its_sessions_go_on() {
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
+    let count = std::fs::read_dir(migrations).unwrap().count();
+    assert_eq!(count, POSTGRES.len(), "keep one of each");
+    for (version, dump) in (1..).zip(POSTGRES) {
+        let fresh = postgres::shared().fresh();
+        let schema = fresh.schema();
+        let dump = dump.replace('@', &format!("{schema}."));
+        postgres::shared().sql(&format!("CREATE SCHEMA {schema}; {dump}"));
+        let store = fresh.open();
+        goes_on(&store, version, 1);
+        drop(store);
+        every_write(&fresh.open(), 1);
     }
 }
 

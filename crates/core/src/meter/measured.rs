@@ -114,6 +114,7 @@ measured! {
         load(id: SessionId) -> Option<Session>, session id;
         swap(row: Session) -> Write, session row.id;
         end(id: SessionId, at: Timestamp, reason: EndReason, trail: &Trail) -> Option<Session>, session id;
+        tell_end(end: Ended) -> (), session end.session;
         end_user(
             user: &UserId, at: Timestamp, reason: EndReason, except: Option<SessionId>, trail: &Trail
         ) -> Vec<SessionId>;
@@ -129,6 +130,10 @@ measured! {
     } + {
         fn notice(&self) -> Option<String> {
             self.store.notice()
+        }
+
+        fn at_risk(&self) -> Option<String> {
+            self.store.at_risk()
         }
 
         fn slow_to_spread(&self) -> Option<String> {

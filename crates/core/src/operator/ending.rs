@@ -3,12 +3,16 @@
 
 use std::collections::HashSet;
 
+use futures_util::future::join_all;
+
 use super::{Operator, PAGE};
 use crate::error::Result;
 use crate::event::{Event, EventName};
 use crate::id::UserId;
 use crate::session::EndReason;
 
+/// How many users' sessions end together: a store writes what is asked for at once in one go.
+const AT_ONCE: usize = 64;
 const WHY: EndReason = EndReason::EndedByOperator;
 
 impl Operator {
@@ -48,8 +52,12 @@ impl Operator {
             };
             after = Some(last.id);
             let users: HashSet<UserId> = page.into_iter().map(|session| session.user).collect();
-            for user in users {
-                ended += self.end_user(&user).await?;
+            let users: Vec<UserId> = users.into_iter().collect();
+            for some in users.chunks(AT_ONCE) {
+                let ends = some.iter().map(|user| self.end_user(user));
+                for end in join_all(ends).await {
+                    ended += end?;
+                }
             }
         }
     }

@@ -95,8 +95,13 @@ impl Service {
         let event = event.because(reason.name());
         let trail = self.trail(None, event.clone());
         let Some(row) = self.store.end(id, at, reason, &trail).await? else {
-            // A store that lost the row cannot tell other nodes; this one refuses its tokens all the same.
-            return Ok((self.remember(id, End { at, reason }), None));
+            self.end_without_row(Ended {
+                session: id,
+                at,
+                reason,
+            })
+            .await?;
+            return Ok((reason, None));
         };
         let end = row.ended.unwrap_or(End { at, reason });
         self.remember(id, end);
@@ -106,6 +111,17 @@ impl Service {
             self.events.tell(event);
         }
         Ok((end.reason, event))
+    }
+
+    /// The store lost the row, or has removed it: access tokens of the session may be good all the same, here and at
+    /// other nodes. Told once by each node: whoever repeats it fills no log.
+    async fn end_without_row(&self, end: Ended) -> Result<()> {
+        if self.revocations.has(end.session) {
+            return Ok(());
+        }
+        self.store.tell_end(end).await?;
+        self.revocations.insert(end);
+        Ok(())
     }
 
     pub(super) fn trail(&self, once: Option<Event>, each: Event) -> Trail {

@@ -189,6 +189,10 @@ impl SessionStore for SimStore {
         self.call(move |rows| rows.end(id, at, reason)).await
     }
 
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.call(move |rows| rows.log.push(Some(end))).await
+    }
+
     async fn end_user(
         &self,
         user: &UserId,

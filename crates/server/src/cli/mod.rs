@@ -275,6 +275,9 @@ pub(crate) async fn check_config(config: Config) -> Outcome {
     let advice = advice.chain(config.engine.advice());
     let exposed = exposure::advice(config.operator_listen);
     advice.chain(exposed).for_each(say_error);
+    if let Some(risk) = store.at_risk() {
+        say_error(&risk);
+    }
     say("the settings are in order")
 }
 

@@ -66,6 +66,9 @@ impl SessionStore for Following {
     ) -> StoreResult<Option<Session>> {
         ask!(self, store => store.end(id, at, reason, trail))
     }
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        ask!(self, store => store.tell_end(end))
+    }
     async fn end_user(
         &self,
         user: &UserId,
@@ -120,6 +123,10 @@ impl SessionStore for Following {
 
     fn slow_to_spread(&self) -> Option<String> {
         self.current().ok()?.slow_to_spread()
+    }
+
+    fn at_risk(&self) -> Option<String> {
+        self.current().ok()?.at_risk()
     }
 
     fn meter(&self) -> Option<Arc<Meter>> {

@@ -91,14 +91,15 @@ impl AccountStore for PostgresStore {
         trail: &Trail,
     ) -> StoreResult<Option<AllEnded>> {
         let needs = Needs::account(user);
-        let (user, hash, trail) = (user.clone(), hash.to_owned(), trail.clone());
+        let (whose, hash, trail) = (of(user), hash.to_owned(), trail.clone());
+        let user = user.clone();
         let set = move |view: &mut View| {
             if seen.is_some_and(|seen| seen != view.seen(&user)) {
                 return None;
             }
             view.set_password(&user, &hash, at, &trail)
         };
-        self.group(needs, set).await
+        self.all_ended(needs, whose, set).await
     }
 
     async fn set_disabled(
@@ -109,7 +110,7 @@ impl AccountStore for PostgresStore {
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let needs = Needs::account(user);
-        let (user, trail) = (user.clone(), trail.clone());
+        let (whose, user, trail) = (of(user), user.clone(), trail.clone());
         let set = move |view: &mut View| {
             view.accounts.get_mut(&user)?.disabled = disabled;
             if disabled {
@@ -119,7 +120,7 @@ impl AccountStore for PostgresStore {
             view.leave(trail.records(&user, &[]));
             Some(Vec::new())
         };
-        self.group(needs, set).await
+        self.they_ended(needs, whose, set).await
     }
 
     async fn remove_account(
@@ -129,13 +130,13 @@ impl AccountStore for PostgresStore {
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let needs = Needs::account(user);
-        let (user, trail) = (user.clone(), trail.clone());
+        let (whose, user, trail) = (of(user), user.clone(), trail.clone());
         let remove = move |view: &mut View| {
             view.resets.remove(&user);
             view.accounts.remove(&user)?;
             Some(view.end_user(&user, at, EndReason::Disabled, None, &trail))
         };
-        self.group(needs, remove).await
+        self.they_ended(needs, whose, remove).await
     }
 
     async fn set_privileged(
@@ -146,12 +147,12 @@ impl AccountStore for PostgresStore {
         trail: &Trail,
     ) -> StoreResult<Option<Vec<SessionId>>> {
         let needs = Needs::account(user);
-        let (user, trail) = (user.clone(), trail.clone());
+        let (whose, user, trail) = (of(user), user.clone(), trail.clone());
         let set = move |view: &mut View| {
             view.accounts.get_mut(&user)?.privileged = privileged;
             Some(view.end_user(&user, at, EndReason::EndedByOperator, None, &trail))
         };
-        self.group(needs, set).await
+        self.they_ended(needs, whose, set).await
     }
 
     async fn start_reset(&self, user: &UserId, reset: Reset, trail: &Trail) -> StoreResult<Write> {
@@ -194,8 +195,43 @@ impl AccountStore for PostgresStore {
             let user = view.reset_of(hash, at)?;
             view.set_password(&user, &password_hash, at, &trail)
         };
-        self.group(needs, finish).await
+        self.all_ended(needs, move |view: &View| view.reset_of(hash, at), finish)
+            .await
     }
+}
+
+impl PostgresStore {
+    /// Decides what ends all sessions of a user, and ends them.
+    async fn all_ended(
+        &self,
+        needs: Needs,
+        whose: impl Fn(&View) -> Option<UserId> + Send + Sync + 'static,
+        work: impl Fn(&mut View) -> Option<AllEnded> + Send + Sync + 'static,
+    ) -> StoreResult<Option<AllEnded>> {
+        let (mut ended, more) = self.settled(needs, whose, work).await?;
+        if let Some(all) = &mut ended {
+            all.sessions.extend(more);
+        }
+        Ok(ended)
+    }
+
+    async fn they_ended(
+        &self,
+        needs: Needs,
+        whose: impl Fn(&View) -> Option<UserId> + Send + Sync + 'static,
+        work: impl Fn(&mut View) -> Option<Vec<SessionId>> + Send + Sync + 'static,
+    ) -> StoreResult<Option<Vec<SessionId>>> {
+        let (mut ended, more) = self.settled(needs, whose, work).await?;
+        if let Some(ids) = &mut ended {
+            ids.extend(more);
+        }
+        Ok(ended)
+    }
+}
+
+fn of(user: &UserId) -> impl Fn(&View) -> Option<UserId> + Send + Sync + use<> {
+    let user = user.clone();
+    move |_| Some(user.clone())
 }
 
 fn to_add(account: &Account) -> Needs {

@@ -48,6 +48,8 @@ pub(super) enum Failed {
     Database(tokio_postgres::Error),
     /// A row holds what no version of Doorward wrote.
     Damaged(&'static str),
+    /// More rows than fit in one transaction, for operations that can be carried out one by one.
+    TooMany,
     /// No connection: why.
     Down(String),
 }
@@ -74,8 +76,17 @@ impl Failed {
                 ),
                 None => !error.is_closed() && error.to_string().contains("serializing"),
             },
-            Failed::Damaged(_) => true,
+            Failed::Damaged(_) | Failed::TooMany => true,
             Failed::Down(_) => false,
+        }
+    }
+
+    /// Whether a row was not as it must be.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Failed::Database(error) => error.code().is_none() && !error.is_closed(),
+            Failed::Damaged(_) => true,
+            Failed::TooMany | Failed::Down(_) => false,
         }
     }
 
@@ -99,6 +110,7 @@ impl From<&Failed> for StoreError {
         StoreError(match failed {
             Failed::Database(error) => words(error),
             Failed::Damaged(column) => format!("{column} holds what no version of Doorward wrote"),
+            Failed::TooMany => "more rows than fit in one transaction".into(),
             Failed::Down(why) => why.clone(),
         })
     }

@@ -9,6 +9,7 @@ use doorward_core::store::{Account, ValidFrom};
 use doorward_core::throttle::{Bucket, BucketKey};
 
 use super::connection::{Connection, Failed, Step, step};
+use super::endings;
 use super::notice;
 use super::rows::{self, Uuid, each};
 use super::view::View;
@@ -21,6 +22,7 @@ pub(super) async fn write(
 ) -> Result<(), Failed> {
     let mut steps = sessions(view)?;
     steps.extend(users(view));
+    steps.extend(endings::write(view));
     steps.extend(accounts(view));
     steps.extend(resets(view));
     steps.extend(buckets(view));
@@ -40,7 +42,8 @@ pub(super) async fn write(
 fn sessions(view: &View) -> Result<Vec<Step>, Failed> {
     // First: another may have the id of one that goes.
     let mut steps = Vec::new();
-    let removed: Vec<_> = view.sessions.removed().map(|id| Uuid(id.0)).collect();
+    let removed = view.sessions.removed().chain(&view.unread);
+    let removed: Vec<_> = removed.map(|id| Uuid(id.0)).collect();
     if !removed.is_empty() {
         let details = "DELETE FROM @details WHERE session = ANY ($1::uuid[])";
         steps.push(step!(details, removed.clone()));

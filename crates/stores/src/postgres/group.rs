@@ -119,6 +119,9 @@ impl Groups {
         }
         let done = async {
             let mut view = lock::read(db, needs).await?;
+            if view.cut.is_some() && batch.len() > 1 {
+                return Err(Failed::TooMany);
+            }
             for operation in batch.iter_mut() {
                 (operation.run)(&mut view);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use doorward_core::Timestamp;
-use doorward_core::id::UserId;
+use doorward_core::id::{SessionId, UserId};
 use doorward_core::password::PasswordHash;
 use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::store::{Account, ValidFrom};
@@ -11,6 +11,7 @@ use doorward_core::throttle::{Bucket, BucketKey};
 use tokio_postgres::Row;
 
 use super::connection::{Connection, Failed, Step, step};
+use super::endings::{self, ENDINGS};
 use super::rows::{self, Uuid, sessions, user_hash};
 use super::view::{Needs, View};
 
@@ -31,6 +32,10 @@ pub(super) async fn read(db: &Connection, mut needs: Needs) -> Result<View, Fail
     ask(others(&needs));
     let answers = db.all(&steps).await?;
     let mut view = View::default();
+    let read = answers.iter().map(Vec::len).max().unwrap_or(0);
+    if needs.is_of_many() && read >= needs.most_sessions() {
+        view.cut = Some(live_of(db, &needs).await?);
+    }
     for (rows, reader) in answers.iter().zip(readers) {
         let Some(reader) = reader else { continue };
         for row in rows {
@@ -42,6 +47,16 @@ pub(super) async fn read(db: &Connection, mut needs: Needs) -> Result<View, Fail
 
 /// Puts a row into the view.
 type Reader = fn(&mut View, &Row) -> Result<(), Failed>;
+
+/// All that are asked for of users whose sessions are too many to be locked together.
+async fn live_of(db: &Connection, needs: &Needs) -> Result<Vec<SessionId>, Failed> {
+    let theirs: BTreeSet<_> = needs.live_of.union(&needs.kept_of).cloned().collect();
+    let hashes: Vec<_> = theirs.iter().map(user_hash).collect();
+    let sql = "SELECT id FROM @sessions WHERE user_hash = ANY ($1::int[]) AND user_id = ANY ($2::text[]) \
+        AND flags & 32 = 0 ORDER BY id";
+    let rows = db.query(sql, &[&hashes, &texts(&theirs)]).await?;
+    rows.iter().map(|row| rows::id(row, 0)).collect()
+}
 
 /// Whose resets they are, as far as can be told before the accounts are locked.
 async fn find_resets(db: &Connection, needs: &mut Needs) -> Result<(), Failed> {
@@ -68,6 +83,7 @@ fn users(users: &BTreeSet<UserId>) -> Vec<(Step, Option<Reader>)> {
     vec![
         (step!(make, texts(users)), None),
         (step!(lock, texts(users)), Some(read_valid_from)),
+        (step!(ENDINGS, texts(users)), Some(endings::read)),
     ]
 }
 
@@ -102,16 +118,19 @@ fn sessions(needs: &Needs) -> Vec<(Step, Option<Reader>)> {
         )
     } else {
         let hashes: Vec<_> = theirs.iter().map(user_hash).collect();
+        // The order is that of ids, said so that no plan goes through the index on them, which is made for the
+        // limit and would find a user's few rows among all.
         step!(
             sessions!(
                 "s.id = ANY ($1::uuid[]) OR (s.user_hash = ANY ($2::int[]) AND s.user_id = ANY \
                  ($3::text[]) AND (s.flags & 32 = 0 OR s.user_id = ANY ($4::text[]))) \
-                 ORDER BY s.id FOR UPDATE OF s"
+                 ORDER BY s.id::text COLLATE \"C\" LIMIT $5 FOR UPDATE OF s"
             ),
             ids,
             hashes,
             texts(&theirs),
             texts(&needs.kept_of),
+            i64::try_from(needs.most_sessions()).unwrap_or(i64::MAX),
         )
     };
     vec![(step, Some(read_session))]
@@ -183,8 +202,13 @@ pub(super) fn reset(row: &Row) -> Result<(UserId, Reset), Failed> {
 }
 
 fn read_session(view: &mut View, row: &Row) -> Result<(), Failed> {
-    let session = rows::session(row)?;
-    view.sessions.read(session.id, session);
+    match rows::session(row) {
+        Ok(session) => view.sessions.read(session.id, session),
+        Err(failed) if failed.is_damage() => {
+            view.damaged.insert(rows::id(row, 0)?, rows::user(row, 1)?);
+        }
+        Err(failed) => return Err(failed),
+    }
     Ok(())
 }
 

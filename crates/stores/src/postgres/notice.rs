@@ -36,7 +36,7 @@ fn end(bytes: &[u8]) -> Option<Ended> {
     Some(Ended {
         session: SessionId(*session),
         at: Timestamp(i64::from_be_bytes(*at)),
-        reason: EndReason::from_code(*rest.first()?)?,
+        reason: EndReason::stored(*rest.first()?),
     })
 }
 

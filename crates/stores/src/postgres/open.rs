@@ -17,10 +17,16 @@ use super::tls;
 use super::url::PostgresUrl;
 
 /// Each migration once, in order, and the oldest version of this program that can work with what it leaves.
-const MIGRATIONS: &[(&str, i32)] = &[(
-    include_str!("../../migrations/postgres/0001_sessions.sql"),
-    1,
-)];
+const MIGRATIONS: &[(&str, i32)] = &[
+    (
+        include_str!("../../migrations/postgres/0001_sessions.sql"),
+        1,
+    ),
+    (
+        include_str!("../../migrations/postgres/0002_endings.sql"),
+        1,
+    ),
+];
 
 /// What every connection asks for, where the server knows it. Statements here are prepared once and find
 /// rows by their keys: a plan made while a table was small must not stay when it is large.
@@ -80,6 +86,10 @@ async fn synchronous(client: &Client, fast: bool) -> Result<Option<String>, Fail
     Ok(fast.then(|| format!("SET LOCAL synchronous_commit = {wanted}")))
 }
 
+fn late() -> Failed {
+    Failed::Down("the database did not answer in time".into())
+}
+
 /// A bare connection; what is notified on it is passed on.
 pub(super) async fn dial(
     url: &PostgresUrl,
@@ -112,7 +122,7 @@ async fn reach<T: MakeTlsConnect<Socket> + Clone>(
         match timeout(share, host.connect(tls.clone())).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(failed)) => why = failed.into(),
-            Err(_) => why = Failed::Down("the database did not answer in time".into()),
+            Err(_) => why = late(),
         }
     }
     Err(why)
@@ -134,11 +144,20 @@ fn qualified(url: &PostgresUrl) -> Arc<str> {
     format!("\"{}\".", url.schema()).into()
 }
 
-/// Brings the schema up to date. Writes nothing where it is.
-pub(super) async fn migrate(connection: &Connection, schema: &str) -> Result<(), Failed> {
+/// Brings the schema up to date, on a connection of its own: that may take longer than anything else may.
+pub(super) async fn up_to_date(url: &PostgresUrl, tls: &tls::Connector) -> Result<(), Failed> {
+    let connected = timeout(PATIENCE, connect(url, tls)).await;
+    let connection = connected.unwrap_or_else(|_| Err(late()))?;
+    migrate(&connection, url.schema()).await
+}
+
+/// Writes nothing where there is nothing to do.
+async fn migrate(connection: &Connection, schema: &str) -> Result<(), Failed> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     for tries in 0.. {
-        let done = match version(connection).await {
+        let found = timeout(PATIENCE, version(connection)).await;
+        let found = found.unwrap_or_else(|_| Err(late()));
+        let done = match found {
             Ok(Some((found, compatible))) if compatible > known => return Err(newer(found, known)),
             Ok(Some((found, _))) if found >= known => return Ok(()),
             Ok(Some(_)) => step_up(connection).await,
@@ -206,9 +225,11 @@ async fn make(connection: &Connection, schema: &str) -> Result<(), Failed> {
     connection.batch(row).await
 }
 
-/// What is missing, in one transaction; whoever starts meanwhile waits for it.
+/// What is missing, in one transaction; whoever starts meanwhile waits for it. It takes as long as large tables
+/// need, but waits for no lock so long that everybody would wait behind it.
 async fn step_up(connection: &Connection) -> Result<(), Failed> {
-    connection.batch("BEGIN").await?;
+    let begin = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0";
+    connection.batch(begin).await?;
     let done = migrations(connection).await;
     connection
         .batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })
@@ -219,6 +240,7 @@ async fn step_up(connection: &Connection) -> Result<(), Failed> {
 async fn migrations(connection: &Connection) -> Result<(), Failed> {
     let lock = step!("SELECT version FROM @doorward_schema FOR UPDATE");
     let rows = connection.all(&[lock]).await?;
+    connection.batch("SET LOCAL lock_timeout = '3s'").await?;
     let row = rows.iter().flatten().next();
     let found: i32 = row.ok_or(Failed::Damaged("doorward_schema"))?.try_get(0)?;
     let missing = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0));

@@ -64,7 +64,7 @@ pub(super) fn session(row: &Row) -> Result<Session, Failed> {
     let ended = if flags & ENDED == 0 {
         None
     } else {
-        Some(end(kept)?)
+        Some(end(kept))
     };
     let (confirmed_at, child_at) = child_times(row.try_get(6)?, row.try_get(7)?);
     let after_login = |at: usize| {
@@ -108,6 +108,13 @@ pub(super) fn session(row: &Row) -> Result<Session, Failed> {
 
 pub(super) fn all(rows: &[Row]) -> Result<Vec<Session>, Failed> {
     rows.iter().map(session).collect()
+}
+
+/// As [`all`], without those that cannot be read: none of them can be used, and they hide no other.
+pub(super) fn readable(rows: &[Row]) -> Result<Vec<Session>, Failed> {
+    let read = rows.iter().map(session);
+    read.filter(|row| !row.as_ref().is_err_and(Failed::is_damage))
+        .collect()
 }
 
 pub(super) fn id(row: &Row, at: usize) -> Result<SessionId, Failed> {
@@ -289,26 +296,28 @@ fn kept(session: &Session) -> Uuid {
     Uuid(bytes)
 }
 
-fn end(kept: Uuid) -> Result<End, Failed> {
+fn end(kept: Uuid) -> End {
     let (at, why) = (
         kept.0.first_chunk::<8>().copied().unwrap_or_default(),
         kept.0[8],
     );
-    Ok(End {
+    End {
         at: Timestamp(i64::from_be_bytes(at)),
-        reason: EndReason::from_code(why).ok_or(Failed::Damaged("previous"))?,
-    })
+        reason: EndReason::stored(why),
+    }
+}
+
+pub(super) fn reason(row: &Row, at: usize) -> Result<EndReason, Failed> {
+    let why = u8::try_from(row.try_get::<_, i16>(at)?);
+    Ok(EndReason::stored(why.unwrap_or(0)))
 }
 
 /// A row of `place, session, at, why`, and its place.
 pub(super) fn ended(row: &Row) -> Result<(u64, Ended), Failed> {
-    let why = u8::try_from(row.try_get::<_, i16>(3)?).ok();
     let ended = Ended {
         session: id(row, 1)?,
         at: Timestamp(row.try_get(2)?),
-        reason: why
-            .and_then(EndReason::from_code)
-            .ok_or(Failed::Damaged("ended.why"))?,
+        reason: reason(row, 3)?,
     };
     Ok((row.try_get::<_, i64>(0)?.cast_unsigned(), ended))
 }

@@ -18,7 +18,7 @@ use tokio_postgres::Row;
 use super::connection::{Failed, Value, step};
 use super::pool::Pool;
 use super::rows::{self, Uuid, sessions, user_hash};
-use super::view::Needs;
+use super::view::{Needs, View};
 use super::{PostgresStore, took};
 use crate::remote::Remote;
 use crate::spread::Reload;
@@ -29,20 +29,7 @@ const PURGED_AT_ONCE: usize = 50;
 #[async_trait]
 impl SessionStore for PostgresStore {
     async fn open(&self, opening: Opening, trail: &Trail) -> StoreResult<Opened> {
-        let user = || opening.session.user.clone();
-        let needs = Needs {
-            users: [user()].into(),
-            live_of: opening.cap.map(|_| user()).into_iter().collect(),
-            sessions: opening
-                .replaces
-                .into_iter()
-                .chain([opening.session.id])
-                .collect(),
-            ..Needs::default()
-        };
-        let (policy, trail) = (self.policy.clone(), trail.clone());
-        self.group(needs, move |view| view.open(&opening, &policy, &trail))
-            .await
+        self.open_within(opening, trail).await
     }
 
     async fn adopt(
@@ -58,11 +45,10 @@ impl SessionStore for PostgresStore {
             adopted: [session.id].into(),
             ..Needs::default()
         };
-        let trail = trail.clone();
-        self.group(needs, move |view| {
-            took(view.adopt(&session, seen, until, &trail))
-        })
-        .await
+        let (trail, user) = (trail.clone(), session.user.clone());
+        let adopt = move |view: &mut View| took(view.adopt(&session, seen, until, &trail));
+        let whose = move |_: &View| Some(user.clone());
+        Ok(self.settled(needs, whose, adopt).await?.0)
     }
 
     async fn was_adopted(&self, id: SessionId) -> StoreResult<bool> {
@@ -96,10 +82,14 @@ impl SessionStore for PostgresStore {
             reason,
         };
         let trail = trail.clone();
-        let end = move |view: &mut super::View| {
-            view.end_and_load(end, |row| trail.records(&row.user, &[id]))
-        };
+        let end =
+            move |view: &mut View| view.end_and_load(end, |row| trail.records(&row.user, &[id]));
         self.group(Needs::session(id), end).await
+    }
+
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.group(Needs::default(), move |view| view.tell_end(end))
+            .await
     }
 
     async fn end_user(
@@ -115,11 +105,12 @@ impl SessionStore for PostgresStore {
             live_of: [user.clone()].into(),
             ..Needs::default()
         };
-        let (user, trail) = (user.clone(), trail.clone());
-        self.group(needs, move |view| {
-            view.end_user(&user, at, reason, except, &trail)
-        })
-        .await
+        let (user, whose, trail) = (user.clone(), user.clone(), trail.clone());
+        let end = move |view: &mut View| view.end_user(&user, at, reason, except, &trail);
+        let whose = move |_: &View| Some(whose.clone());
+        let (mut ended, more) = self.settled(needs, whose, end).await?;
+        ended.extend(more);
+        Ok(ended)
     }
 
     async fn valid_from(&self, user: &UserId) -> StoreResult<ValidFrom> {
@@ -135,14 +126,20 @@ impl SessionStore for PostgresStore {
     async fn sessions_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
         let sql =
             sessions!("s.user_hash = $1 AND s.user_id = $2 AND s.flags & 32 = 0 ORDER BY s.id");
-        self.read(sql, theirs(user), |rows| rows::all(&rows)).await
+        self.read(sql, theirs(user), |rows| rows::readable(&rows))
+            .await
     }
 
     async fn sessions(&self, after: Option<SessionId>, limit: u32) -> StoreResult<Vec<Session>> {
         let sql = sessions!("s.id > $1 AND s.flags & 32 = 0 ORDER BY s.id LIMIT $2");
         let after = after.map_or([0; 16], |id| id.0);
         let values: Vec<Value> = vec![Box::new(Uuid(after)), Box::new(i64::from(limit))];
-        self.read(sql, values, |rows| rows::all(&rows)).await
+        let page = |rows: Vec<Row>| match rows::readable(&rows)? {
+            // Nothing would look like the end.
+            none if none.is_empty() => rows::all(&rows),
+            page => Ok(page),
+        };
+        self.read(sql, values, page).await
     }
 
     async fn ended_after(&self, cursor: u64, limit: u32) -> StoreResult<(Vec<Ended>, u64)> {
@@ -154,7 +151,8 @@ impl SessionStore for PostgresStore {
 
     async fn kept_of(&self, user: &UserId) -> StoreResult<Vec<Session>> {
         let sql = sessions!("s.user_hash = $1 AND s.user_id = $2 ORDER BY s.id");
-        self.read(sql, theirs(user), |rows| rows::all(&rows)).await
+        self.read(sql, theirs(user), |rows| rows::readable(&rows))
+            .await
     }
 
     async fn erase(
@@ -169,9 +167,21 @@ impl SessionStore for PostgresStore {
             kept_of: [user.clone()].into(),
             ..Needs::default()
         };
-        let (user, trail) = (user.clone(), trail.clone());
-        self.group(needs, move |view| view.erase(&user, at, reason, &trail))
-            .await
+        let mut removed = 0;
+        loop {
+            let (whose, theirs, trail) = (user.clone(), user.clone(), trail.clone());
+            let erase = move |view: &mut View| match view.cut {
+                Some(_) => None,
+                None => Some(view.erase(&theirs, at, reason, removed, &trail)),
+            };
+            let whose = move |_: &View| Some(whose.clone());
+            if let Some(all) = self.settled(needs.clone(), whose, erase).await?.0 {
+                return Ok(all);
+            }
+            self.end_user(user, at, reason, None, &Trail::default())
+                .await?;
+            removed += self.remove_ended(user).await?;
+        }
     }
 
     async fn restored_at(&self) -> StoreResult<Timestamp> {
@@ -189,7 +199,7 @@ impl SessionStore for PostgresStore {
             ..Needs::default()
         };
         let record = trail.once.clone();
-        let set = move |view: &mut super::View| {
+        let set = move |view: &mut View| {
             if view.restored_at.get(&()).is_none_or(|before| *before < at) {
                 view.restored_at.set((), at);
                 view.leave(record.clone());
@@ -210,6 +220,7 @@ impl SessionStore for PostgresStore {
         if !self.may_purge().await? {
             return Ok(0);
         }
+        self.resume().await?;
         self.purge_logs(now, log_before, limit).await?;
         let looked = self.look(now, limit).await?;
         for some in looked.over.chunks(PURGED_AT_ONCE) {
@@ -219,7 +230,7 @@ impl SessionStore for PostgresStore {
                 ..Needs::default()
             };
             let (policy, trail) = (self.policy.clone(), trail.clone());
-            let purge = move |view: &mut super::View| {
+            let purge = move |view: &mut View| {
                 for id in &some {
                     view.purge(*id, now, &policy, &trail);
                 }
@@ -246,7 +257,7 @@ impl SessionStore for PostgresStore {
 }
 
 /// When a row is over and may go, as `Session::expires_at` has it, of which it is a rough look:
-/// [`super::View::purge`] decides.
+/// [`View::purge`] decides.
 macro_rules! over {
     () => {
         "created_at + least(lasts, greatest(confirmed_at + child_after - created_at, 0) + \

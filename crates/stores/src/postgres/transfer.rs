@@ -20,18 +20,21 @@ use super::connection::{Failed, Step, Value, step};
 use super::rows::{self, Uuid, each, sessions};
 use super::{PostgresStore, flush, keys, lock};
 
-const TABLES: [&str; 13] = [
-    "sessions",
-    "details",
+/// In the order in which groups come to them, so that who puts up the fence and who writes do not wait for each
+/// other in a circle.
+const TABLES: [&str; 14] = [
     "valid_from",
-    "heads",
-    "ended",
+    "endings",
     "accounts",
     "resets",
-    "keys",
+    "sessions",
+    "details",
     "adopted",
     "throttle",
+    "heads",
+    "ended",
     "events",
+    "keys",
     "outbox",
     "deliveries",
 ];
@@ -108,8 +111,14 @@ impl TransferStore for PostgresStore {
     }
 
     async fn leave(&self, mark: Option<&str>) -> StoreResult<()> {
+        if mark.is_some() {
+            self.finish_all().await?;
+        }
         let mark = mark.map(ToOwned::to_owned);
-        self.write(move || leave(mark.as_deref())).await.map(drop)
+        let is_left = self.left().await?.is_some();
+        self.write(move || leave(mark.as_deref(), is_left))
+            .await
+            .map(drop)
     }
 
     async fn left(&self) -> StoreResult<Option<Box<str>>> {
@@ -406,29 +415,34 @@ fn clear(kind: Kind) -> Vec<Step> {
         .collect()
 }
 
-fn leave(mark: Option<&str>) -> Vec<Step> {
+/// Puts up the fence, changes what is written on it, or takes it down. Putting it up waits for those that write,
+/// and for nobody who reads.
+fn leave(mark: Option<&str>, is_left: bool) -> Vec<Step> {
     let mut steps = vec![step!("DELETE FROM @marks WHERE name = 'left'")];
     if let Some(mark) = mark {
         steps.push(step!(
             "INSERT INTO @marks (name, value) VALUES ('left', $1)",
             mark.to_owned()
         ));
-        steps.push(step!(format!(
-            "CREATE OR REPLACE FUNCTION @was_left() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-             IF coalesce(current_setting('doorward.filling', true), '') <> 'on' THEN \
-             RAISE EXCEPTION '{LEFT}'; END IF; RETURN NULL; END $$"
-        )));
     }
-    for table in TABLES {
-        steps.push(step!(format!(
-            "DROP TRIGGER IF EXISTS was_left ON @{table}"
-        )));
-        if mark.is_some() {
+    match (mark, is_left) {
+        (Some(_), true) => {}
+        (Some(_), false) => {
             steps.push(step!(format!(
-                "CREATE TRIGGER was_left BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON @{table} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION @was_left()"
+                "CREATE OR REPLACE FUNCTION @was_left() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF coalesce(current_setting('doorward.filling', true), '') <> 'on' THEN \
+                 RAISE EXCEPTION '{LEFT}'; END IF; RETURN NULL; END $$"
             )));
+            steps.extend(TABLES.map(|table| {
+                step!(format!(
+                    "CREATE TRIGGER was_left BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON @{table} \
+                     FOR EACH STATEMENT EXECUTE FUNCTION @was_left()"
+                ))
+            }));
         }
+        (None, _) => steps.extend(
+            TABLES.map(|table| step!(format!("DROP TRIGGER IF EXISTS was_left ON @{table}"))),
+        ),
     }
     steps
 }

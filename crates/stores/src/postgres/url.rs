@@ -112,6 +112,9 @@ impl FromStr for PostgresUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
+        if text.matches('@').count() > 1 {
+            return Err(AMBIGUOUS);
+        }
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
         let (mut own, mut theirs) = (Own::default(), Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -139,9 +142,11 @@ impl FromStr for PostgresUrl {
     }
 }
 
-const UNKNOWN: &str =
-    "is no PostgreSQL URL, or has a parameter that is not known or cannot be read";
+const UNKNOWN: &str = "is no PostgreSQL URL, or has a parameter that is not known or cannot be read: \
+    pool, schema, swaps, sslmode, sslrootcert, password_file, and those of libpq are known";
 const NOT_ONE: &str = "is no PostgreSQL URL; postgres://doorward@localhost/doorward is one";
+/// The driver takes what follows the first one for a host, which is shown: the end of a password.
+const AMBIGUOUS: &str = "has more than one @: in a password it is %40";
 
 impl Default for Own {
     fn default() -> Self {

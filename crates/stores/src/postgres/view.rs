@@ -14,6 +14,8 @@ use doorward_core::session::{End, EndReason, Session};
 use doorward_core::store::{Account, AllEnded, Opened, ValidFrom};
 use doorward_core::throttle::{Bucket, BucketKey};
 
+use super::endings::Ending;
+
 /// What an operation may look at, and change.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {
@@ -23,6 +25,8 @@ pub(super) struct Needs {
     pub(super) live_of: BTreeSet<UserId>,
     /// All of their sessions.
     pub(super) kept_of: BTreeSet<UserId>,
+    /// How many of them must be seen at once.
+    pub(super) room: usize,
     pub(super) sessions: BTreeSet<SessionId>,
     pub(super) adopted: BTreeSet<SessionId>,
     /// And their resets.
@@ -53,7 +57,20 @@ impl Needs {
         }
     }
 
+    /// How many sessions are locked and changed in one transaction.
+    pub(super) fn most_sessions(&self) -> usize {
+        const MOST: usize = 5_000;
+        self.sessions.len() + MOST.max(self.room)
+    }
+
+    /// Whether it may be more than that.
+    pub(super) fn is_of_many(&self) -> bool {
+        !self.live_of.is_empty() || !self.kept_of.is_empty()
+    }
+
     pub(super) fn and(&mut self, mut other: Needs) {
+        self.room = self.room.max(other.room);
+
         self.users.append(&mut other.users);
         self.live_of.append(&mut other.live_of);
         self.kept_of.append(&mut other.kept_of);
@@ -152,6 +169,16 @@ pub(super) struct View {
     pub(super) adopted: Rows<SessionId, Timestamp>,
     pub(super) buckets: Rows<BucketKey, Bucket>,
     pub(super) restored_at: Rows<(), Timestamp>,
+    /// Ends of all that are under way.
+    pub(super) endings: Rows<UserId, Ending>,
+    /// There are more sessions than are changed in one transaction: those of them that have not ended.
+    pub(super) cut: Option<Vec<SessionId>>,
+    /// The sessions of the end of all that was begun here.
+    pub(super) begun: Option<Vec<SessionId>>,
+    /// Whose rows cannot be read. Nothing can be done with them, but access tokens of theirs may be about.
+    pub(super) damaged: BTreeMap<SessionId, UserId>,
+    /// Which of these go.
+    pub(super) unread: Vec<SessionId>,
     /// Whose events go.
     pub(super) erased: BTreeSet<UserId>,
     pub(super) ended: Vec<Ended>,
@@ -170,9 +197,12 @@ impl View {
     }
 
     /// Whether it took effect.
-    fn end(&mut self, end: Ended) -> bool {
+    pub(super) fn end(&mut self, end: Ended) -> bool {
         let row = self.sessions.get_mut(&end.session);
         let Some(row) = row.filter(|row| row.ended.is_none()) else {
+            if self.damaged.contains_key(&end.session) {
+                self.ended.push(end);
+            }
             return false;
         };
         row.ended = Some(End {
@@ -182,6 +212,11 @@ impl View {
         row.version += 1;
         self.ended.push(end);
         true
+    }
+
+    /// The end of a session that has no row.
+    pub(super) fn tell_end(&mut self, end: Ended) {
+        self.ended.push(end);
     }
 
     /// Ends a session if it has not ended, which leaves these records; its row afterwards.
@@ -201,7 +236,7 @@ impl View {
         Some(row)
     }
 
-    /// Ends a user's sessions, and moves `valid_from`.
+    /// Ends a user's sessions, and moves `valid_from`. Where they are too many, [`Ending`] has the rest.
     pub(super) fn end_user(
         &mut self,
         user: &UserId,
@@ -212,8 +247,14 @@ impl View {
     ) -> Vec<SessionId> {
         let moved = ValidFrom(at.0.max(self.seen(user).0 + 1));
         self.valid_from.set(user.clone(), moved);
+        if let Some(theirs) = self.cut.take() {
+            self.begin(user, theirs, Ending::new(at, reason, except, trail), trail);
+            return Vec::new();
+        }
         let theirs = self.sessions.values().filter(|row| row.user == *user);
-        let mut ids: Vec<_> = theirs.map(|row| row.id).collect();
+        let damaged = self.damaged.iter().filter(|(_, whose)| *whose == user);
+        let damaged = damaged.map(|(id, _)| *id);
+        let mut ids: Vec<_> = theirs.map(|row| row.id).chain(damaged).collect();
         ids.retain(|id| Some(*id) != except);
         ids.retain(|session| {
             self.end(Ended {
@@ -276,12 +317,14 @@ impl View {
         theirs.cloned().collect()
     }
 
-    /// Removes all of a user's sessions, and the user's events; how many sessions.
+    /// Removes all of a user's sessions, and the user's events; how many sessions. `before`: how many went
+    /// already.
     pub(super) fn erase(
         &mut self,
         user: &UserId,
         at: Timestamp,
         reason: EndReason,
+        before: u64,
         trail: &Trail,
     ) -> u64 {
         let ended = self.end_user(user, at, reason, None, &Trail::default());
@@ -290,11 +333,14 @@ impl View {
         for id in &theirs {
             self.sessions.remove(id);
         }
+        let damaged = self.damaged.iter().filter(|(_, whose)| *whose == user);
+        self.unread.extend(damaged.map(|(id, _)| *id));
         self.erased.insert(user.clone());
         self.records
             .retain(|record| record.event.user.as_ref() != Some(user));
-        self.leave(trail.records(user, &ended));
-        theirs.len() as u64
+        let records = trail.records(user, &ended).into_iter();
+        self.leave(records.map(|record| times(record, before)));
+        before + theirs.len() as u64
     }
 
     /// Removes a row that is over, and tells of one that ran out by itself.
@@ -346,6 +392,11 @@ impl View {
         };
         accounts.find(is_it).map(|account| account.id.clone())
     }
+}
+
+fn times(mut record: Record, more: u64) -> Record {
+    record.event.count += more;
+    record
 }
 
 #[cfg(test)]

@@ -1,7 +1,14 @@
 //! Accounts, each in the slot of its user; names, in one of their own.
 //!
-//! A name is claimed before its account is written, by a claim that tells the user and is given once. A claim
-//! without an account is as good as none after [`CLAIMED`]: whoever made it has died by then.
+//! A name is claimed before its account is written, by a claim that tells the user and is given once. The account
+//! is written as one whose name is to be looked at ([`NEW`]), and there is none yet; there is one from the moment
+//! on at which the claim is kept ([`Base::keep_name`]), which fails where another has it by then. Whoever meets a
+//! claim with an account keeps it for him who made it. A claim without an account is as good as none after
+//! [`CLAIMED`], or at once where it was kept: then the account is gone. So a name has one account at most, however
+//! long who adds one stands still between two steps.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use doorward_core::Timestamp;
 use doorward_core::env::{Env as _, SystemEnv, millis};
@@ -12,6 +19,8 @@ use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::session::EndReason;
 use doorward_core::store::{Account, AllEnded, StoreResult, ValidFrom, Write};
 
+use tokio::task::JoinSet;
+
 use super::base::{Base, args, bytes, exactly, int, list, perhaps};
 use super::batches::{Mode, header, left};
 use super::packed::{Packer, Reader};
@@ -19,8 +28,14 @@ use super::sessions::{TRIES, busy, done, field, valid_from_of};
 use super::tags::Tag;
 use super::{rows, scripts};
 
+/// How a claim begins that is kept, where others have the time at which they were made.
+const KEPT: [u8; 8] = [0; 8];
 /// Longer than any operation goes on.
 const CLAIMED: std::time::Duration = std::time::Duration::from_secs(30);
+/// The flag of an account whose name is to be looked at: it may be another's.
+const NEW: u8 = 4;
+/// Accounts that are added at once.
+const TOGETHER: usize = 64;
 /// Names that are read at once.
 const PAGE: u32 = 200;
 
@@ -181,6 +196,43 @@ impl Base {
     }
 
     async fn stored_account(&self, user: &UserId) -> StoreResult<Option<(Account, Vec<u8>)>> {
+        let found = self.written_account(user).await?;
+        Ok(match found {
+            Some((account, stored)) if is_new(&stored) && !self.has_its_name(&account).await? => {
+                None
+            }
+            found => found,
+        })
+    }
+
+    /// Whether the name of an account leads to it, and does so from now on.
+    pub(super) async fn has_its_name(&self, account: &Account) -> StoreResult<bool> {
+        let Some(claim) = self.claim_of(&account.username).await? else {
+            return Ok(false);
+        };
+        Ok(holder(&claim)? == account.id && self.keep_name(&account.username, &claim).await?)
+    }
+
+    async fn claim_of(&self, username: &str) -> StoreResult<Option<Vec<u8>>> {
+        let mut command = self.command("HGET", Tag::Names, "names");
+        command.arg(username);
+        perhaps(self.read_one(Tag::Names, command).await?)
+    }
+
+    /// Whether the claim is still that, and stays so.
+    async fn keep_name(&self, username: &str, claim: &[u8]) -> StoreResult<bool> {
+        if claim.starts_with(&KEPT) {
+            return Ok(true);
+        }
+        let mut command = self.script(&scripts::KEEP_NAME, Tag::Names, &["names"]);
+        command
+            .arg(username)
+            .arg(claim.get(8..).unwrap_or_default());
+        Ok(int(self.write_firmly(Tag::Names, command).await?)? == 1)
+    }
+
+    /// An account as it stands there, whoever has its name.
+    async fn written_account(&self, user: &UserId) -> StoreResult<Option<(Account, Vec<u8>)>> {
         let (tag, name) = (Tag::of(user), user.as_str().as_bytes());
         let mut command = self.command("HMGET", tag, "");
         command.arg(field(b'u', name)).arg(field(b'v', name));
@@ -197,19 +249,15 @@ impl Base {
     }
 
     pub(super) async fn account(&self, username: &str) -> StoreResult<Option<Account>> {
-        let mut command = self.command("HGET", Tag::Names, "names");
-        command.arg(username);
-        match perhaps(self.read_one(Tag::Names, command).await?)? {
+        match self.claim_of(username).await? {
             Some(claim) => self.claimed(username, &claim).await,
             None => Ok(None),
         }
     }
 
     /// The account to which a name leads, if it leads to one.
-    async fn claimed(&self, username: &str, stored: &[u8]) -> StoreResult<Option<Account>> {
-        let account = self
-            .account_of(&holder(stored.get(8..).unwrap_or_default())?)
-            .await?;
+    async fn claimed(&self, username: &str, claim: &[u8]) -> StoreResult<Option<Account>> {
+        let account = self.account_of(&holder(claim)?).await?;
         Ok(account.filter(|account| &*account.username == username))
     }
 
@@ -271,17 +319,58 @@ impl Base {
         let Some(claim) = self.claim_name(account).await? else {
             return Ok(Write::Lost);
         };
+        let new = with_flag(pack(account));
+        // What is written there has lost its name.
+        let before = self.written_account(&account.id).await?;
         let adding = Change {
-            account: Some(Vec::new()),
-            new_account: To::This(pack(account)),
+            account: Some(before.map_or_else(Vec::new, |(_, stored)| stored)),
+            new_account: To::This(new.clone()),
             trail: Some(trail),
             ..Change::default()
         };
-        if self.change(&account.id, adding).await?.is_some() {
-            return Ok(Write::Done);
+        if self.change(&account.id, adding).await?.is_none() {
+            self.release_name(&account.username, &claim).await?;
+            return Ok(Write::Lost);
         }
-        self.release_name(&account.username, &claim).await?;
-        Ok(Write::Lost)
+        let kept = self.keep_name(&account.username, &claim).await?;
+        self.look_no_more(account, new, kept).await?;
+        Ok(done(kept))
+    }
+
+    /// Many at once, those with a name or an id in common one after another.
+    pub(super) async fn add_accounts(
+        self: &Arc<Self>,
+        accounts: Vec<(Account, Trail)>,
+    ) -> StoreResult<Vec<Write>> {
+        let mut written = Vec::with_capacity(accounts.len());
+        for together in apart(accounts) {
+            let mut adding = JoinSet::new();
+            for (nth, (account, trail)) in together.into_iter().enumerate() {
+                let base = Arc::clone(self);
+                adding.spawn(async move { (nth, base.add_account(&account, &trail).await) });
+            }
+            let mut each = adding.join_all().await;
+            each.sort_unstable_by_key(|(nth, _)| *nth);
+            for (_, write) in each {
+                written.push(write?);
+            }
+        }
+        Ok(written)
+    }
+
+    /// A new account that has its name is one as others; one that has not goes.
+    async fn look_no_more(&self, account: &Account, new: Vec<u8>, kept: bool) -> StoreResult<()> {
+        let settled = Change {
+            account: Some(new),
+            new_account: if kept {
+                To::This(pack(account))
+            } else {
+                To::Nothing
+            },
+            ..Change::default()
+        };
+        // Another may have done so.
+        self.change(&account.id, settled).await.map(drop)
     }
 
     /// `None`: it is another's.
@@ -296,7 +385,7 @@ impl Base {
             let answer = list(self.write_firmly(Tag::Names, command).await?)?;
             let [done, stands, age] = exactly(answer)?;
             if int(done)? == 1 {
-                return Ok(Some(claim));
+                return Ok(Some([&[0xff; 8], &claim[..]].concat()));
             }
             seen = bytes(stands)?;
             if !seen.is_empty()
@@ -310,16 +399,17 @@ impl Base {
         Err(busy())
     }
 
-    /// Whether a claim is of somebody who died before there was an account, or whose account was removed.
+    /// Whether a claim is of somebody who stopped before there was an account, or whose account was removed.
     async fn is_given_up(&self, username: &str, claim: &[u8], age: i64) -> StoreResult<bool> {
-        let account = self.account_of(&holder(claim)?).await?;
-        let has_one = account.is_some_and(|account| &*account.username == username);
+        let has_one = self.claimed(username, claim).await?.is_some();
         Ok(!has_one && age > millis(CLAIMED))
     }
 
     async fn release_name(&self, username: &str, claim: &[u8]) -> StoreResult<()> {
         let mut command = self.script(&scripts::RELEASE_NAME, Tag::Names, &["names", "order"]);
-        command.arg(username).arg(claim);
+        command
+            .arg(username)
+            .arg(claim.get(8..).unwrap_or_default());
         self.write(Tag::Names, command).await.map(drop)
     }
 
@@ -327,7 +417,7 @@ impl Base {
     pub(super) async fn put_account(&self, account: &Account) -> StoreResult<()> {
         let mut nonce = [0; 8];
         SystemEnv.fill(&mut nonce);
-        let claim = [&[0; 8][..], &nonce, account.id.as_str().as_bytes()].concat();
+        let claim = [&KEPT[..], &nonce, account.id.as_str().as_bytes()].concat();
         let mut name = self.command("HSET", Tag::Names, "names");
         name.arg(&*account.username).arg(claim);
         self.write_firmly(Tag::Names, name).await?;
@@ -430,9 +520,7 @@ impl Base {
         let Some(account) = self.account_of(user).await? else {
             return Ok(None);
         };
-        let mut command = self.command("HGET", Tag::Names, "names");
-        command.arg(&*account.username);
-        let claim = perhaps(self.read_one(Tag::Names, command).await?)?;
+        let claim = self.claim_of(&account.username).await?;
         let change = |_| {
             Some(Change {
                 new_account: To::Nothing,
@@ -442,11 +530,10 @@ impl Base {
             })
         };
         let changed = self.change_account(user, None, change, trail).await?;
-        let claim = claim.as_deref().and_then(|stored| stored.get(8..));
         if let (Some(_), Some(claim)) = (&changed, claim)
-            && holder(claim)? == *user
+            && holder(&claim)? == *user
         {
-            self.release_name(&account.username, claim).await?;
+            self.release_name(&account.username, &claim).await?;
         }
         Ok(changed.map(|changed| changed.all.sessions))
     }
@@ -536,6 +623,27 @@ impl Base {
     }
 }
 
+/// Some at a time, in their order, so that none has anything in common with those beside it.
+fn apart(accounts: Vec<(Account, Trail)>) -> Vec<Vec<(Account, Trail)>> {
+    let (mut groups, mut known) = (vec![Vec::new()], HashSet::new());
+    for (account, trail) in accounts {
+        let mark = [
+            (true, account.username.clone()),
+            (false, account.id.as_str().into()),
+        ];
+        let is_full = known.len() >= 2 * TOGETHER;
+        if is_full || mark.iter().any(|one| known.contains(one)) {
+            groups.push(Vec::new());
+            known.clear();
+        }
+        known.extend(mark);
+        if let Some(last) = groups.last_mut() {
+            last.push((account, trail));
+        }
+    }
+    groups
+}
+
 fn with_hash(account: Account, hash: &str) -> To {
     To::This(pack(&Account {
         password_hash: PasswordHash::from_phc(hash),
@@ -543,12 +651,12 @@ fn with_hash(account: Account, hash: &str) -> To {
     }))
 }
 
-/// Whose a claim is: a nonce of eight bytes, and the user.
+/// Whose a claim is: eight bytes of its time or [`KEPT`], a nonce of eight bytes, and the user.
 fn holder(claim: &[u8]) -> StoreResult<UserId> {
-    user_of(claim.get(8..).unwrap_or_default())
+    user_of(claim.get(16..).unwrap_or_default())
 }
 
-fn user_of(text: &[u8]) -> StoreResult<UserId> {
+pub(super) fn user_of(text: &[u8]) -> StoreResult<UserId> {
     let text = std::str::from_utf8(text)
         .ok()
         .and_then(|text| UserId::new(text).ok());
@@ -561,6 +669,18 @@ pub(super) fn pack(account: &Account) -> Vec<u8> {
     packer.i64(account.created_at.0).text(&account.username);
     packer.text(account.password_hash.as_str());
     packer.0
+}
+
+/// An account whose name is to be looked at.
+fn with_flag(mut account: Vec<u8>) -> Vec<u8> {
+    if let Some(flags) = account.first_mut() {
+        *flags |= NEW;
+    }
+    account
+}
+
+pub(super) fn is_new(account: &[u8]) -> bool {
+    account.first().is_some_and(|flags| flags & NEW != 0)
 }
 
 pub(super) fn unpack(user: &UserId, bytes: &[u8], valid_from: ValidFrom) -> StoreResult<Account> {

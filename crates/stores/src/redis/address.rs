@@ -34,6 +34,9 @@ pub struct Address {
     pub(super) ca: Option<PathBuf>,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
+    /// What sentinels are asked with.
+    pub(super) sentinel_user: Option<String>,
+    pub(super) sentinel_password: Option<String>,
     pub(super) database: u8,
     pub(super) prefix: String,
     /// How many replicas must have a write that ends a session; `None`: one, where there are any.
@@ -68,7 +71,7 @@ impl Address {
     /// Whether the URL holds a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
-        self.password.is_some()
+        self.password.is_some() || self.sentinel_password.is_some()
     }
 
     fn scheme(&self) -> &'static str {
@@ -89,11 +92,26 @@ impl Address {
                 let millis = value.parse().map_err(|_| "wait_ms must be a number")?;
                 self.wait_for = Duration::from_millis(millis);
             }
+            "sentinel_user" if self.is_by_sentinel() => self.sentinel_user = Some(decoded(value)?),
+            "sentinel_password" if self.is_by_sentinel() => {
+                self.sentinel_password = Some(decoded(value)?);
+            }
+            "sentinel_user" | "sentinel_password" => {
+                return Err("sentinel_user and sentinel_password need redis+sentinel://");
+            }
             "ca" if self.tls => self.ca = Some(decoded(value)?.into()),
             "ca" => return Err("ca needs rediss://"),
-            _ => return Err("knows prefix, cluster, wait, wait_ms and ca as parameters"),
+            _ => {
+                return Err(
+                    "knows prefix, cluster, wait, wait_ms, ca, sentinel_user and sentinel_password as parameters",
+                );
+            }
         }
         Ok(())
+    }
+
+    fn is_by_sentinel(&self) -> bool {
+        matches!(self.kind, Kind::Sentinel(_))
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -139,6 +157,8 @@ impl FromStr for Address {
             ca: None,
             user: given(user)?,
             password: given(password)?,
+            sentinel_user: None,
+            sentinel_password: None,
             database: if by_sentinel { 0 } else { database(path)? },
             prefix: PREFIX.into(),
             wait: None,
@@ -266,7 +286,7 @@ mod tests {
             ),
             ("rediss://[::1]:9/?ca=/x.pem", "rediss://[::1]:9/"),
             (
-                "redis+sentinel://a,b:3/main",
+                "redis+sentinel://a,b:3/main?sentinel_user=u&sentinel_password=p%26",
                 "redis+sentinel://a:26379,b:3/main",
             ),
         ] {
@@ -279,6 +299,7 @@ mod tests {
         assert_eq!(address.user.as_deref(), Some("u"));
         assert_eq!(address.password.as_deref(), Some("p@ss"));
         assert!(address.has_password() && !read("redis://a").has_password());
+        assert!(read("redis+sentinel://a/main?sentinel_password=p").has_password());
     }
 
     #[test]
@@ -299,6 +320,7 @@ mod tests {
             "redis://a/?wait=-1",
             "redis://a/?other=1",
             "redis+sentinel://a",
+            "redis://a/?sentinel_password=p",
             "http://a",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");

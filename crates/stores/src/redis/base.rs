@@ -15,14 +15,16 @@ use super::purge::Round;
 use super::scripts::Script;
 use super::servers::{Ask, Servers};
 use super::tags::Tag;
+use super::watch::Risk;
 use crate::spread::Spread;
 
 /// The store's inside, which its thread works on.
 pub(super) struct Base {
-    pub(super) servers: Servers,
+    pub(super) servers: Arc<Servers>,
     pub(super) policy: Policy,
     pub(super) spread: Arc<Spread>,
     pub(super) hearing: Hearing,
+    pub(super) risk: Risk,
     pub(super) round: tokio::sync::Mutex<Round>,
     pub(super) buckets: Mutex<Vec<super::buckets::Waiting>>,
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -37,10 +39,11 @@ impl Base {
         let mut holder = [0; 16];
         SystemEnv.fill(&mut holder);
         Base {
-            servers: Servers::new(address.clone()),
+            servers: Arc::new(Servers::new(address.clone())),
             policy,
             spread,
             hearing: Hearing::default(),
+            risk: Risk::default(),
             round: tokio::sync::Mutex::default(),
             buckets: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -91,19 +94,9 @@ impl Base {
         }
     }
 
-    /// Reads, by commands about one tag.
-    pub(super) async fn read(&self, tag: Tag, commands: Pipeline) -> StoreResult<Vec<Value>> {
-        let ask = Ask {
-            tag,
-            commands,
-            repeatable: true,
-            firm: false,
-        };
-        self.servers.ask(ask).await
-    }
-
+    /// Reads, by a command about one tag.
     pub(super) async fn read_one(&self, tag: Tag, command: Cmd) -> StoreResult<Value> {
-        one(self.read(tag, alone(command)).await?)
+        self.ask(Ask::of(tag, command, true)).await
     }
 
     /// Writes; it may be lost if its server is.
@@ -116,14 +109,28 @@ impl Base {
         self.carry_out(tag, command, true).await
     }
 
+    /// Commands that may be carried out twice, in one go.
+    pub(super) async fn write_all(
+        &self,
+        tag: Tag,
+        commands: impl Iterator<Item = Cmd>,
+    ) -> StoreResult<Vec<Value>> {
+        let mut all = Pipeline::new();
+        for command in commands {
+            all.add_command(command);
+        }
+        self.read(tag, all).await
+    }
+
     pub(super) async fn carry_out(&self, tag: Tag, command: Cmd, firm: bool) -> StoreResult<Value> {
-        let ask = Ask {
-            tag,
-            commands: alone(command),
-            repeatable: false,
-            firm,
-        };
-        one(self.servers.ask(ask).await?)
+        let ask = Ask::of(tag, command, false);
+        self.ask(Ask { firm, ..ask }).await
+    }
+
+    /// The answer to one command.
+    pub(super) async fn ask(&self, ask: Ask) -> StoreResult<Value> {
+        let answers = self.servers.ask(ask).await?;
+        answers.into_iter().next().ok_or_else(strange)
     }
 
     /// One command for each of many tags, to read: the answers, with the tags, in no order.
@@ -165,16 +172,6 @@ impl Base {
 
 /// So many commands go in one pipeline at most.
 const AT_ONCE: usize = 512;
-
-fn alone(command: Cmd) -> Pipeline {
-    let mut commands = Pipeline::with_capacity(1);
-    commands.add_command(command);
-    commands
-}
-
-fn one(answers: Vec<Value>) -> StoreResult<Value> {
-    answers.into_iter().next().ok_or_else(strange)
-}
 
 /// Several arguments, each of its own.
 pub(super) fn args<T: ToRedisArgs>(command: &mut Cmd, args: impl IntoIterator<Item = T>) {
@@ -233,27 +230,6 @@ pub(super) fn digits<T: std::str::FromStr>(bytes: &[u8]) -> StoreResult<T> {
 /// Exactly so many answers.
 pub(super) fn exactly<const N: usize>(values: Vec<Value>) -> StoreResult<[Value; N]> {
     values.try_into().map_err(|_| strange())
-}
-
-impl Base {
-    /// Whether the servers answer, and keep what they are given.
-    pub(super) async fn check(&self) -> StoreResult<()> {
-        for tags in self.servers.by_shard(Tag::users()).await {
-            let mut info = redis::cmd("INFO");
-            info.arg("memory");
-            let info = text(self.read_one(tags[0], info).await?)?;
-            let policy = info
-                .lines()
-                .find_map(|line| line.strip_prefix("maxmemory_policy:"));
-            if policy.is_some_and(|policy| policy.starts_with("allkeys")) {
-                return Err(StoreError(format!(
-                    "the server throws keys away when its memory is full ({}): set maxmemory-policy to noeviction",
-                    policy.unwrap_or_default()
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 pub(super) fn text(value: Value) -> StoreResult<String> {

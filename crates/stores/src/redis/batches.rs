@@ -198,6 +198,17 @@ impl Base {
         Ok(())
     }
 
+    /// Appends an end that belongs to no row, and so to no slot.
+    pub(super) async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        let mut command = self.script(&scripts::MOVE, Tag::Logs, &["ends", "events"]);
+        command.arg("").arg(self.channel()).arg(self.seen());
+        command.arg(0).arg(&rows::pack_end(&end)).arg(0);
+        let last = int(self.write_firmly(Tag::Logs, command).await?)?;
+        self.has_seen(last.unsigned_abs());
+        self.spread.told(&[end]);
+        Ok(())
+    }
+
     /// Appends records that belong to no write.
     pub(super) async fn append(&self, records: &[Record]) -> StoreResult<()> {
         let mut command = self.script(&scripts::MOVE, Tag::Logs, &["ends", "events"]);

@@ -1,9 +1,12 @@
 //! A connection to one server, shared by everybody who asks something of it.
 //!
 //! Each server has two: what waits for replicas holds up those behind it, and nobody else.
+//!
+//! Guarantees: a server that was found not to be there is tried again by one alone, less and less often; all others
+//! are told at once.
 
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -16,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::address::{Address, Host, Kind};
+use super::line::Line;
 use super::scripts;
 use super::servers::{after, is_over, lock};
 
@@ -23,16 +27,29 @@ use super::servers::{after, is_over, lock};
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long an answer may take: longer than any wait for replicas.
 const ANSWER: Duration = Duration::from_millis(1500);
-/// A server that refused is not asked again before.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between the first two tries to reach a server that is not there, and the most between two.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+/// So many tries are made for nobody: whoever comes later tries himself.
+const UNASKED: u32 = 60;
 
 /// The way to a server: a connection, if it stands.
 pub(super) struct Lane {
     address: Address,
     host: Host,
+    /// Who waits for this server.
+    pub(super) line: Line,
     standing: Mutex<Option<MultiplexedConnection>>,
-    /// Until when a server that refused is left alone, and what it said.
-    turn: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
+    making: tokio::sync::Mutex<()>,
+    outage: Mutex<Option<Outage>>,
+}
+
+/// There is no connection.
+struct Outage {
+    since: Instant,
+    /// What the last try to make one met; `None`: none was made yet.
+    refused: Option<RedisError>,
+    /// Tries since somebody asked.
+    unasked: u32,
 }
 
 impl Lane {
@@ -40,39 +57,101 @@ impl Lane {
         Lane {
             address: address.clone(),
             host: host.clone(),
+            line: Line::default(),
             standing: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            outage: Mutex::default(),
         }
     }
 
-    /// The connection, made if there is none; whoever comes meanwhile waits for the same one.
-    pub(super) async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
+    /// The connection, made if there is none; whoever comes meanwhile waits for the same one. Where that has failed, it
+    /// is made again in the background, and nobody waits.
+    pub(super) async fn connection(self: &Arc<Self>) -> Result<MultiplexedConnection, RedisError> {
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let _turn = self.making.lock().await;
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let made = self.make().await;
+        if made.is_err() {
+            tokio::spawn(probe(Arc::downgrade(self)));
+        }
+        made
+    }
+
+    /// The connection, or why there is none; `None`: it is to be made.
+    fn known(&self) -> Option<Result<MultiplexedConnection, RedisError>> {
         if let Some(connection) = lock(&self.standing).clone() {
-            return Ok(connection);
+            return Some(Ok(connection));
         }
-        let mut refused = self.turn.lock().await;
-        if let Some(connection) = lock(&self.standing).clone() {
-            return Ok(connection);
-        }
-        if let Some((_, error)) = refused.as_ref().filter(|(until, _)| !is_over(*until)) {
-            return Err(error.clone());
-        }
-        match connect(&self.address, &self.host, None).await {
+        let mut outage = lock(&self.outage);
+        let outage = outage.as_mut()?;
+        outage.unasked = 0;
+        outage.refused.clone().map(Err)
+    }
+
+    async fn make(&self) -> Result<MultiplexedConnection, RedisError> {
+        let made = connect(&self.address, &self.host, None).await;
+        match &made {
             Ok(connection) => {
-                *refused = None;
                 *lock(&self.standing) = Some(connection.clone());
-                Ok(connection)
+                *lock(&self.outage) = None;
             }
-            Err(error) => {
-                *refused = Some((after(PAUSE), error.clone()));
-                Err(error)
-            }
+            Err(error) => self.outage(|outage| outage.refused = Some(error.clone())),
         }
+        made
     }
 
     /// An operation on it failed: the next one makes another. One that only was late is not waited for again.
     pub(super) fn failed(&self) {
         *lock(&self.standing) = None;
+        self.outage(|_| ());
+    }
+
+    fn outage(&self, change: impl FnOnce(&mut Outage)) {
+        change(lock(&self.outage).get_or_insert_with(|| Outage {
+            since: after(Duration::ZERO),
+            refused: None,
+            unasked: 0,
+        }));
+    }
+
+    /// Whether the server has not been there for so long.
+    pub(super) fn is_gone_for(&self, span: Duration) -> bool {
+        let outage = lock(&self.outage);
+        outage
+            .as_ref()
+            .is_some_and(|outage| outage.refused.is_some() && is_over(outage.since + span))
+    }
+
+    /// Whether nobody has asked for long: then the server counts as never tried.
+    fn is_unasked(&self) -> bool {
+        let mut outage = lock(&self.outage);
+        let unasked = outage.as_mut().is_none_or(|outage| {
+            outage.unasked += 1;
+            outage.unasked > UNASKED
+        });
+        if unasked {
+            *outage = None;
+        }
+        unasked
+    }
+}
+
+/// Tries until the server is there.
+async fn probe(lane: Weak<Lane>) {
+    let [mut pause, most] = PAUSES;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(lane) = lane.upgrade() else {
+            return;
+        };
+        if lane.is_unasked() || lane.make().await.is_ok() {
+            return;
+        }
+        pause = most.min(pause * 2);
     }
 }
 

@@ -8,11 +8,15 @@ use doorward_core::store::StoreResult;
 use redis::Value;
 
 use super::base::{Base, bytes, list, strange};
-use super::records;
 use super::tags::Tag;
+use super::{records, scripts};
 
 /// Entries that are read at once.
 const PAGE: u32 = 500;
+/// Entries that one script looks through: some milliseconds of the server's time.
+const LOOKED: u32 = 5000;
+/// Entries that are removed in one pipeline.
+const REMOVED: usize = 500;
 
 impl Base {
     pub(super) async fn events_after(
@@ -72,22 +76,36 @@ impl Base {
         Ok(u32::try_from(old.len()).unwrap_or(limit))
     }
 
-    /// Removes everything that is told of a user.
+    /// Removes everything that is told of a user. The whole log is looked through, by the server: an index by
+    /// user would take as much memory again as the log.
     pub(super) async fn erase_events(&self, user: &UserId) -> StoreResult<()> {
         let theirs = Filter {
             user: Some(user.clone()),
             ..Filter::default()
         };
         let mut cursor = 0;
-        loop {
-            let (found, next) = self.events_after(cursor, &theirs, PAGE).await?;
-            let places: Vec<_> = found.iter().map(|entry| entry.place).collect();
-            self.remove_records(&places).await?;
-            if places.len() < PAGE as usize {
-                return Ok(());
+        while let Some((last, found)) = self.naming(user, cursor).await? {
+            let mut places = Vec::new();
+            for (place, record) in found {
+                places.extend(entry(place, &record, &theirs)?.map(|entry| entry.place));
             }
-            cursor = next;
+            self.remove_records(&places).await?;
+            cursor = last;
         }
+        Ok(())
+    }
+
+    /// Of the next entries the last place, and those in which a user's name occurs; `None`: there are no more.
+    async fn naming(&self, user: &UserId, after: u64) -> StoreResult<Option<(u64, Vec<Placed>)>> {
+        let mut command = self.script(&scripts::NAMING, Tag::Logs, &["events"]);
+        command.arg(after).arg(user.as_str()).arg(LOOKED);
+        let mut answer = list(self.read_one(Tag::Logs, command).await?)?.into_iter();
+        let Some(last) = answer.next() else {
+            return Ok(None);
+        };
+        let last = bytes(last)?.try_into().map_err(|_| strange())?;
+        let found = answer.map(one_placed).collect::<StoreResult<_>>()?;
+        Ok(Some((u64::from_be_bytes(last), found)))
     }
 
     /// Packed records after a place.
@@ -110,10 +128,13 @@ impl Base {
     }
 
     async fn remove_records(&self, places: &[u64]) -> StoreResult<()> {
-        for place in places {
-            let mut command = self.command("ZREMRANGEBYSCORE", Tag::Logs, "events");
-            command.arg(*place).arg(*place);
-            self.write(Tag::Logs, command).await?;
+        for some in places.chunks(REMOVED) {
+            let commands = some.iter().map(|place| {
+                let mut command = self.command("ZREMRANGEBYSCORE", Tag::Logs, "events");
+                command.arg(*place).arg(*place);
+                command
+            });
+            self.write_all(Tag::Logs, commands).await?;
         }
         Ok(())
     }
@@ -123,12 +144,13 @@ impl Base {
 pub(super) type Placed = (u64, Vec<u8>);
 
 fn placed(answer: Value) -> StoreResult<Vec<Placed>> {
-    let members = list(answer)?.into_iter().map(|member| {
-        let member = bytes(member)?;
-        let (place, record) = member.split_first_chunk().ok_or_else(strange)?;
-        Ok((u64::from_be_bytes(*place), record.to_vec()))
-    });
-    members.collect()
+    list(answer)?.into_iter().map(one_placed).collect()
+}
+
+fn one_placed(member: Value) -> StoreResult<Placed> {
+    let member = bytes(member)?;
+    let (place, record) = member.split_first_chunk().ok_or_else(strange)?;
+    Ok((u64::from_be_bytes(*place), record.to_vec()))
 }
 
 fn entry(place: u64, record: &[u8], filter: &Filter) -> StoreResult<Option<Entry>> {

@@ -8,13 +8,13 @@ use doorward_core::event::Trail;
 use doorward_core::id::SessionId;
 use doorward_core::revocation::Ended;
 use doorward_core::session::Session;
-use doorward_core::store::StoreResult;
+use doorward_core::store::{StoreResult, ValidFrom};
 use redis::Value;
 
 use super::base::{Base, args, bytes, digits, exactly, int, list};
 use super::batches::{Mode, batch, left};
 use super::tags::{TAGS, Tag};
-use super::{rows, scripts};
+use super::{accounts, rows, scripts};
 
 /// Slots whose sizes are asked for at once.
 const SLOTS: u16 = 512;
@@ -22,6 +22,9 @@ const SLOTS: u16 = 512;
 const PAGE: u32 = 200;
 /// Entries of a log that are looked at in one command.
 const ENTRIES: u32 = 1000;
+
+/// A new account without a name is let alone for so long: somebody may still be adding it.
+const LEFT_ALONE: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// How far the round has come.
 #[derive(Default)]
@@ -150,6 +153,9 @@ impl Base {
                     *looked += 1;
                     old.extend(self.old_row(field, value, purge).await?);
                 }
+                Some(b'u') if accounts::is_new(&value) => {
+                    old.extend(self.nobodys(field, value, purge.now).await?);
+                }
                 Some(b'a' | b'r') if until(&value) < Some(purge.now) => {
                     old.push(Old::new(field, value));
                 }
@@ -157,6 +163,22 @@ impl Base {
             }
         }
         Ok(old)
+    }
+
+    /// An account that lost its name before it was one.
+    async fn nobodys(
+        &self,
+        field: Vec<u8>,
+        value: Vec<u8>,
+        now: Timestamp,
+    ) -> StoreResult<Option<Old>> {
+        let Ok(user) = accounts::user_of(&field[1..]) else {
+            return Ok(None);
+        };
+        let account = accounts::unpack(&user, &value, ValidFrom(0))?;
+        let is_over = account.created_at + LEFT_ALONE < now;
+        let goes = is_over && self.account_of(&user).await?.is_none();
+        Ok(goes.then(|| Old::new(field, value)))
     }
 
     async fn old_row(

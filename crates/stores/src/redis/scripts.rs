@@ -342,21 +342,26 @@ for _, field in ipairs(redis.call('HKEYS', key)) do
 end
 return 0");
 
-    /// Ids of live sessions after an id, in their order, so many; 1 if those are all.
-    ORDERED = r"
-local ids, after = {}, ARGV[1]
+    /// Ids of live sessions, and of pointers to some.
+    LIVE = r"
+local ids = {}
 local all = redis.call('HGETALL', KEYS[1])
 for n = 1, #all, 2 do
-  local id = string.sub(all[n], 2)
-  if string.sub(all[n], 1, 1) == 's' and string.byte(all[n + 1]) == 0 then
-    local hex = string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end)
-    if hex > after then ids[#ids + 1] = hex end
-  end
+  local state = string.byte(all[n + 1])
+  if string.sub(all[n], 1, 1) == 's' and (state == 0 or state == 255) then ids[#ids + 1] = string.sub(all[n], 2) end
 end
-table.sort(ids)
-local some = {}
-for n = 1, math.min(#ids, tonumber(ARGV[2])) do some[n] = ids[n] end
-return {#some == #ids and 1 or 0, some}";
+return ids";
+
+    /// Place, text, how many: of so many records after the place, the last place and those that contain the text.
+    /// Nothing: there are none.
+    NAMING = r"
+local all = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[3])
+if #all == 0 then return {} end
+local found = {string.sub(all[#all], 1, 8)}
+for _, record in ipairs(all) do
+  if string.find(record, ARGV[2], 9, true) then found[#found + 1] = record end
+end
+return found";
 
     /// When the store was restored, and a record or ''.
     RESTORE = format!("{LEFT}{PLACES}{}", r"
@@ -423,18 +428,26 @@ for _, key in ipairs(idle) do
 end
 return #idle");
 
-    /// Username, claim, the claim that was seen or '', the server's time in milliseconds before which a claim is
-    /// as good as none. 1 and nothing: it is claimed. 0 and the claim that stands, and its age.
+    /// Username, claim, the claim that was seen or '' (with its time). 1 and nothing: it is claimed, as of now. 0, the
+    /// claim that stands with its time, and its age.
     CLAIM_NAME = format!("{LEFT}{}", r"
 local now = redis.call('TIME')
 local millis = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 local before = redis.call('HGET', KEYS[2], ARGV[1]) or ''
-local claim, since = string.sub(before, 9), 0
+local since = 0
 if before ~= '' then since = tonumber(millis) - struct.unpack('>i8', before) end
-if claim ~= ARGV[3] then return {0, claim, since} end
+if before ~= ARGV[3] then return {0, before, since} end
 redis.call('HSET', KEYS[2], ARGV[1], struct.pack('>i8', tonumber(millis)) .. ARGV[2])
 redis.call('ZADD', KEYS[3], 0, ARGV[1])
 return {1, '', 0}");
+
+    /// Username, claim: whether it still is that, and stays so. It works in a store that was left, where it changes
+    /// nothing that is moved, and where the memory is full.
+    KEEP_NAME = format!("{ALWAYS}{}", r"
+local claim = redis.call('HGET', KEYS[2], ARGV[1])
+if not claim or string.sub(claim, 9) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], string.rep('\0', 8) .. ARGV[2])
+return 1");
 
     /// Username, claim: it is given back if it still is that.
     RELEASE_NAME = format!("{LEFT}{}", r"

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: an operation ends within [`PATIENCE`]. What certainly was not carried out is tried again (the
 //! server says so, or could not be reached); what may have been is an error, unless it is repeatable. A
-//! connection that failed is made anew by the next operation that needs it.
+//! connection that failed is made anew by the next operation that needs it. Once a server has not been there for as
+//! long as it takes until another is in its place, or for [`RESTART`] where there is no other, whoever asks is
+//! told at once, until it is back.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +15,6 @@ use std::time::Duration;
 use doorward_core::error::StoreError;
 use doorward_core::store::StoreResult;
 use doorward_core::transfer::LEFT;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind as Said, Value};
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ use super::topology::{self, Shard, Shards};
 
 /// How long is waited for a server that moves, starts or fails over: less than a caller waits.
 const PATIENCE: Duration = Duration::from_millis(4500);
+/// How long a server without another that takes its place may be away, for those who ask it to wait.
+const RESTART: Duration = Duration::from_secs(1);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,6 +39,20 @@ pub(super) struct Ask {
     pub(super) repeatable: bool,
     /// Must have reached the replicas that are waited for.
     pub(super) firm: bool,
+}
+
+impl Ask {
+    /// One command, of which no replica must know.
+    pub(super) fn of(tag: Tag, command: Cmd, repeatable: bool) -> Ask {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        Ask {
+            tag,
+            commands,
+            repeatable,
+            firm: false,
+        }
+    }
 }
 
 /// All of them.
@@ -58,14 +75,17 @@ impl Servers {
 
     /// The answers, one for each command.
     pub(super) async fn ask(&self, ask: Ask) -> StoreResult<Vec<Value>> {
-        let until = after(PATIENCE);
+        Box::pin(self.ask_until(ask, patience())).await
+    }
+
+    pub(super) async fn ask_until(&self, ask: Ask, until: Instant) -> StoreResult<Vec<Value>> {
         let mut asked_of: Option<Host> = None;
         loop {
             let failed = match self.try_once(&ask, asked_of.take()).await {
                 Ok(answers) => return Ok(answers),
                 Err(failed) => failed,
             };
-            if !failed.may_retry(&ask) || is_over(until) {
+            if !failed.may_retry(ask.repeatable) || is_over(until) {
                 return Err(failed.error());
             }
             match failed {
@@ -84,7 +104,6 @@ impl Servers {
         let shard = self.shard(ask.tag).await?;
         let host = asking.as_ref().unwrap_or(&shard.primary);
         let lane = self.lane(host, ask.firm);
-        let mut connection = lane.connection().await.map_err(Failed::Unreached)?;
         let wait = if ask.firm { self.wait(&shard) } else { 0 };
         let sent = if asking.is_some() || wait > 0 {
             let wait_for = self.address.wait_for;
@@ -92,13 +111,10 @@ impl Servers {
         } else {
             Cow::Borrowed(&ask.commands)
         };
-        let answers = send(&mut connection, &sent).await;
-        let answers = answers.map_err(|error| {
-            lane.failed();
-            Failed::Unanswered(error)
-        })?;
+        let answers = self.send(&lane, &sent).await?;
         match self.sorted(answers, asking.is_some(), wait) {
             Err(Failed::Unloaded) => {
+                let mut connection = lane.connection().await.map_err(Failed::Unreached)?;
                 scripts::load(&mut connection)
                     .await
                     .map_err(Failed::Unreached)?;
@@ -115,6 +131,34 @@ impl Servers {
         }
     }
 
+    /// The answers of one server.
+    pub(super) async fn send(
+        &self,
+        lane: &Arc<Lane>,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, Failed> {
+        let mut connection = lane.connection().await.map_err(|error| {
+            if lane.is_gone_for(self.bridged()) {
+                Failed::Gone(error)
+            } else {
+                Failed::Unreached(error)
+            }
+        })?;
+        let sent = connection.send_packed_commands(commands, 0, commands.len());
+        sent.await.map_err(|error| {
+            lane.failed();
+            Failed::Unanswered(error)
+        })
+    }
+
+    /// An answer, or why the server gave none.
+    pub(super) fn sort(&self, answer: Value) -> Result<Value, Failed> {
+        match answer {
+            Value::ServerError(error) => Err(Failed::of(&error, self)),
+            answer => Ok(answer),
+        }
+    }
+
     /// The answers to what was asked, without those to what was added to it.
     fn sorted(&self, answers: Vec<Value>, asking: bool, wait: u32) -> Result<Vec<Value>, Failed> {
         let mut sorted = Vec::with_capacity(answers.len());
@@ -124,15 +168,20 @@ impl Servers {
             if asking {
                 answer = answers.next().unwrap_or_default();
             }
-            if let Value::ServerError(error) = answer {
-                return Err(Failed::of(&error, self));
-            }
-            sorted.push(answer);
+            sorted.push(self.sort(answer)?);
         }
         match confirmed {
             Some(Value::Int(count)) if count < i64::from(wait) => Err(Failed::Unconfirmed),
             Some(Value::ServerError(_)) => Err(Failed::Unconfirmed),
             _ => Ok(sorted),
+        }
+    }
+
+    /// How long a server may be away.
+    fn bridged(&self) -> Duration {
+        match self.address.kind {
+            Kind::Single => RESTART,
+            Kind::Cluster | Kind::Sentinel(_) => PATIENCE,
         }
     }
 
@@ -145,6 +194,13 @@ impl Servers {
         let lane = lanes.entry((host.clone(), firm));
         let made = lane.or_insert_with(|| Arc::new(Lane::new(&self.address, host)));
         Arc::clone(made)
+    }
+
+    /// The way to the server that has a tag's keys, as far as that is known.
+    pub(super) fn known(&self, tag: Tag) -> Option<Arc<Lane>> {
+        let shards = Arc::clone(&lock(&self.shards));
+        let shard = shards.of(tag.hash_slot())?;
+        Some(self.lane(&shard.primary, false))
     }
 
     async fn shard(&self, tag: Tag) -> Result<Shard, Failed> {
@@ -169,22 +225,33 @@ impl Servers {
 
     /// One tag of each shard, and the tags that lie there.
     pub(super) async fn by_shard(&self, tags: impl Iterator<Item = Tag>) -> Vec<Vec<Tag>> {
-        let mut groups: HashMap<Option<Host>, Vec<Tag>> = HashMap::new();
+        if lock(&self.shards).is_empty() {
+            self.look_again().await;
+        }
+        let shards = Arc::clone(&lock(&self.shards));
+        let mut groups: HashMap<Option<&Host>, Vec<Tag>> = HashMap::new();
         for tag in tags {
-            let shard = self.shard(tag).await.ok();
-            groups
-                .entry(shard.map(|shard| shard.primary))
-                .or_default()
-                .push(tag);
+            let shard = shards.of(tag.hash_slot());
+            let primary = shard.map(|shard| &shard.primary);
+            groups.entry(primary).or_default().push(tag);
         }
         groups.into_values().collect()
     }
 
-    /// Replicas come and go without anything that fails: whether they are waited for depends on it.
+    /// Replicas come and go without anything that fails: whether they are waited for depends on it. And for a server that
+    /// is gone nobody else looks, when all are told at once.
     pub(super) async fn keep_looking(&self) {
-        if self.address.kind == Kind::Cluster {
+        if self.address.kind != Kind::Single {
             self.look_again().await;
         }
+    }
+
+    fn misses_one(&self) -> bool {
+        let primaries = lock(&self.shards).primaries();
+        let mut lanes = primaries
+            .iter()
+            .flat_map(|host| [false, true].map(|firm| self.lane(host, firm)));
+        lanes.any(|lane| lane.is_gone_for(Duration::ZERO))
     }
 
     async fn look_again(&self) {
@@ -226,19 +293,13 @@ fn prepared(commands: &Pipeline, asking: bool, wait: u32, wait_for: Duration) ->
     sent
 }
 
-async fn send(
-    connection: &mut MultiplexedConnection,
-    commands: &Pipeline,
-) -> Result<Vec<Value>, RedisError> {
-    connection
-        .send_packed_commands(commands, 0, commands.len())
-        .await
-}
-
 /// Why a try failed.
-enum Failed {
+#[derive(Clone)]
+pub(super) enum Failed {
     /// Nothing was sent.
     Unreached(RedisError),
+    /// Nothing was sent, as for long nothing could be.
+    Gone(RedisError),
     /// It may have been carried out.
     Unanswered(RedisError),
     /// The keys are moving to this server.
@@ -278,11 +339,12 @@ impl Failed {
         }
     }
 
-    fn may_retry(&self, ask: &Ask) -> bool {
+    /// `repeatable`: what was asked may be carried out twice.
+    pub(super) fn may_retry(&self, repeatable: bool) -> bool {
         match self {
-            Failed::Unanswered(_) => ask.repeatable,
+            Failed::Unanswered(_) => repeatable,
             Failed::Unreached(error) => !is_hopeless(error),
-            Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
+            Failed::Gone(_) | Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
             Failed::Elsewhere(_)
             | Failed::Moved
             | Failed::Down
@@ -291,9 +353,11 @@ impl Failed {
         }
     }
 
-    fn error(self) -> StoreError {
+    pub(super) fn error(self) -> StoreError {
         StoreError(match self {
-            Failed::Unreached(error) => format!("Redis cannot be reached: {}", told(&error)),
+            Failed::Unreached(error) | Failed::Gone(error) => {
+                format!("Redis cannot be reached: {}", told(&error))
+            }
             Failed::Unanswered(error) => format!("Redis did not answer: {}", told(&error)),
             Failed::Elsewhere(_)
             | Failed::Moved
@@ -336,6 +400,11 @@ pub(super) fn told(error: &RedisError) -> String {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Until when whoever asks now waits.
+pub(super) fn patience() -> Instant {
+    after(PATIENCE)
 }
 
 /// Time here bounds waits for the network, and decides nothing about sessions.

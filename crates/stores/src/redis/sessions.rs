@@ -1,7 +1,5 @@
 //! Sessions, each in the slot of its user.
 
-use std::collections::HashMap;
-
 use doorward_core::Timestamp;
 use doorward_core::event::Trail;
 use doorward_core::id::{SessionId, UserId};
@@ -13,11 +11,14 @@ use redis::{Cmd, Value};
 
 use super::base::{Base, args, bytes, digits, exactly, int, list, perhaps, strange};
 use super::batches::{Mode, batch, header, left};
-use super::tags::Tag;
+use super::tags::{TAGS, Tag};
 use super::{rows, scripts};
 
 /// How often a write is decided on anew because what it rests on has changed meanwhile.
 pub(super) const TRIES: usize = 32;
+
+/// Slots whose sizes are asked for at once.
+const SLOTS: u16 = 512;
 
 /// What there is of a user: what was read to decide on a login.
 struct Theirs {
@@ -233,10 +234,20 @@ impl Base {
     }
 
     pub(super) async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
+        self.load_by(id, |tag, command| self.read_one(tag, command))
+            .await
+    }
+
+    /// `read`: reads by a command about a tag.
+    pub(super) async fn load_by<R: Future<Output = StoreResult<Value>>>(
+        &self,
+        id: SessionId,
+        read: impl Fn(Tag, Cmd) -> R,
+    ) -> StoreResult<Option<Session>> {
         let row = |tag| {
             let mut command = self.command("HGET", tag, "");
             command.arg(field(b's', &id.0));
-            self.read_one(tag, command)
+            read(tag, command)
         };
         let mut found = perhaps(row(Tag::Users(id.slot())).await?)?;
         if let Some((slot, _)) = found.as_deref().map(rows::pointed).transpose()?.flatten() {
@@ -245,9 +256,10 @@ impl Base {
         found.map(|row| rows::unpack(id, &row)).transpose()
     }
 
-    pub(super) async fn swap(&self, session: &Session) -> StoreResult<Write> {
+    /// What swaps a row; `None`: no row can be before it.
+    pub(super) fn swap(&self, session: &Session) -> StoreResult<Option<(Tag, Cmd)>> {
         let Some(before) = session.version.checked_sub(1) else {
-            return Ok(Write::Lost);
+            return Ok(None);
         };
         let tag = Tag::of(&session.user);
         let mut command = self.script(&scripts::SWAP, tag, &[]);
@@ -255,7 +267,7 @@ impl Base {
             .arg(&session.id.0)
             .arg(&rows::live(before)?)
             .arg(rows::pack(session)?);
-        Ok(done(int(self.write(tag, command).await?)? == 1))
+        Ok(Some((tag, command)))
     }
 
     /// Ends a session that has not ended; its row afterwards.
@@ -331,60 +343,69 @@ impl Base {
         }
     }
 
-    /// Live sessions of all users in order of id: every slot tells a few, and those up to the least of
-    /// the last ids that were told are all there are.
+    /// Live sessions of all users, by the slot that their ids tell, and there by id: so a page costs a look at
+    /// how much each slot holds, and the reading of those slots only whose sessions are in it.
     pub(super) async fn live_after(
         &self,
         after: Option<SessionId>,
         limit: u32,
     ) -> StoreResult<Vec<Session>> {
-        let mut each = limit / 1024 + 4;
-        loop {
-            let ids = self.ids_after(after, each).await?;
-            if let Some(ids) = enough(&ids, limit as usize) {
-                return self.live_of(&ids).await;
-            }
-            each = each.saturating_mul(4);
-        }
-    }
-
-    async fn ids_after(&self, after: Option<SessionId>, each: u32) -> StoreResult<Vec<Told>> {
-        let after = after.map_or_else(String::new, |id| hex(&id.0));
-        let ask = |tag| {
-            let mut command = self.script(&scripts::ORDERED, tag, &[]);
-            command.arg(&after).arg(each);
-            command
-        };
-        let answers = self.of_each(Tag::users(), ask).await?;
-        answers
-            .into_iter()
-            .map(|(tag, answer)| Told::read(tag, answer))
-            .collect()
-    }
-
-    async fn live_of(&self, ids: &[(SessionId, Tag)]) -> StoreResult<Vec<Session>> {
-        let mut rows = Vec::with_capacity(ids.len());
-        let mut by_tag: HashMap<Tag, Vec<SessionId>> = HashMap::new();
-        for (id, tag) in ids {
-            by_tag.entry(*tag).or_default().push(*id);
-        }
-        let row = |tag: Tag| {
-            let mut command = self.command("HMGET", tag, "");
-            args(
-                &mut command,
-                by_tag[&tag].iter().map(|id| field(b's', &id.0)),
-            );
-            command
-        };
-        for (tag, found) in self.of_each(by_tag.keys().copied(), row).await? {
-            for (id, row) in by_tag[&tag].iter().zip(list(found)?) {
-                if let Some(row) = perhaps(row)? {
-                    rows.push(rows::unpack(*id, &row)?);
+        let (mut first, mut found) = (after.map_or(0, |after| after.slot()), Vec::new());
+        while first < TAGS && found.len() < limit as usize {
+            let last = TAGS.min(first + SLOTS);
+            for slot in self.filled(first, last).await? {
+                let left = (limit as usize).saturating_sub(found.len());
+                if left == 0 {
+                    break;
                 }
+                found.extend(self.live_in(slot, after, left).await?);
+            }
+            first = last;
+        }
+        Ok(found)
+    }
+
+    /// Live sessions whose ids tell a slot: after one, if that tells the same.
+    async fn live_in(
+        &self,
+        slot: u16,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Session>> {
+        let tag = Tag::Users(slot);
+        let command = self.script(&scripts::LIVE, tag, &[]);
+        let mut ids = Vec::new();
+        for id in list(self.read_one(tag, command).await?)? {
+            ids.push(SessionId(bytes(id)?.try_into().map_err(|_| strange())?));
+        }
+        // Foreign sessions lie with their users, and are listed where their ids lead.
+        ids.retain(|id| id.slot() == slot);
+        ids.retain(|id| after.is_none_or(|after| after.slot() != slot || *id > after));
+        ids.sort_unstable();
+        let mut found = Vec::new();
+        for some in ids.chunks(limit) {
+            found.extend(self.live_of(tag, some).await?);
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Those that are live, of sessions whose ids tell a slot.
+    async fn live_of(&self, tag: Tag, ids: &[SessionId]) -> StoreResult<Vec<Session>> {
+        let mut command = self.command("HMGET", tag, "");
+        args(&mut command, ids.iter().map(|id| field(b's', &id.0)));
+        let mut rows = Vec::with_capacity(ids.len());
+        for (id, row) in ids.iter().zip(list(self.read_one(tag, command).await?)?) {
+            match perhaps(row)? {
+                Some(row) if rows::pointed(&row)?.is_some() => rows.extend(self.load(*id).await?),
+                Some(row) => rows.push(rows::unpack(*id, &row)?),
+                None => {}
             }
         }
         rows.retain(|row| row.ended.is_none());
-        rows.sort_unstable_by_key(|row| row.id);
         Ok(rows)
     }
 }
@@ -403,57 +424,6 @@ impl Found {
             Found::Nothing | Found::Elsewhere(_) => None,
         }
     }
-}
-
-/// The least ids of a slot, and whether those are all.
-struct Told {
-    tag: Tag,
-    all: bool,
-    ids: Vec<SessionId>,
-}
-
-impl Told {
-    fn read(tag: Tag, answer: Value) -> StoreResult<Told> {
-        let [all, ids] = exactly(list(answer)?)?;
-        let ids = list(ids)?.into_iter().map(|id| unhex(&bytes(id)?));
-        Ok(Told {
-            tag,
-            all: int(all)? == 1,
-            ids: ids.collect::<StoreResult<_>>()?,
-        })
-    }
-}
-
-/// The first ids of all slots, so many; `None`: there may be others between them.
-fn enough(told: &[Told], limit: usize) -> Option<Vec<(SessionId, Tag)>> {
-    let cut = told.iter().filter(|told| !told.all);
-    let bound = cut
-        .map(|told| told.ids.last().copied())
-        .min()
-        .unwrap_or(Some(SessionId([0xff; 16])))?;
-    let all_told = told.iter().all(|told| told.all);
-    let ids = told
-        .iter()
-        .flat_map(|told| told.ids.iter().map(|id| (*id, told.tag)));
-    let mut ids: Vec<_> = ids.filter(|(id, _)| *id <= bound).collect();
-    ids.sort_unstable_by_key(|(id, _)| *id);
-    let is_enough = all_told || ids.len() >= limit;
-    ids.truncate(limit);
-    is_enough.then_some(ids)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &[u8]) -> StoreResult<SessionId> {
-    let text = std::str::from_utf8(text).map_err(|_| strange())?;
-    let number = u128::from_str_radix(text, 16).map_err(|_| strange())?;
-    Ok(SessionId(number.to_be_bytes()))
 }
 
 /// A field of a slot's hash.

@@ -19,8 +19,9 @@ use doorward_core::throttle::{Change, Refused};
 
 use super::RedisStore;
 use super::accounts::{Change as UserChange, Ending};
+use super::base::int;
 use super::batches::Mode;
-use super::sessions::busy;
+use super::sessions::{busy, done};
 
 #[async_trait]
 impl SessionStore for RedisStore {
@@ -58,12 +59,15 @@ impl SessionStore for RedisStore {
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
-        self.run(|base| async move { base.load(id).await }).await
+        let read = |tag, command| self.ask(tag, command, true);
+        self.base.load_by(id, read).await
     }
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
-        self.run(|base| async move { base.swap(&session).await })
-            .await
+        let Some((tag, command)) = self.base.swap(&session)? else {
+            return Ok(Write::Lost);
+        };
+        Ok(done(int(self.ask(tag, command, false).await?)? == 1))
     }
 
     async fn end(
@@ -80,6 +84,11 @@ impl SessionStore for RedisStore {
         };
         let trail = trail.clone();
         self.run(|base| async move { base.end(end, Mode::Ended, &trail).await })
+            .await
+    }
+
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.run(|base| async move { base.tell_end(end).await })
             .await
     }
 
@@ -178,6 +187,10 @@ impl SessionStore for RedisStore {
         self.run(work).await
     }
 
+    fn at_risk(&self) -> Option<String> {
+        self.base.risk.told()
+    }
+
     fn slow_to_spread(&self) -> Option<String> {
         self.base.hearing.deaf().or_else(|| self.base.spread.mute())
     }
@@ -196,11 +209,8 @@ impl AccountStore for RedisStore {
     }
 
     async fn add_accounts(&self, accounts: Vec<(Account, Trail)>) -> StoreResult<Vec<Write>> {
-        let mut written = Vec::with_capacity(accounts.len());
-        for (account, trail) in accounts {
-            written.push(self.add_account(account, &trail).await?);
-        }
-        Ok(written)
+        self.run(|base| async move { base.add_accounts(accounts).await })
+            .await
     }
 
     async fn account(&self, username: &str) -> StoreResult<Option<Account>> {

@@ -1,5 +1,7 @@
 //! Which server has which keys, as the servers say.
 
+use std::collections::HashMap;
+
 use redis::{ErrorKind, RedisError, Value};
 
 use super::address::{Host, Kind};
@@ -77,7 +79,9 @@ pub(super) async fn look(servers: &Servers, known: &[Host]) -> Result<Shards, Re
         Kind::Sentinel(name) => {
             for host in named {
                 match sentinel(servers, host, name).await {
-                    Ok(primary) => return Ok(Shards::one(primary, true)),
+                    Ok((primary, has_replicas)) => {
+                        return Ok(Shards::one(primary, has_replicas));
+                    }
                     Err(error) => failed = other(error, "the server is no sentinel"),
                 }
             }
@@ -181,16 +185,36 @@ pub(super) fn redirect(details: Option<&str>, servers: &Servers) -> Option<Host>
     Some((host.to_owned(), port.parse().ok()?))
 }
 
-async fn sentinel(servers: &Servers, host: &Host, name: &str) -> Result<Host, RedisError> {
+/// The primary, and whether it has replicas that work.
+async fn sentinel(servers: &Servers, host: &Host, name: &str) -> Result<(Host, bool), RedisError> {
     let mut address = servers.address.clone();
-    // The password is the primary's: sentinels have their own, if any.
-    (address.user, address.password) = (None, None);
+    // The URL's user and password are the servers'.
+    (address.user, address.password) = (
+        address.sentinel_user.take(),
+        address.sentinel_password.take(),
+    );
     let mut connection = bare(&address, host, None).await?;
     let mut ask = redis::cmd("SENTINEL");
     ask.arg("get-master-addr-by-name").arg(name);
     let found: Option<(String, String)> = ask.query_async(&mut connection).await?;
-    let (host, port) = found.ok_or_else(unreadable)?;
-    Ok((host, port.parse().map_err(|_| unreadable())?))
+    let (host, port) = found.ok_or_else(unknown)?;
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("replicas").arg(name);
+    let replicas: Vec<HashMap<String, String>> = ask.query_async(&mut connection).await?;
+    let primary = (host, port.parse().map_err(|_| unreadable())?);
+    Ok((primary, replicas.iter().any(works)))
+}
+
+/// Whether a replica is there and in step, as a sentinel sees it.
+fn works(replica: &HashMap<String, String>) -> bool {
+    let is = |name: &str, value: &str| replica.get(name).is_some_and(|is| is == value);
+    is("flags", "slave") && is("master-link-status", "ok")
+}
+
+/// A name that is wrong does not become right.
+fn unknown() -> RedisError {
+    let why = "the sentinels know no primary of that name";
+    RedisError::from((ErrorKind::InvalidClientConfig, why))
 }
 
 fn unreadable() -> RedisError {

@@ -86,9 +86,21 @@ impl Base {
             Kind::Deliveries => self.deliveries().await,
             Kind::Accounts | Kind::Resets | Kind::ValidFrom | Kind::Sessions | Kind::Adopted => {
                 let (fields, next) = self.fields(kind, after, limit).await?;
-                Ok((read(kind, fields)?, next))
+                Ok((read(kind, self.settled(kind, fields).await?)?, next))
             }
         }
+    }
+
+    /// Without accounts whose names are others'.
+    async fn settled(&self, kind: Kind, fields: Vec<Field>) -> StoreResult<Vec<Field>> {
+        let mut settled = Vec::with_capacity(fields.len());
+        for (name, value) in fields {
+            let is_new = kind == Kind::Accounts && accounts::is_new(&value);
+            if !is_new || self.account_of(&user(&name)?).await?.is_some() {
+                settled.push((name, value));
+            }
+        }
+        Ok(settled)
     }
 
     /// Fields of a kind in the hashes of users: the bookmark is a slot, and where its scan goes on.

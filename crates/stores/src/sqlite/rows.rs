@@ -79,7 +79,7 @@ pub(super) fn session(db: &Connection, row: &Row<'_>) -> Result<Session> {
         },
         device,
         claims,
-        ended: end(row.get(13)?, row.get(14)?)?,
+        ended: end(row.get(13)?, row.get(14)?),
         version: row.get::<_, i64>(15)?.cast_unsigned(),
     })
 }
@@ -167,10 +167,16 @@ pub(super) fn end_session(db: &Connection, ended: Ended) -> Result<bool> {
         .execute(params![session.0, at.0, reason as u8])?
         == 1;
     if took {
-        db.prepare_cached("INSERT INTO ended (session, at, why) VALUES (?1, ?2, ?3)")?
-            .execute(params![session.0, at.0, reason as u8])?;
+        log_end(db, ended)?;
     }
     Ok(took)
+}
+
+/// Appends to the log of ends.
+pub(super) fn log_end(db: &Connection, ended: Ended) -> Result<()> {
+    db.prepare_cached("INSERT INTO ended (session, at, why) VALUES (?1, ?2, ?3)")?
+        .execute(params![ended.session.0, ended.at.0, ended.reason as u8])
+        .map(drop)
 }
 
 /// When a row is over and may go: `idle` after its last use, at the latest `absolute` after its
@@ -326,13 +332,12 @@ pub(super) fn purge_log(db: &Connection, before: Timestamp, limit: u32) -> Resul
 }
 
 /// The end that a row of `session, at, why` tells of.
-pub(super) fn ended(session: [u8; 16], at: i64, why: u8) -> Result<Ended> {
-    let end = end(Some(at), Some(why))?.ok_or_else(|| damaged("ended.why"))?;
-    Ok(Ended {
+pub(super) fn ended(session: [u8; 16], at: i64, why: u8) -> Ended {
+    Ended {
         session: SessionId(session),
-        at: end.at,
-        reason: end.reason,
-    })
+        at: Timestamp(at),
+        reason: EndReason::stored(why),
+    }
 }
 
 /// 32 bits that find a user's sessions: an index on them takes less room than one on the id.
@@ -489,15 +494,11 @@ pub(super) fn previous(bytes: &[u8]) -> Option<TokenId> {
     (id != [0; 16]).then_some(TokenId(id))
 }
 
-fn end(at: Option<i64>, why: Option<u8>) -> Result<Option<End>> {
-    let (Some(at), Some(why)) = (at, why) else {
-        return Ok(None);
-    };
-    let reason = EndReason::from_code(why).ok_or_else(|| damaged("ended_why"))?;
-    Ok(Some(End {
-        at: Timestamp(at),
-        reason,
-    }))
+fn end(at: Option<i64>, why: Option<u8>) -> Option<End> {
+    Some(End {
+        at: Timestamp(at?),
+        reason: EndReason::stored(why?),
+    })
 }
 
 fn key_id(stored: i64) -> KeyId {

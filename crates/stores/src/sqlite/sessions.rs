@@ -88,6 +88,16 @@ impl SessionStore for SqliteStore {
             .await
     }
 
+    async fn tell_end(&self, end: Ended) -> StoreResult<()> {
+        self.writer
+            .run(move |group| {
+                rows::log_end(group.tx, end)?;
+                group.ended.push(end);
+                Ok(())
+            })
+            .await
+    }
+
     async fn end_user(
         &self,
         user: &UserId,
@@ -423,7 +433,7 @@ fn log_after(db: &Connection, cursor: u64, limit: u32) -> rusqlite::Result<(Vec<
     let (mut ends, mut last) = (Vec::new(), cursor);
     while let Some(row) = rows.next()? {
         last = row.get::<_, i64>(0)?.cast_unsigned();
-        ends.push(rows::ended(row.get(1)?, row.get(2)?, row.get(3)?)?);
+        ends.push(rows::ended(row.get(1)?, row.get(2)?, row.get(3)?));
     }
     Ok((ends, last))
 }

@@ -125,7 +125,7 @@ fn ends_wait_for_the_replicas_that_there_are_at_the_time() {
 }
 
 /// What holds while a server does not go on.
-fn hangs_while(server: &Server, holds: impl Fn() -> bool) -> bool {
+pub(super) fn hangs_while(server: &Server, holds: impl Fn() -> bool) -> bool {
     server.signal("STOP");
     let held = holds();
     server.signal("CONT");

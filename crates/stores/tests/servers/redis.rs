@@ -28,16 +28,58 @@ pub struct Server {
 impl Server {
     /// Starts one with these further settings.
     pub fn start(settings: &[&str]) -> Server {
+        let server = Server::begin(|_| settings.iter().map(|it| (*it).to_owned()).collect());
+        eventually(|| !server.ask(&["PING"]).is_empty());
+        server
+    }
+
+    /// Starts one with settings that depend on its port, and waits for nothing.
+    pub fn begin(settings: impl Fn(u16) -> Vec<String>) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
-        let child = started(directory.path(), port, settings);
-        let server = Server {
+        let settings = settings(port);
+        let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+        Server {
+            port,
+            child: started(directory.path(), port, &settings),
+            directory,
+        }
+    }
+
+    /// A sentinel by a file of these lines.
+    pub fn sentinel(lines: &[String]) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let file = directory.path().join("sentinel.conf");
+        let home = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\n",
+            directory.path().display()
+        );
+        std::fs::write(&file, home + &lines.join("\n")).unwrap();
+        let child = held(
+            Command::new("sh"),
+            &["redis-server", file.to_str().unwrap(), "--sentinel"],
+        );
+        Server {
             port,
             child,
             directory,
-        };
-        eventually(|| !server.ask(&["PING"]).is_empty());
-        server
+        }
+    }
+
+    /// A user who may do what the documentation says that the store needs, and nothing else; the URL to log in.
+    pub fn with_documented_user(&self) -> String {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md");
+        let docs = std::fs::read_to_string(docs).unwrap();
+        let (_, rules) = docs
+            .split_once("ACL SETUSER doorward on >PASSWORD ")
+            .unwrap();
+        let (rules, _) = rules.split_once("```").unwrap();
+        let mut command = vec!["ACL", "SETUSER", "doorward", "on", ">right-horse"];
+        command.extend(rules.split_whitespace());
+        let set = self.ask(&command);
+        assert!(set.contains("OK"), "{set}");
+        format!("redis://doorward:right-horse@127.0.0.1:{}/", self.port)
     }
 
     pub fn url(&self) -> String {
@@ -85,27 +127,18 @@ impl Drop for Server {
 
 /// The server, and the number of its process.
 fn started(directory: &Path, port: u16, settings: &[&str]) -> (Child, String) {
-    // The shell ends the server when this process is gone, which closes the pipe that it reads.
-    let mut command = Command::new("sh");
+    let port = port.to_string();
+    let mut words = vec!["redis-server", "--port", &port, "--bind", "127.0.0.1"];
+    words.extend(["--save", "", "--appendonly", "no", "--dir"]);
+    words.push(directory.to_str().unwrap());
+    words.extend(settings);
+    held(Command::new("sh"), &words)
+}
+
+/// A process, and its number. The shell ends it when this process is gone, which closes the pipe that it reads.
+fn held(mut shell: Command, words: &[&str]) -> (Child, String) {
     let script = "\"$@\" </dev/null >/dev/null 2>&1 & echo $!; read gone; kill -9 $!; wait";
-    command.args([
-        "-c",
-        script,
-        "sh",
-        "redis-server",
-        "--port",
-        &port.to_string(),
-    ]);
-    command.args([
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-    ]);
-    command.arg(directory).args(settings);
+    let command = shell.args(["-c", script, "sh"]).args(words);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -163,7 +196,12 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
-        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        Cluster::start_with(&[])
+    }
+
+    pub fn start_with(more: &[&str]) -> Cluster {
+        let mut settings = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        settings.extend(more);
         let servers: Vec<_> = (0..6).map(|_| Server::start(&settings)).collect();
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]);
@@ -217,6 +255,11 @@ pub fn single() -> &'static Server {
     SERVER.get_or_init(|| Server::start(&[]))
 }
 
+/// An empty store in the server, by the user whose rights are documented.
+pub fn with_few_rights() -> RedisStore {
+    fresh(&single().with_documented_user())
+}
+
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(Cluster::start)
@@ -232,7 +275,7 @@ pub fn with_prefix(url: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let mark = if url.contains('?') { '&' } else { '?' };
-    let url = format!("{url}{mark}prefix=t{number}:");
+    let url = format!("{url}{mark}prefix=doorward:t{number}:");
     rings::removed_at_the_end(&url.parse::<Address>().unwrap().to_string());
     url
 }

@@ -82,7 +82,7 @@ fn adopted(db: &Connection, after: Option<&[u8]>, limit: u32) -> Page {
 fn ended(db: &Connection, after: Option<&[u8]>, limit: u32) -> Page {
     let sql = "SELECT seq, session, at, why FROM ended WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let rows = select(db, sql, params![number(after), limit], |row| {
-        let end = rows::ended(row.get(1)?, row.get(2)?, row.get(3)?)?;
+        let end = rows::ended(row.get(1)?, row.get(2)?, row.get(3)?);
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), end))
     })?;
     Ok(cut(
