@@ -119,7 +119,13 @@ impl Base {
         for command in commands {
             all.add_command(command);
         }
-        self.read(tag, all).await
+        let ask = Ask {
+            tag,
+            commands: all,
+            repeatable: true,
+            firm: false,
+        };
+        self.servers.ask(ask).await
     }
 
     pub(super) async fn carry_out(&self, tag: Tag, command: Cmd, firm: bool) -> StoreResult<Value> {

@@ -246,14 +246,6 @@ impl Servers {
         }
     }
 
-    fn misses_one(&self) -> bool {
-        let primaries = lock(&self.shards).primaries();
-        let mut lanes = primaries
-            .iter()
-            .flat_map(|host| [false, true].map(|firm| self.lane(host, firm)));
-        lanes.any(|lane| lane.is_gone_for(Duration::ZERO))
-    }
-
     async fn look_again(&self) {
         // What cannot be seen now is looked for by the next try.
         let _ = self.look().await;
