@@ -4,11 +4,14 @@
 //! - [`engine`]: the engine on an `SQLite` file, its sessions and tokens.
 //! - [`load`]: HTTP requests in a closed loop.
 //! - [`process`]: servers in processes of their own, on cores of their own.
-//! - [`servers`]: database servers of a benchmark's own; [`population`]: the sessions in them.
+//! - [`servers`]: database servers of a benchmark's own; [`population`]: the sessions in them; [`holders`]: their
+//!   clients; [`pgbench`]: what a database does by itself.
 //! - [`scale`]: a world of clients, nodes and store shards, simulated.
 
 pub mod engine;
+pub mod holders;
 pub mod load;
+pub mod pgbench;
 pub mod population;
 pub mod process;
 pub mod scale;

@@ -186,3 +186,29 @@ pub fn after(text: &[u8], mark: &[u8]) -> Option<usize> {
     let found = text.windows(mark.len()).position(|window| window == mark);
     found.map(|at| at + mark.len())
 }
+
+/// A request that refreshes.
+#[must_use]
+pub fn refresh_of(token: &str) -> Vec<u8> {
+    let body = format!(r#"{{"refresh_token":"{token}"}}"#);
+    let length = body.len();
+    format!(
+        "POST /api/v1/refresh HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// The refresh token in its answer.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn token_of(body: &[u8]) -> String {
+    let from = after(body, br#""refresh_token":""#).expect("a refresh token");
+    let token = body[from..]
+        .split(|b| *b == b'"')
+        .next()
+        .unwrap_or_default();
+    String::from_utf8_lossy(token).into_owned()
+}

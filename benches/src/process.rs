@@ -51,13 +51,7 @@ impl Server {
     /// It has ended.
     #[must_use]
     pub fn busy(&self) -> f64 {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        let tasks = std::fs::read_dir(tasks).expect("a process that runs");
-        let nanos = tasks.filter_map(|task| {
-            let spent = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            spent.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(nanos.sum()).as_secs_f64()
+        busy(self.child.id())
     }
 
     /// Resident memory, in KiB.
@@ -79,6 +73,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time of all threads of a process that runs, in seconds.
+///
+/// # Panics
+/// It has ended.
+#[must_use]
+pub fn busy(process: u32) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process that runs");
+    let nanos = tasks.filter_map(|task| {
+        let spent = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        spent.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum()).as_secs_f64()
 }
 
 /// Serves, prints where, and ends the process when its standard input is closed.

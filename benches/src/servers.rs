@@ -127,6 +127,20 @@ impl Server {
         self.try_ask(question).expect("an answer")
     }
 
+    /// Processor time of its processes, in seconds, those that have ended too.
+    ///
+    /// # Panics
+    /// It has ended.
+    #[must_use]
+    pub fn busy(&self) -> f64 {
+        let own = self.child.id();
+        let processes = std::fs::read_dir("/proc").expect("processes");
+        let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let children = numbers.filter_map(times).filter(|one| one.parent == own);
+        let own = times(own).expect("a server that runs");
+        own.itself + own.ended + children.map(|child| child.itself).sum::<f64>()
+    }
+
     fn try_ask(&self, question: &str) -> Option<String> {
         let port = self.port.to_string();
         let mut client = if self.is_redis() {
@@ -200,6 +214,35 @@ fn has_namespaces() -> bool {
 /// The id to become, where this runs as root.
 fn nobody() -> Option<u32> {
     rustix::process::geteuid().is_root().then_some(65_534)
+}
+
+/// Processor time of the children that this process has waited for, in seconds.
+///
+/// # Panics
+/// There is no `/proc`.
+#[must_use]
+pub fn waited_for() -> f64 {
+    times(std::process::id()).expect("this process").ended
+}
+
+/// Whose child a process is, and processor time: its own, and that of its children that have ended.
+struct Times {
+    parent: u32,
+    itself: f64,
+    ended: f64,
+}
+
+fn times(process: u32) -> Option<Times> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    let each = f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).ok()?);
+    Some(Times {
+        parent: fields.get(1)?.parse().ok()?,
+        itself: (ticks(11)? + ticks(12)?) / each,
+        ended: (ticks(13)? + ticks(14)?) / each,
+    })
 }
 
 fn newest(versions: &Path) -> PathBuf {

@@ -16,7 +16,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use doorward_axum::Doorward;
 use doorward_benches::engine::Engine;
-use doorward_benches::load::{Client, Load, Round, Same, Until, after};
+use doorward_benches::load::{Client, Load, Round, Same, Until, refresh_of, token_of};
 use doorward_benches::process::{Server, pin, serve};
 use doorward_benches::{Limit, clock, judge, median, median_ratio};
 use doorward_core::Policy;
@@ -116,7 +116,7 @@ fn bare(sample: &str) -> Router {
 async fn contest(path: &Path, tokens: Vec<String>) {
     let door = Server::start(&["door", path.to_str().expect("a path in UTF-8")]);
     let share = tokens.len() / CONNECTIONS;
-    let request = post_of(&tokens[0]);
+    let request = refresh_of(&tokens[0]);
     let clients = tokens
         .chunks_exact(share)
         .take(CONNECTIONS)
@@ -203,29 +203,14 @@ impl Refreshes {
 impl Client for Refreshes {
     fn request(&mut self) -> &[u8] {
         self.at = (self.at + 1) % self.tokens.len();
-        self.request = post_of(&self.tokens[self.at]);
+        self.request = refresh_of(&self.tokens[self.at]);
         &self.request
     }
 
     fn answered(&mut self, body: &[u8]) {
-        let from = after(body, br#""refresh_token":""#).expect("a refresh token");
-        let token = body[from..]
-            .split(|b| *b == b'"')
-            .next()
-            .unwrap_or_default();
-        self.tokens[self.at] = String::from_utf8_lossy(token).into_owned();
+        self.tokens[self.at] = token_of(body);
         if self.sample.is_empty() {
             self.sample = String::from_utf8_lossy(body).into_owned();
         }
     }
-}
-
-fn post_of(token: &str) -> Vec<u8> {
-    let body = format!(r#"{{"refresh_token":"{token}"}}"#);
-    let length = body.len();
-    format!(
-        "POST /api/v1/refresh HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
 }

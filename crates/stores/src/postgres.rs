@@ -100,12 +100,13 @@ impl PostgresStore {
             spread: Arc::clone(&spread),
             channel,
         };
+        let entrance = remote.entrance();
         let mut holder = [0; 16];
         SystemEnv.fill(&mut holder);
         Ok(PostgresStore {
-            loads: Line::new(&pool, Loads),
-            swaps: Line::new(&pool, Swaps),
-            groups: Line::new(&pool, groups),
+            loads: Line::new(&pool, entrance, Loads),
+            swaps: Line::new(&pool, entrance, Swaps),
+            groups: Line::new(&pool, entrance, groups),
             remote,
             pool,
             spread,

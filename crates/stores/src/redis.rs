@@ -84,7 +84,10 @@ impl RedisStore {
 
     /// The answer to a command about one tag, which is sent together with what others ask of that server.
     async fn ask(&self, tag: Tag, command: Cmd, repeatable: bool) -> StoreResult<Value> {
+        // Before anything is locked: in a child of a fork nobody would unlock it.
+        let turn = self.remote.entrance().turn()?;
         let Some(lane) = self.base.servers.known(tag) else {
+            drop(turn);
             let ask = Ask::of(tag, command, repeatable);
             return self.run(|base| async move { base.ask(ask).await }).await;
         };
@@ -94,7 +97,7 @@ impl RedisStore {
             repeatable,
             until: servers::patience(),
             reply,
-            turn: self.remote.turn()?,
+            turn,
         };
         if lane.line.join(Waiting { command, caller }) {
             let servers = Arc::clone(&self.base.servers);

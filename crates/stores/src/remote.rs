@@ -4,6 +4,8 @@
 //! caller has gone. At most [`WAITING`] operations wait at once, and none longer than [`PATIENCE`]: whoever comes
 //! too late is refused, so that a database that hangs does not fill the memory.
 //!
+//! Whatever has a queue of its own there comes in by the [`Entrance`], and needs no task for each that asks.
+//!
 //! A child of a fork has the handle and no thread: every operation there is refused.
 
 use std::io;
@@ -28,10 +30,16 @@ pub(crate) type Turn = OwnedSemaphorePermit;
 
 /// The thread's handle. Dropping it ends the thread, when what began is done or after [`PATIENCE`].
 pub(crate) struct Remote {
-    runtime: Handle,
-    waiting: Arc<Semaphore>,
+    entrance: Entrance,
     closing: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The way into the thread, which it does not keep alive.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    runtime: Handle,
+    waiting: Arc<Semaphore>,
     process: u32,
 }
 
@@ -51,12 +59,18 @@ impl Remote {
             runtime.shutdown_background();
         })?;
         Ok(Remote {
-            runtime: handle,
-            waiting,
+            entrance: Entrance {
+                runtime: handle,
+                waiting,
+                process: std::process::id(),
+            },
             closing,
             thread: Some(thread),
-            process: std::process::id(),
         })
+    }
+
+    pub(crate) fn entrance(&self) -> &Entrance {
+        &self.entrance
     }
 
     /// Runs `work` in the thread; its outcome.
@@ -65,8 +79,8 @@ impl Remote {
         work: impl Future<Output = StoreResult<T>> + Send + 'static,
     ) -> StoreResult<T> {
         let (reply, answer) = oneshot::channel();
-        let turn = self.turn()?;
-        self.runtime.spawn(async move {
+        let turn = self.entrance.turn()?;
+        self.background(async move {
             let done = tokio::time::timeout(PATIENCE, work).await;
             drop(turn);
             // Whoever no longer waits need not be told.
@@ -91,7 +105,7 @@ impl Remote {
         work: impl Future<Output = StoreResult<T>> + Send + 'static,
     ) -> StoreResult<T> {
         let answer = self.begin(work)?.recv();
-        answer.map_err(|_| StoreError("the store is closed".into()))?
+        answer.map_err(|_| StoreError(GONE.into()))?
     }
 
     fn begin<T: Send + 'static>(
@@ -99,8 +113,8 @@ impl Remote {
         work: impl Future<Output = StoreResult<T>> + Send + 'static,
     ) -> StoreResult<Receiver<StoreResult<T>>> {
         let (reply, answer) = sync_channel(1);
-        self.check()?;
-        self.runtime.spawn(async move {
+        self.entrance.check()?;
+        self.background(async move {
             let _ = reply.send(work.await);
         });
         Ok(answer)
@@ -108,10 +122,17 @@ impl Remote {
 
     /// What goes on in the thread for as long as it lives.
     pub(crate) fn background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.entrance.background(work);
+    }
+}
+
+impl Entrance {
+    /// As [`Remote::background`].
+    pub(crate) fn background(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(work);
     }
 
-    /// Leave to wait for something in the thread.
+    /// Whoever waits has one: there are so many, and none in a child of a fork.
     pub(crate) fn turn(&self) -> StoreResult<Turn> {
         self.check()?;
         let turn = Arc::clone(&self.waiting).try_acquire_owned();
@@ -127,12 +148,12 @@ impl Remote {
     }
 }
 
-const LATE: &str = "the database did not answer in time";
+pub(crate) const LATE: &str = "the database did not answer in time";
 const GONE: &str = "the store's thread is gone";
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
+        if self.entrance.check().is_err() {
             return;
         }
         self.closing.notify_one();

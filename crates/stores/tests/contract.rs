@@ -322,8 +322,9 @@ fn more_sessions_of_a_user_than_fit_in_a_transaction_end_together() {
         let rows: Vec<_> = (0..5_100).map(|_| session(env, "robot")).collect();
         store.put(Rows::Sessions(rows.clone())).block_on().unwrap();
         let (user, why) = (rows[0].user.clone(), EndReason::EndedByOperator);
-        let ended = store.end_user(&user, NOW, why, Some(rows[0].id), &none());
-        assert_eq!(ended.block_on().unwrap().len(), rows.len() - 1);
+        let (kept, trail) = (Some(rows[0].id), none());
+        let ended = store.end_user(&user, NOW, why, kept, &trail).block_on();
+        assert_eq!(ended.unwrap().len(), rows.len() - 1);
         let left = store.sessions_of(&user).block_on().unwrap();
         assert_eq!(left, [rows[0].clone()]);
         let (ends, _) = store.ended_after(0, 10_000).block_on().unwrap();

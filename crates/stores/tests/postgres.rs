@@ -90,6 +90,22 @@ fn one_connection_serves_64_parallel_refreshes() {
 }
 
 #[test]
+fn callers_that_have_gone_leave_room_for_others() {
+    let fresh = postgres::shared().fresh();
+    let (store, env) = (open(&fresh.with("pool=1")), TestEnv::new(NOW, 7));
+    let row = session(&env, "ada");
+    insert(&store, &row);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    for _ in 0..10_000 {
+        let _ = store.load(row.id).as_mut().poll(&mut context);
+    }
+    let deadline = deadline();
+    while store.load(row.id).block_on().is_err() {
+        assert!(!deadline());
+    }
+}
+
+#[test]
 fn of_swaps_of_one_version_one_wins() {
     let fresh = postgres::shared().fresh();
     let (stores, env) = ([fresh.open(), fresh.open()], TestEnv::new(NOW, 7));

@@ -161,6 +161,30 @@ fn a_server_that_comes_back_is_used_again_at_once() {
     insert(&store, &row);
 }
 
+#[test]
+fn who_asks_together_with_others_gets_his_own_answer_also_where_scripts_are_forgotten() {
+    let server = Server::start(&[]);
+    let (store, env) = (open(&server.url()), TestEnv::new(NOW, 1));
+    let rows: Vec<_> = (0..32).map(|n| session(&env, &n.to_string())).collect();
+    std::thread::scope(|scope| {
+        for mut row in rows {
+            let (store, server) = (&store, &server);
+            scope.spawn(move || {
+                insert(store, &row);
+                for _ in 0..50 {
+                    let next = rotated(&row);
+                    let swapped = store.swap(next.clone()).block_on().unwrap();
+                    assert_eq!(swapped, Write::Done);
+                    assert_eq!(store.swap(next.clone()).block_on().unwrap(), Write::Lost);
+                    assert_eq!(store.load(row.id).block_on().unwrap().as_ref(), Some(&next));
+                    row = next;
+                }
+                assert!(server.ask(&["SCRIPT", "FLUSH"]).contains("OK"));
+            });
+        }
+    });
+}
+
 /// Whether all fail, the slowest within this time.
 fn all_fail_within(span: Duration, store: &RedisStore, row: &Session) {
     let end = || {

@@ -25,6 +25,7 @@ impl Work for Loads {
     const BATCH: Batch = Batch::Load;
     const MOST: usize = 256;
     const ABREAST: usize = 2;
+    const ENOUGH: usize = 32;
 
     fn carry_out<'a>(
         &'a self,
@@ -70,6 +71,7 @@ impl Work for Swaps {
     const BATCH: Batch = Batch::Swap;
     const MOST: usize = 256;
     const ABREAST: usize = 2;
+    const ENOUGH: usize = 32;
 
     fn alone(session: &Session) -> Option<SessionId> {
         Some(session.id)

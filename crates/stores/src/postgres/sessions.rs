@@ -58,15 +58,11 @@ impl SessionStore for PostgresStore {
     }
 
     async fn load(&self, id: SessionId) -> StoreResult<Option<Session>> {
-        let loads = Arc::clone(&self.loads);
-        self.remote.run(async move { loads.ask(id).await }).await
+        self.loads.ask_from_outside(id).await
     }
 
     async fn swap(&self, session: Session) -> StoreResult<Write> {
-        let swaps = Arc::clone(&self.swaps);
-        self.remote
-            .run(async move { swaps.ask(session).await.map(took) })
-            .await
+        self.swaps.ask_from_outside(session).await.map(took)
     }
 
     async fn end(

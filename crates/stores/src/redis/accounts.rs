@@ -18,7 +18,6 @@ use doorward_core::password::PasswordHash;
 use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::session::EndReason;
 use doorward_core::store::{Account, AllEnded, StoreResult, ValidFrom, Write};
-
 use tokio::task::JoinSet;
 
 use super::base::{Base, args, bytes, exactly, int, list, perhaps};

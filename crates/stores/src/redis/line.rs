@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use doorward_core::store::StoreResult;
 use futures_channel::oneshot;
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::base::strange;
 use super::connection::Lane;
-use super::servers::{Ask, Failed, Servers, lock};
+use super::servers::{Ask, Failed, Servers, lock, patience};
 use super::tags::Tag;
 use crate::remote::Turn;
 
@@ -98,10 +99,22 @@ async fn carry_out(servers: &Arc<Servers>, lane: &Arc<Lane>, batch: Vec<Waiting>
         commands.add_command(one.command);
         callers.push(one.caller);
     }
-    let mut answers = servers.send(lane, &commands).await.map(Vec::into_iter);
+    let first = callers.iter().map(|caller| caller.until).min();
+    let sent = timeout_at(
+        first.unwrap_or_else(patience),
+        servers.send(lane, &commands),
+    );
+    let sent = sent.await.unwrap_or_else(|_| {
+        lane.failed();
+        Err(Failed::late())
+    });
+    let mut answers = sent.map(Vec::into_iter);
     for (caller, command) in callers.into_iter().zip(commands.cmd_iter()) {
         let answer = match &mut answers {
-            Ok(answers) => servers.sort(answers.next().unwrap_or_default()),
+            Ok(answers) => answers
+                .next()
+                .ok_or_else(Failed::late)
+                .and_then(|answer| servers.sort(answer)),
             Err(failed) => Err(failed.clone()),
         };
         match answer {
@@ -116,8 +129,9 @@ async fn carry_out(servers: &Arc<Servers>, lane: &Arc<Lane>, batch: Vec<Waiting>
 /// By itself, for as long as its caller would wait.
 async fn ask_again(servers: Arc<Servers>, command: Cmd, caller: Caller) {
     let ask = Ask::of(caller.tag, command, caller.repeatable);
-    let answer = servers.ask_until(ask, caller.until).await;
-    caller.told(answer.map(|answers| answers.into_iter().next().unwrap_or_default()));
+    let asked = timeout_at(caller.until, servers.ask_until(ask, caller.until));
+    let answers = asked.await.unwrap_or_else(|_| Err(Failed::late().error()));
+    caller.told(answers.and_then(|answers| answers.into_iter().next().ok_or_else(strange)));
 }
 
 impl Caller {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use doorward_core::error::StoreError;
 use doorward_core::store::StoreResult;
 use doorward_core::transfer::LEFT;
-use redis::{Cmd, Pipeline, RedisError, ServerError, ServerErrorKind as Said, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerError, ServerErrorKind as Said, Value};
 use tokio::time::Instant;
 
 use super::address::{Address, Host, Kind};
@@ -329,6 +329,12 @@ impl Failed {
             }
             _ => Failed::Said(error.code().to_owned()),
         }
+    }
+
+    /// No answer within the time that there was.
+    pub(super) fn late() -> Failed {
+        let late = RedisError::from((ErrorKind::Io, "no answer in time"));
+        Failed::Unanswered(late)
     }
 
     /// `repeatable`: what was asked may be carried out twice.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use redis::{ErrorKind, RedisError, Value};
+use tokio::task::JoinSet;
 
-use super::address::{Host, Kind};
+use super::address::{Address, Host, Kind};
 use super::base::text as text_of;
 use super::connection::bare;
 use super::servers::Servers;
@@ -76,16 +77,7 @@ pub(super) async fn look(servers: &Servers, known: &[Host]) -> Result<Shards, Re
                 }
             }
         }
-        Kind::Sentinel(name) => {
-            for host in named {
-                match sentinel(servers, host, name).await {
-                    Ok((primary, has_replicas)) => {
-                        return Ok(Shards::one(primary, has_replicas));
-                    }
-                    Err(error) => failed = other(error, "the server is no sentinel"),
-                }
-            }
-        }
+        Kind::Sentinel(name) => return by_sentinels(address, name).await,
     }
     Err(failed)
 }
@@ -185,14 +177,50 @@ pub(super) fn redirect(details: Option<&str>, servers: &Servers) -> Option<Host>
     Some((host.to_owned(), port.parse().ok()?))
 }
 
-/// The primary, and whether it has replicas that work.
-async fn sentinel(servers: &Servers, host: &Host, name: &str) -> Result<(Host, bool), RedisError> {
-    let mut address = servers.address.clone();
+/// What a sentinel sees.
+struct View {
+    primary: Host,
+    /// Whether the primary has replicas that work.
+    has_replicas: bool,
+}
+
+/// What most of the named sentinels say, as soon as so many do. Fewer may be cut off from the others, together with
+/// a primary that is none any more: there, what must not be lost waits for a replica in any case.
+async fn by_sentinels(address: &Address, name: &str) -> Result<Shards, RedisError> {
+    let mut asking = JoinSet::new();
+    for host in address.hosts.clone() {
+        let (address, name) = (address.clone(), name.to_owned());
+        asking.spawn(async move { sentinel(address, &host, &name).await });
+    }
+    let (mut views, mut failed) = (Vec::new(), unreadable());
+    while let Some(asked) = asking.join_next().await {
+        match asked {
+            Ok(Ok(view)) => views.push(view),
+            Ok(Err(error)) => failed = other(error, "the server is no sentinel"),
+            Err(_) => {}
+        }
+        if let Some(shards) = agreed(&views, address.hosts.len()) {
+            return Ok(shards);
+        }
+    }
+    let some = views.into_iter().next().ok_or(failed)?;
+    Ok(Shards::one(some.primary, true))
+}
+
+/// The primary of which more than half of so many sentinels say that it is that.
+fn agreed(views: &[View], named: usize) -> Option<Shards> {
+    views.iter().find_map(|view| {
+        let same = views.iter().filter(|other| other.primary == view.primary);
+        let has_replicas = same.clone().any(|view| view.has_replicas);
+        let is_most = same.count() > named / 2;
+        is_most.then(|| Shards::one(view.primary.clone(), has_replicas))
+    })
+}
+
+async fn sentinel(mut address: Address, host: &Host, name: &str) -> Result<View, RedisError> {
     // The URL's user and password are the servers'.
-    (address.user, address.password) = (
-        address.sentinel_user.take(),
-        address.sentinel_password.take(),
-    );
+    address.user = address.sentinel_user.take();
+    address.password = address.sentinel_password.take();
     let mut connection = bare(&address, host, None).await?;
     let mut ask = redis::cmd("SENTINEL");
     ask.arg("get-master-addr-by-name").arg(name);
@@ -201,8 +229,10 @@ async fn sentinel(servers: &Servers, host: &Host, name: &str) -> Result<(Host, b
     let mut ask = redis::cmd("SENTINEL");
     ask.arg("replicas").arg(name);
     let replicas: Vec<HashMap<String, String>> = ask.query_async(&mut connection).await?;
-    let primary = (host, port.parse().map_err(|_| unreadable())?);
-    Ok((primary, replicas.iter().any(works)))
+    Ok(View {
+        primary: (host, port.parse().map_err(|_| unreadable())?),
+        has_replicas: replicas.iter().any(works),
+    })
 }
 
 /// Whether a replica is there and in step, as a sentinel sees it.
@@ -243,5 +273,33 @@ fn text(value: &Value) -> Option<String> {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
         Value::SimpleString(text) => Some(text.clone()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(primary: &str, has_replicas: bool) -> View {
+        View {
+            primary: (primary.to_owned(), 6379),
+            has_replicas,
+        }
+    }
+
+    #[test]
+    fn what_most_sentinels_say_is_believed_and_a_replica_is_gone_only_where_all_of_those_say_so() {
+        let said = |views: &[View]| {
+            let shard = agreed(views, 3)?.of(0).cloned()?;
+            Some((shard.primary.0, shard.has_replicas))
+        };
+        let (old, new) = (|has| view("old", has), |has| view("new", has));
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[old(false)]), None);
+        assert_eq!(said(&[old(false), new(true)]), None);
+        let most = said(&[old(true), new(false), new(false)]);
+        assert_eq!(most, Some(("new".to_owned(), false)));
+        let one = said(&[old(false), old(true)]);
+        assert_eq!(one, Some(("old".to_owned(), true)));
     }
 }
