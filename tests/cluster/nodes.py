@@ -33,6 +33,7 @@ class Node(Server):
         self.before = [str(word) for word in host.command(*WITH_US)]
         super().__init__(directory, "--store", store, *FLAGS, *flags)
         self.kills = 0
+        self.began = 0.0
 
     @property
     def id(self) -> int:
@@ -72,10 +73,12 @@ class Node(Server):
         return float(json.loads(base64.urlsafe_b64decode(payload + "=="))["iat"]) - time.time()
 
     def tells_time_by(self, file: pathlib.Path) -> "Node":
-        """Its clock is what the file says: `+120`, `-600`, or `+0 x10`. Time spans are as long as ever."""
+        """Once it is started, its clock is what the file says: `+120`, `-600`, or `+0 x10`, which is ten times as fast
+        since the start. Time spans are as long as ever."""
         assert FAKETIME, "libfaketime is not installed: run scripts/install"
         self.environment = {**ENVIRONMENT, "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(file),
                             "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        self.began = time.time()
         return self
 
 

@@ -91,8 +91,7 @@ fn an_end_of_all_that_stopped_half_way_is_gone_on_with_by_whoever_purges() {
     let mut purges = 0;
     while count(&fresh, "endings") > 0 {
         let trail = Trail::default();
-        let purged = store.purge(NOW, NOW, 10, &trail);
-        purged.block_on().unwrap();
+        store.purge(NOW, NOW, 10, &trail).block_on().unwrap();
         purges += 1;
     }
     assert_eq!(purges, 2, "each for a bounded time");
