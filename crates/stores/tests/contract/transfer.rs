@@ -71,7 +71,14 @@ fn hand_over(from: &dyn MovableStore, to: &dyn MovableStore, limit: u32) {
 
 /// In an order of their own: what each row holds.
 fn held(store: &dyn MovableStore, kind: Kind) -> Vec<String> {
-    let mut rows: Vec<_> = match store.rows(kind, None, 1000).block_on().unwrap().0 {
+    let pages = pages(store, kind, 1000).into_iter();
+    let mut rows: Vec<_> = pages.flat_map(texts).collect();
+    rows.sort();
+    rows
+}
+
+fn texts(rows: Rows) -> Vec<String> {
+    match rows {
         Rows::Sessions(rows) => {
             // An ended row need not know what it had before.
             let ended = |row: Session| match row.ended {
@@ -101,9 +108,7 @@ fn held(store: &dyn MovableStore, kind: Kind) -> Vec<String> {
         Rows::Events(rows) => each(&rows),
         Rows::Outbox(rows) => each(&rows),
         Rows::Deliveries(rows) => each(&rows),
-    };
-    rows.sort();
-    rows
+    }
 }
 
 fn each<T: std::fmt::Debug>(rows: &[T]) -> Vec<String> {
