@@ -120,5 +120,8 @@ def test_a_file_that_is_no_export_changes_nothing(past: Past) -> None:
     refused = command(past.directory, "store", "restored", "--from-events", "events.jsonl")
     line = len(past.exported.splitlines()) + 1
     assert refused.returncode == 1 and f"events.jsonl:{line}:" in refused.stderr
+    (past.directory / "events.jsonl").write_text("\n")
+    empty = command(past.directory, "store", "restored", "--from-events", "events.jsonl")
+    assert empty.returncode == 1 and "holds no events" in empty.stderr
     events = command(past.directory, "events", "--format", "json", "--limit", "100000").stdout.splitlines()
     assert "store_restored" not in [json.loads(line)["event"] for line in events]

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
-use super::mark::is_own;
+use super::mark::{Mark, MoveId, is_own};
 use super::{Bookmark, Kind, MovableStore, Rows};
 use crate::error::StoreError;
 use crate::event::{Entry, EventName, Filter};
@@ -38,6 +38,8 @@ const PAGE: u32 = 1_000;
 pub struct Pass<'a> {
     from: &'a dyn MovableStore,
     to: &'a dyn MovableStore,
+    /// By which the other store is marked for as long as nobody else fills it.
+    id: MoveId,
     /// Keys that have gone over.
     keys: HashSet<KeyId>,
     /// Where the log of ends goes on.
@@ -57,10 +59,11 @@ pub struct Sum {
 impl<'a> Pass<'a> {
     /// Nothing has gone over yet, as far as this knows.
     #[must_use]
-    pub fn new(from: &'a dyn MovableStore, to: &'a dyn MovableStore) -> Self {
+    pub fn new(from: &'a dyn MovableStore, to: &'a dyn MovableStore, id: MoveId) -> Self {
         Pass {
             from,
             to,
+            id,
             keys: HashSet::new(),
             ends: None,
             sessions: Sum::default(),
@@ -126,7 +129,7 @@ impl<'a> Pass<'a> {
             let gone: HashSet<_> = gone.map(|(id, _)| *id).collect();
             if !gone.is_empty() {
                 let gone: Vec<_> = gone.iter().copied().collect();
-                self.to.remove(&gone).await?;
+                self.remove(&gone).await?;
             }
             if let Rows::Sessions(mut rows) = rows {
                 rows.retain(|row| !gone.contains(&row.id));
@@ -138,11 +141,39 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Fails once another command fills the store, or it serves: what is written then would take its place.
+    pub(super) async fn still_ours(&self) -> StoreResult<()> {
+        if Mark::of(self.to).await? == Some(Mark::Filling(self.id)) {
+            return Ok(());
+        }
+        Err(StoreError(
+            "another `doorward store` command goes on with this move, or has finished it".into(),
+        ))
+    }
+
+    async fn put(&self, rows: Rows) -> StoreResult<()> {
+        if len(&rows) == 0 {
+            return Ok(());
+        }
+        self.still_ours().await?;
+        self.to.put(rows).await
+    }
+
+    async fn clear_all(&self, kinds: &[Kind]) -> StoreResult<()> {
+        self.still_ours().await?;
+        self.to.clear(kinds).await
+    }
+
+    async fn remove(&self, sessions: &[SessionId]) -> StoreResult<()> {
+        self.still_ours().await?;
+        self.to.remove(sessions).await
+    }
+
     async fn keys(&mut self, watch: &mut Watch<'_>) -> StoreResult<()> {
         let keys = self.from.keys().await?;
         self.keys = keys.iter().map(|key| key.id).collect();
         let count = keys.len() as u64;
-        self.to.put(Rows::Keys(keys)).await?;
+        self.put(Rows::Keys(keys)).await?;
         watch(Kind::Keys, count, count);
         Ok(())
     }
@@ -160,7 +191,7 @@ impl<'a> Pass<'a> {
             let newer = self.newer(rows).await?;
             let written = newer.len() as u64;
             if written > 0 {
-                self.to.put(Rows::Sessions(newer)).await?;
+                self.put(Rows::Sessions(newer)).await?;
             }
             watch(Kind::Sessions, looked, written);
             let Some(next) = next else { break };
@@ -203,7 +234,7 @@ impl<'a> Pass<'a> {
             let (rows, next) = self.from.rows(kind, after, PAGE).await?;
             let rows = without_own(rows);
             let count = len(&rows);
-            self.to.put(rows).await?;
+            self.put(rows).await?;
             watch(kind, count, count);
             let Some(next) = next else { return Ok(()) };
             after = Some(next);
@@ -213,15 +244,15 @@ impl<'a> Pass<'a> {
     /// What is said of the store itself stays.
     async fn clear(&self, kind: Kind) -> StoreResult<()> {
         if kind != Kind::Outbox {
-            return self.to.clear(&[kind]).await;
+            return self.clear_all(&[kind]).await;
         }
         let (rows, _) = self.to.rows(kind, None, PAGE).await?;
-        self.to.clear(&[Kind::Deliveries, kind]).await?;
+        self.clear_all(&[Kind::Deliveries, kind]).await?;
         let Rows::Outbox(mut rows) = rows else {
             return Ok(());
         };
         rows.retain(|(name, _)| is_own(name));
-        self.to.put(Rows::Outbox(rows)).await
+        self.put(Rows::Outbox(rows)).await
     }
 
     async fn ends(&mut self, watch: &mut Watch<'_>) -> StoreResult<()> {
@@ -229,7 +260,7 @@ impl<'a> Pass<'a> {
             let (rows, next) = self.from.rows(Kind::Ended, self.ends.clone(), PAGE).await?;
             let count = len(&rows);
             if count > 0 {
-                self.to.put(rows).await?;
+                self.put(rows).await?;
             }
             watch(Kind::Ended, count, count);
             let Some(next) = next else { return Ok(()) };
@@ -242,7 +273,7 @@ impl<'a> Pass<'a> {
         let last = last.first().map_or(0, |entry| entry.place);
         if self.events_after(last, watch).await? && last > 0 {
             // Who was erased meanwhile has records there still.
-            self.to.clear(&[Kind::Events]).await?;
+            self.clear_all(&[Kind::Events]).await?;
             self.events_after(0, watch).await?;
         }
         Ok(())
@@ -260,7 +291,7 @@ impl<'a> Pass<'a> {
             cursor = next;
             erased |= entries.iter().any(is_erasure);
             let count = entries.len() as u64;
-            self.to.put(Rows::Events(entries)).await?;
+            self.put(Rows::Events(entries)).await?;
             watch(Kind::Events, count, count);
         }
     }

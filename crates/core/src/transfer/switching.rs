@@ -4,7 +4,8 @@
 //! what changed last goes over, both are compared, and the other opens. Nothing is ever written to
 //! both, so nothing can come apart; the price is the pause, in which logins and refreshes are 503 and
 //! access tokens verify as ever. Stopped at any moment, the same command goes on; until the other has
-//! opened, [`Switch::take_back`] gives it up.
+//! opened, [`Switch::take_back`] gives it up. Of several commands at once the last one to begin goes on: each
+//! marks the second store as its own, and looks at that mark before it writes.
 
 use std::sync::Arc;
 
@@ -55,31 +56,31 @@ impl<'a> Switch<'a> {
         env: Arc<dyn Env>,
     ) -> Result<Switch<'a>> {
         let (there, here) = (Mark::of(to).await?, Mark::of(from).await?);
-        let id = match (here, there) {
-            (None, None) if is_empty(to).await? => MoveId::random(&*env),
+        let fit = match (here, there) {
+            (None, None) => is_empty(to).await?,
+            // The last is the way back: it was left for this one.
             (None | Some(Mark::Leaving(_)), Some(Mark::Filling(id)))
-                if is_signed(from, id).await? =>
-            {
-                id
-            }
-            // The way back: it was left for this one.
-            (None, Some(Mark::Left(id))) if is_signed(from, id).await? => MoveId::random(&*env),
+            | (None, Some(Mark::Left(id))) => is_signed(from, id).await?,
             // It had opened when the last command was stopped.
-            (Some(Mark::Leaving(id)), None) if is_signed(to, id).await? => id,
-            (here, there) => return Err(MoveError::NotThese(why(here, there))),
+            (Some(Mark::Leaving(id)), None) => is_signed(to, id).await?,
+            _ => false,
         };
-        let switch = Switch {
+        if !fit {
+            return Err(MoveError::NotThese(why(here, there)));
+        }
+        let id = take(from, to, &*env).await?;
+        if let Some(Mark::Left(_)) = Mark::of(from).await? {
+            // Another command finished between the look and the mark.
+            to.leave(None).await?;
+            return Err(MoveError::NotThese(why(Some(Mark::Left(id)), None)));
+        }
+        Ok(Switch {
             from,
             to,
             env,
             id,
-            pass: Pass::new(from, to),
-        };
-        if there.is_some() || here.is_none() {
-            sign(from, id).await?;
-            to.leave(Some(&Mark::Filling(id).to_string())).await?;
-        }
-        Ok(switch)
+            pass: Pass::new(from, to, id),
+        })
     }
 
     /// Takes over what is there now; both may be used meanwhile.
@@ -102,18 +103,14 @@ impl<'a> Switch<'a> {
     ///
     /// # Errors
     /// One of them did not answer, or they differ: the first store stays as it is, and takes no writes.
-    /// Go on by doing it again, or give it up by [`Switch::take_back`].
+    /// Go on by beginning again, or give it up by [`Switch::take_back`].
     pub async fn finish(&mut self, watch: &mut Watch<'_>) -> Result<Vec<(Kind, Sum)>> {
+        self.pass.still_ours().await?;
         let leaving = Mark::Leaving(self.id).to_string();
         self.from.leave(Some(&leaving)).await?;
-        if Mark::of(self.to).await?.is_none() {
-            // Opened before, and nobody has come yet, as this one is not said to be left.
-            self.to
-                .leave(Some(&Mark::Filling(self.id).to_string()))
-                .await?;
-        }
         self.pass.run(watch).await?;
         let sums = self.pass.verify(watch).await?;
+        self.pass.still_ours().await?;
         sign(self.to, self.id).await?;
         announce(self.to, false).await?;
         self.to.leave(None).await?;
@@ -127,18 +124,31 @@ impl<'a> Switch<'a> {
     }
 
     /// Gives up a cut-over that was not finished: the first store serves on. The copy stays, and can be
-    /// gone on with.
+    /// gone on with. Without the second store, where that cannot be reached any more. False: it was finished, so that
+    /// the way back is a move of its own.
     ///
     /// # Errors
-    /// [`MoveError::NotThese`]: it was finished, or never begun.
-    pub async fn take_back(from: &dyn MovableStore) -> Result {
+    /// [`MoveError::NotThese`]: the first store was not left.
+    pub async fn take_back(
+        from: &dyn MovableStore,
+        to: Option<&dyn MovableStore>,
+        env: &dyn Env,
+    ) -> Result<bool> {
         match Mark::of(from).await? {
-            Some(Mark::Leaving(_)) => {
+            Some(Mark::Leaving(id)) => {
+                if let Some(to) = to
+                    && takes_part(from, to, id).await?
+                {
+                    // It may have opened, and whoever is about to finish must not.
+                    take(from, to, env).await?;
+                }
                 announce(from, false).await?;
-                Ok(from.leave(None).await?)
+                from.leave(None).await?;
+                Ok(true)
             }
-            _ => Err(MoveError::NotThese(
-                "no cut-over from this store is under way",
+            Some(_) => Ok(false),
+            None => Err(MoveError::NotThese(
+                "there is nothing to undo: the first was not left, and serves",
             )),
         }
     }
@@ -153,6 +163,28 @@ impl<'a> Switch<'a> {
             agent: None,
         }
     }
+}
+
+/// Marks the second store as being filled by this command. Whatever other one goes on with the same two ends
+/// before it writes again, since the mark is no longer its own.
+async fn take(from: &dyn MovableStore, to: &dyn MovableStore, env: &dyn Env) -> Result<MoveId> {
+    let id = MoveId::random(env);
+    sign(from, id).await?;
+    to.leave(Some(&Mark::Filling(id).to_string())).await?;
+    Ok(id)
+}
+
+/// Whether the second store is the one that the first is being left for.
+async fn takes_part(
+    from: &dyn MovableStore,
+    to: &dyn MovableStore,
+    leaving: MoveId,
+) -> Result<bool> {
+    Ok(match Mark::of(to).await? {
+        Some(Mark::Filling(id)) => is_signed(from, id).await?,
+        None => is_signed(to, leaving).await?,
+        Some(_) => false,
+    })
 }
 
 /// Whether a store holds nothing that could get lost.

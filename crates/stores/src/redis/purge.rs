@@ -101,15 +101,21 @@ impl Base {
 
     /// Slots from `first` to before `last` that hold anything.
     pub(super) async fn filled(&self, first: u16, last: u16) -> StoreResult<Vec<u16>> {
+        let sizes = self.sizes(first, last).await?;
+        Ok(sizes.into_iter().map(|(slot, _)| slot).collect())
+    }
+
+    /// How many fields each of them has.
+    pub(super) async fn sizes(&self, first: u16, last: u16) -> StoreResult<Vec<(u16, u64)>> {
         let length = |tag| self.command("HLEN", tag, "");
-        let mut filled = Vec::new();
+        let mut sizes = Vec::new();
         for (tag, length) in self.of_each((first..last).map(Tag::Users), length).await? {
-            if let (Tag::Users(slot), true) = (tag, int(length)? > 0) {
-                filled.push(slot);
+            if let (Tag::Users(slot), Ok(size @ 1..)) = (tag, u64::try_from(int(length)?)) {
+                sizes.push((slot, size));
             }
         }
-        filled.sort_unstable();
-        Ok(filled)
+        sizes.sort_unstable();
+        Ok(sizes)
     }
 
     /// Whether enough was looked at for now.

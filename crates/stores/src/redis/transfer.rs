@@ -8,10 +8,12 @@ use async_trait::async_trait;
 use doorward_core::Timestamp;
 use doorward_core::event::Filter;
 use doorward_core::id::{SessionId, UserId};
+use doorward_core::reset::Reset;
 use doorward_core::session::Session;
 use doorward_core::store::{Delivery, StoreResult, ValidFrom};
 use doorward_core::throttle::BucketKey;
 use doorward_core::transfer::{Bookmark, Kind, Rows, TransferStore};
+use futures_util::future::try_join_all;
 
 use super::RedisStore;
 use super::accounts::{unpack as account, unpack_reset};
@@ -24,6 +26,8 @@ use super::{accounts, buckets, records, rows, scripts};
 
 /// Slots whose sizes are asked for at once.
 const SLOTS: u16 = 512;
+/// Rows that are put at once.
+const AT_ONCE: usize = 64;
 
 #[async_trait]
 impl TransferStore for RedisStore {
@@ -103,7 +107,9 @@ impl Base {
         Ok(settled)
     }
 
-    /// Fields of a kind in the hashes of users: the bookmark is a slot, and where its scan goes on.
+    /// Fields of a kind in the hashes of users, among about `limit` fields of any kind: of small hashes many are
+    /// read at once, and no page takes longer the more there are. One may be empty, and others follow. The
+    /// bookmark is a slot, and where its scan goes on.
     async fn fields(
         &self,
         kind: Kind,
@@ -111,36 +117,52 @@ impl Base {
         limit: u32,
     ) -> StoreResult<(Vec<Field>, Option<Bookmark>)> {
         let mut reader = Reader::new(after.unwrap_or(&[0; 10]), "a bookmark");
-        let mut slot = u16::from_be_bytes(reader.array()?);
-        let mut cursor = u64::from_be_bytes(reader.array()?);
+        let slot = u16::from_be_bytes(reader.array()?);
+        let cursor = u64::from_be_bytes(reader.array()?);
         let mut found = Vec::new();
-        while slot < TAGS {
-            let last = TAGS.min(slot + SLOTS);
-            for filled in self.filled(slot, last).await? {
-                if filled != slot {
-                    (slot, cursor) = (filled, 0);
-                }
-                loop {
-                    cursor = self
-                        .scan(Tag::Users(slot), kind, cursor, limit, &mut found)
-                        .await?;
-                    let next = if cursor == 0 {
-                        (slot + 1, 0)
-                    } else {
-                        (slot, cursor)
-                    };
-                    if found.len() >= limit as usize {
-                        return Ok((found, Some(bookmark(next))));
-                    }
-                    if cursor == 0 {
-                        break;
-                    }
-                }
-                slot += 1;
-            }
-            (slot, cursor) = (last, 0);
+        let next = if cursor == 0 {
+            self.scan_some(slot, kind, limit, &mut found).await?
+        } else {
+            let tag = Tag::Users(slot);
+            let cursor = self.scan(tag, kind, cursor, limit, &mut found).await?;
+            after_scan(slot, cursor)
+        };
+        Ok((found, (next.0 < TAGS).then(|| bookmark(next))))
+    }
+
+    /// From a slot on; tells where to go on.
+    async fn scan_some(
+        &self,
+        slot: u16,
+        kind: Kind,
+        limit: u32,
+        found: &mut Vec<Field>,
+    ) -> StoreResult<(u16, u64)> {
+        let last = TAGS.min(slot.saturating_add(SLOTS));
+        let sizes = self.sizes(slot, last).await?;
+        let some = few_enough(&sizes, limit.into());
+        let next = sizes.get(some.len()).map_or(last, |(slot, _)| *slot);
+        let tags = some.iter().map(|(slot, _)| Tag::Users(*slot));
+        let mut unfinished = Vec::new();
+        for (tag, answer) in self
+            .of_each(tags, |tag| self.scanning(tag, 0, limit))
+            .await?
+        {
+            unfinished.push((tag, keep(kind, answer, found)?));
         }
-        Ok((found, None))
+        if let [(Tag::Users(slot), cursor)] = unfinished[..] {
+            return Ok(if cursor == 0 {
+                (next, 0)
+            } else {
+                (slot, cursor)
+            });
+        }
+        for (tag, mut cursor) in unfinished {
+            while cursor != 0 {
+                cursor = self.scan(tag, kind, cursor, limit, found).await?;
+            }
+        }
+        Ok((next, 0))
     }
 
     async fn scan(
@@ -151,17 +173,16 @@ impl Base {
         limit: u32,
         found: &mut Vec<Field>,
     ) -> StoreResult<u64> {
+        let answer = self
+            .read_one(tag, self.scanning(tag, cursor, limit))
+            .await?;
+        keep(kind, answer, found)
+    }
+
+    fn scanning(&self, tag: Tag, cursor: u64, limit: u32) -> redis::Cmd {
         let mut command = self.command("HSCAN", tag, "");
         command.arg(cursor).arg("COUNT").arg(limit);
-        let [cursor, fields] = exactly(list(self.read_one(tag, command).await?)?)?;
-        let mut fields = list(fields)?.into_iter();
-        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-            let (name, value) = (bytes(name)?, bytes(value)?);
-            if name.first() == Some(&letter(kind)) {
-                found.push((name[1..].to_vec(), value));
-            }
-        }
-        digits(&bytes(cursor)?)
+        command
     }
 
     async fn page_of_ends(&self, after: Option<&[u8]>, limit: u32) -> StoreResult<Page> {
@@ -283,20 +304,8 @@ impl Base {
     async fn put(&self, rows: Rows) -> StoreResult<()> {
         match rows {
             Rows::Keys(keys) => self.put_keys(&keys).await,
-            Rows::Accounts(all) => {
-                for account in &all {
-                    self.put_account(account).await?;
-                }
-                Ok(())
-            }
-            Rows::Resets(all) => {
-                for (user, reset) in all {
-                    self.keep_reset_hash(&user, reset).await?;
-                    self.put_field(&user, b'r', accounts::pack_reset(reset))
-                        .await?;
-                }
-                Ok(())
-            }
+            Rows::Accounts(all) => together(&all, |account| self.put_account(account)).await,
+            Rows::Resets(all) => together(&all, |reset| self.put_reset(reset)).await,
             Rows::ValidFrom(all) => self.put_valid_from(&all).await,
             Rows::Sessions(all) => self.put_sessions(&all).await,
             Rows::Adopted(all) => self.put_adopted(&all).await,
@@ -343,6 +352,12 @@ impl Base {
         self.write_firmly(Tag::Keys, command).await.map(drop)
     }
 
+    async fn put_reset(&self, (user, reset): &(UserId, Reset)) -> StoreResult<()> {
+        self.keep_reset_hash(user, *reset).await?;
+        self.put_field(user, b'r', accounts::pack_reset(*reset))
+            .await
+    }
+
     async fn put_field(&self, user: &UserId, letter: u8, value: Vec<u8>) -> StoreResult<()> {
         let tag = Tag::of(user);
         let mut command = self.command("HSET", tag, "");
@@ -353,13 +368,13 @@ impl Base {
     }
 
     async fn put_valid_from(&self, all: &[(UserId, ValidFrom)]) -> StoreResult<()> {
-        for (user, at) in all {
+        together(all, move |(user, at)| async move {
             let tag = Tag::of(user);
             let mut command = self.script(&scripts::PUT_VALID_FROM, tag, &[]);
             command.arg(user.as_str()).arg(&at.0.to_be_bytes());
-            self.write_firmly(tag, command).await?;
-        }
-        Ok(())
+            self.write_firmly(tag, command).await.map(drop)
+        })
+        .await
     }
 
     /// By slots, many in one pipeline; pointers first.
@@ -399,14 +414,14 @@ impl Base {
 
     /// Beside the session, or where its id tells.
     async fn put_adopted(&self, all: &[(SessionId, Timestamp)]) -> StoreResult<()> {
-        for (id, until) in all {
+        together(all, move |(id, until)| async move {
             let row = self.load(*id).await?;
             let tag = row.map_or(Tag::Users(id.slot()), |row| Tag::of(&row.user));
             let mut command = self.command("HSET", tag, "");
             command.arg(field(b'a', &id.0)).arg(&until.0.to_be_bytes());
-            self.write_firmly(tag, command).await?;
-        }
-        Ok(())
+            self.write_firmly(tag, command).await.map(drop)
+        })
+        .await
     }
 
     async fn put_entries(&self, letter: &str, entries: Vec<(u64, Vec<u8>)>) -> StoreResult<()> {
@@ -422,15 +437,15 @@ impl Base {
         &self,
         all: &[(BucketKey, doorward_core::throttle::Bucket)],
     ) -> StoreResult<()> {
-        for (key, bucket) in all {
+        together(all, move |(key, bucket)| async move {
             let mut command = self.command("HSET", Tag::Throttle, "buckets");
             command.arg(&key.0).arg(buckets::pack(bucket));
             self.write_firmly(Tag::Throttle, command).await?;
             let mut idle = self.command("ZADD", Tag::Throttle, "idle");
             idle.arg(bucket.idle_at().0).arg(&key.0);
-            self.write_firmly(Tag::Throttle, idle).await?;
-        }
-        Ok(())
+            self.write_firmly(Tag::Throttle, idle).await.map(drop)
+        })
+        .await
     }
 
     async fn put_delivery(
@@ -499,16 +514,16 @@ impl Base {
     }
 
     async fn remove(&self, ids: &[SessionId]) -> StoreResult<()> {
-        for id in ids {
+        together(ids, move |id| async move {
             let Some(row) = self.load(*id).await? else {
-                continue;
+                return Ok(());
             };
             let tag = Tag::of(&row.user);
             let mut command = self.script(&scripts::REMOVE, tag, &[]);
             command.arg(&id.0).arg(&[rows::listed(&row.user).0]);
-            self.write_firmly(tag, command).await?;
-        }
-        Ok(())
+            self.write_firmly(tag, command).await.map(drop)
+        })
+        .await
     }
 
     /// First everything but the logs, into which is moved what is still on its way.
@@ -600,6 +615,48 @@ fn user(name: &[u8]) -> StoreResult<UserId> {
 
 fn id(name: Vec<u8>) -> StoreResult<SessionId> {
     name.try_into().map(SessionId).map_err(|_| strange())
+}
+
+/// Some at once, so that a page takes no longer than an operation may, also where the servers are not near.
+async fn together<'a, T, W: Future<Output = StoreResult<()>>>(
+    all: &'a [T],
+    put: impl Fn(&'a T) -> W,
+) -> StoreResult<()> {
+    for some in all.chunks(AT_ONCE) {
+        try_join_all(some.iter().map(&put)).await?;
+    }
+    Ok(())
+}
+
+/// The first slots that together have no more fields than `limit`; one at least.
+fn few_enough(sizes: &[(u16, u64)], limit: u64) -> &[(u16, u64)] {
+    let sums = sizes.iter().scan(0, |sum, (_, size)| {
+        *sum += size;
+        Some(*sum)
+    });
+    let count = sums.take_while(|sum| *sum <= limit).count().max(1);
+    sizes.get(..count).unwrap_or(sizes)
+}
+
+/// Keeps the fields of a kind; tells where the scan goes on.
+fn keep(kind: Kind, answer: redis::Value, found: &mut Vec<Field>) -> StoreResult<u64> {
+    let [cursor, fields] = exactly(list(answer)?)?;
+    let mut fields = list(fields)?.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        let (name, value) = (bytes(name)?, bytes(value)?);
+        if name.first() == Some(&letter(kind)) {
+            found.push((name[1..].to_vec(), value));
+        }
+    }
+    digits(&bytes(cursor)?)
+}
+
+fn after_scan(slot: u16, cursor: u64) -> (u16, u64) {
+    if cursor == 0 {
+        (slot + 1, 0)
+    } else {
+        (slot, cursor)
+    }
 }
 
 fn bookmark((slot, cursor): (u16, u64)) -> Bookmark {

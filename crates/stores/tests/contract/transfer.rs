@@ -4,6 +4,8 @@ use doorward_core::event::{Actor, Event, EventName, Record};
 use doorward_core::reset::{Reset, ResetHash};
 use doorward_core::store::StoreResult;
 use doorward_core::throttle::Bucket;
+use doorward_core::transfer::mark::Mark;
+use doorward_core::transfer::switching::{MoveError, Switch};
 use doorward_core::transfer::{Kind, LEFT, MovableStore, Rows, TransferStore as _};
 
 use super::*;
@@ -69,7 +71,14 @@ fn hand_over(from: &dyn MovableStore, to: &dyn MovableStore, limit: u32) {
 
 /// In an order of their own: what each row holds.
 fn held(store: &dyn MovableStore, kind: Kind) -> Vec<String> {
-    let mut rows: Vec<_> = match store.rows(kind, None, 1000).block_on().unwrap().0 {
+    let pages = pages(store, kind, 1000).into_iter();
+    let mut rows: Vec<_> = pages.flat_map(texts).collect();
+    rows.sort();
+    rows
+}
+
+fn texts(rows: Rows) -> Vec<String> {
+    match rows {
         Rows::Sessions(rows) => {
             // An ended row need not know what it had before.
             let ended = |row: Session| match row.ended {
@@ -99,9 +108,7 @@ fn held(store: &dyn MovableStore, kind: Kind) -> Vec<String> {
         Rows::Events(rows) => each(&rows),
         Rows::Outbox(rows) => each(&rows),
         Rows::Deliveries(rows) => each(&rows),
-    };
-    rows.sort();
-    rows
+    }
 }
 
 fn each<T: std::fmt::Debug>(rows: &[T]) -> Vec<String> {
@@ -377,5 +384,67 @@ fn an_empty_bucket_is_none() {
             .unwrap();
         let charged = to.change_buckets(charge(&[(ONE, "1/1m")])).block_on();
         assert_eq!(charged.unwrap(), Ok(()));
+    });
+}
+
+fn begin<'a>(from: &'a dyn MovableStore, to: &'a dyn MovableStore, seed: u64) -> Switch<'a> {
+    let env = std::sync::Arc::new(TestEnv::new(NOW, seed));
+    Switch::begin(from, to, env).block_on().unwrap()
+}
+
+#[test]
+fn of_two_moves_at_once_the_first_writes_nothing_more() {
+    on_every_pair(|from, to, env| {
+        fill(from, env);
+        let mut first = begin(from, to, 8);
+        first.copy(&mut |_, _, _| {}).block_on().unwrap();
+        let mut second = begin(from, to, 9);
+        assert!(first.copy(&mut |_, _, _| {}).block_on().is_err());
+        assert!(first.finish(&mut |_, _, _| {}).block_on().is_err());
+        let mark = Mark::of(to).block_on().unwrap();
+        assert!(matches!(mark, Some(Mark::Filling(_))));
+        assert_eq!(from.left().block_on().unwrap(), None);
+        second.finish(&mut |_, _, _| {}).block_on().unwrap();
+        let ada = account("ada").id;
+        let changed = to.set_disabled(&ada, true, NOW, &none()).block_on();
+        assert!(changed.unwrap().is_some());
+        let after = held(to, Kind::Accounts);
+        for mut late in [first, second] {
+            assert!(late.copy(&mut |_, _, _| {}).block_on().is_err());
+        }
+        assert_eq!(held(to, Kind::Accounts), after);
+        assert_eq!(to.left().block_on().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_move_that_is_given_up_leaves_one_store_open_and_can_be_gone_on_with() {
+    on_every_pair(|from, to, env| {
+        let give_up = |from: &dyn MovableStore, to: &dyn MovableStore| {
+            Switch::take_back(from, Some(to), env).block_on()
+        };
+        let unmoved = give_up(to, from);
+        assert!(matches!(unmoved, Err(MoveError::NotThese(_))));
+        fill(from, env);
+        let mut first = begin(from, to, 8);
+        first.copy(&mut |_, _, _| {}).block_on().unwrap();
+        // As if it had been stopped after the second opened, and before the first was said to be left.
+        let filling = to.left().block_on().unwrap().unwrap();
+        let id = filling.strip_prefix("filling ").unwrap();
+        from.leave(Some(&format!("leaving {id}")))
+            .block_on()
+            .unwrap();
+        let signed = vec![(format!("moving:{id}").into(), 1)];
+        to.put(Rows::Outbox(signed)).block_on().unwrap();
+        to.leave(None).block_on().unwrap();
+        assert!(give_up(from, to).unwrap());
+        assert_eq!(from.left().block_on().unwrap(), None);
+        assert!(to.left().block_on().unwrap().is_some());
+        begin(from, to, 9)
+            .finish(&mut |_, _, _| {})
+            .block_on()
+            .unwrap();
+        assert_eq!(to.left().block_on().unwrap(), None);
+        assert!(!give_up(from, to).unwrap());
     });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use doorward_core::SystemEnv;
 use doorward_core::transfer::pass::count;
-use doorward_core::transfer::switching::{MoveError, Switch};
+use doorward_core::transfer::switching::Switch;
 use doorward_core::transfer::{Kind, MovableStore};
 use doorward_stores::Place;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -69,12 +69,10 @@ pub(crate) async fn copy(config: &Config, arguments: &ArgMatches) -> Outcome {
 pub(crate) async fn switch(config: &Config, arguments: &ArgMatches) -> Outcome {
     let (mut from, mut to) = places(config, arguments)?;
     if arguments.get_flag("undo") {
-        let first = existing(config, &from)?;
-        match Switch::take_back(&*first).await {
-            Ok(()) => return report("the cut-over was given up: the first store serves on"),
-            Err(MoveError::NotThese(_)) => (from, to) = (to, from),
-            Err(error) => return Err(error.into()),
+        if taken_back(config, &from, &to).await? {
+            return report("the cut-over was given up: the first store serves on");
         }
+        (from, to) = (to, from);
     }
     let (first, second) = (existing(config, &from)?, open(config, &to)?);
     let mut progress = Progress::begin(&*first).await?;
@@ -100,6 +98,14 @@ pub(crate) async fn switch(config: &Config, arguments: &ArgMatches) -> Outcome {
          that have no `store_next`",
         paused.as_secs_f64()
     ))
+}
+
+/// Whether a cut-over was under way. Where the second store cannot be opened any more, that is no reason to
+/// stay without the first.
+async fn taken_back(config: &Config, from: &Place, to: &Place) -> Outcome<bool> {
+    let (first, second) = (existing(config, from)?, existing(config, to));
+    let second = second.as_deref().ok();
+    Ok(Switch::take_back(&*first, second, &SystemEnv).await?)
 }
 
 fn places(config: &Config, arguments: &ArgMatches) -> Outcome<(Place, Place)> {

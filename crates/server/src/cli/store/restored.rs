@@ -42,6 +42,11 @@ pub(crate) async fn run(config: &Config, arguments: &ArgMatches) -> Outcome {
 fn read(path: &Path) -> Outcome<Happened> {
     let name = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    if text.trim().is_empty() {
+        // An export that failed; nothing would be ended, and be told as done.
+        let why = "holds no events; without --from-events all sessions end";
+        return Err(format!("{name}: {why}").into());
+    }
     Happened::read(&text).map_err(|line| {
         format!("{name}:{line}: this is no line of `doorward events --format json`").into()
     })
