@@ -241,7 +241,7 @@ impl Reading {
             "clock_skew" => policy.clock_skew = seconds(value)?,
             "revocation_allowance" => policy.revocation_allowance = Some(seconds(value)?),
             "expiry_jitter_percent" => {
-                policy.expiry_jitter_percent = u8::try_from(within(value, 0, 50)?)?
+                policy.expiry_jitter_percent = u8::try_from(within(value, 0, 50)?)?;
             }
             "issuer" => policy.issuer = Some(value.extract()?),
             "audience" => policy.audience = Some(value.extract()?),
