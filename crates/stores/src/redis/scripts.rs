@@ -83,6 +83,14 @@ local function strike(bucket, id)
     end
   end
 end
+local function strike_all(bucket, rows)
+  local all, gone, left = get('i' .. bucket) or '', {}, {}
+  for _, one in ipairs(rows) do gone[one[1]] = true end
+  for p = 1, #all, 20 do
+    if not gone[sub(all, p + 4, p + 19)] then left[#left + 1] = sub(all, p, p + 19) end
+  end
+  if #left == 0 then drop('i' .. bucket) else set('i' .. bucket, table.concat(left)) end
+end
 local function theirs(bucket, mark, user)
   local all, found = get('i' .. bucket) or '', {}
   for p = 1, #all, 20 do
@@ -214,21 +222,21 @@ if ARGV[8] ~= '' then
   local before = struct.unpack('>i8', get('v' .. name) or none)
   set('v' .. name, struct.pack('>i8', math.max(at, before + 1)))
 end
-local told, at, gone = '', ARGV[10], 0
+local told, at, gone = {}, ARGV[10], 0
 if ARGV[9] ~= '' then
   for _, one in ipairs(theirs(bucket, mark, user)) do
     if is_live(one[2]) and one[1] ~= ARGV[11] then
       finish(one[1], one[2], ARGV[9], at)
-      told = told .. one[1] .. at .. ARGV[9]
+      told[#told + 1] = one[1] .. at .. ARGV[9]
     end
   end
 end
+told = table.concat(told)
 if ARGV[14] == '1' then
-  for _, one in ipairs(theirs(bucket, mark, user)) do
-    drop('s' .. one[1])
-    strike(bucket, one[1])
-    gone = gone + 1
-  end
+  local rows = theirs(bucket, mark, user)
+  for _, one in ipairs(rows) do drop('s' .. one[1]) end
+  strike_all(bucket, rows)
+  gone = #rows
 end
 if ARGV[13] == '1' or told ~= '' then leave(ARGV[12] .. user .. told) end
 return {1, get('v' .. name) or none, told, gone, get('o') or ''}");
