@@ -340,9 +340,9 @@ impl Failed {
     /// `repeatable`: what was asked may be carried out twice.
     pub(super) fn may_retry(&self, repeatable: bool) -> bool {
         match self {
-            Failed::Unanswered(_) => repeatable,
+            Failed::Unanswered(_) | Failed::Unconfirmed => repeatable,
             Failed::Unreached(error) => !is_hopeless(error),
-            Failed::Gone(_) | Failed::Unconfirmed | Failed::Left(_) | Failed::Said(_) => false,
+            Failed::Gone(_) | Failed::Left(_) | Failed::Said(_) => false,
             Failed::Elsewhere(_)
             | Failed::Moved
             | Failed::Down

@@ -34,6 +34,12 @@ impl Base {
     /// Whether the servers answer, and keep what they are given.
     pub(super) async fn check(&self) -> StoreResult<()> {
         let seen = self.look_at_servers().await?;
+        if self.servers.address.kind != Kind::Cluster && seen.iter().any(|info| is_of_cluster(info))
+        {
+            return Err(StoreError(
+                "the server is one of a cluster: add ?cluster to the URL".into(),
+            ));
+        }
         let policy = seen.iter().find_map(|info| evicting(info));
         match policy.filter(|policy| policy.starts_with("allkeys")) {
             Some(policy) => Err(StoreError(format!(
@@ -116,6 +122,10 @@ fn of_cluster(info: &str) -> Option<String> {
         let gone = HASH_SLOTS - served;
         format!("{gone} of {HASH_SLOTS} hash slots have no server: those users can neither log in nor refresh; with cluster-require-full-coverage, which is the default, nobody can")
     })
+}
+
+fn is_of_cluster(info: &str) -> bool {
+    field(info, "cluster_enabled") == Some("1")
 }
 
 /// What a server throws away where its memory is full, if it does.

@@ -45,6 +45,13 @@ fn a_cluster_that_lost_a_shard_is_pointed_out() {
 }
 
 #[test]
+fn a_server_of_a_cluster_is_not_taken_for_one_that_is_alone() {
+    let address = redis::cluster().servers[0].url().parse().unwrap();
+    let refused = RedisStore::open(&address, Policy::default()).err().unwrap();
+    assert!(refused.to_string().contains("?cluster"), "{refused}");
+}
+
+#[test]
 fn every_session_is_listed_once_whatever_the_size_of_a_page() {
     let store = open(&redis::with_prefix(&redis::cluster().url()));
     let env = TestEnv::new(NOW, 1);
