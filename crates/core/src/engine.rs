@@ -115,6 +115,9 @@ impl Engine {
             let (store, events, env) = (Arc::clone(&store), Arc::clone(&events), Arc::clone(&env));
             Arc::new(Outbox::new(store, events, webhooks, env))
         });
+        if let Some(outbox) = &outbox {
+            outbox.begin().await.map_err(|_| EngineError::Store)?;
+        }
         let service = Service::new(store, keys, revocations, policy, env);
         let service = service.logging_to(events).adopting(adoption);
         service.tick().await.map_err(|_| EngineError::Store)?;

@@ -12,7 +12,7 @@ use doorward_core::store::{EventStore, Store};
 use doorward_core::testing::TestEnv;
 use doorward_core::webhook::outbox::Sent;
 use doorward_core::webhook::{Due, HookSecret, HookUrl, Outbox, RETRIES, WebhookConfig};
-use doorward_core::{Env, Policy, Timestamp, UserId};
+use doorward_core::{Engine, EngineConfig, Env, Policy, Timestamp, UserId};
 use pollster::FutureExt;
 
 struct World {
@@ -43,12 +43,7 @@ impl World {
     }
 
     fn outbox(&self) -> Outbox {
-        let secret = HookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let config = WebhookConfig {
-            urls: vec![self.url.clone()],
-            secrets: vec![secret],
-            events: Vec::new(),
-        };
+        let config = config(&self.url);
         let (store, env) = (Arc::clone(&self.store) as _, Arc::clone(&self.env) as _);
         Outbox::new(store, Arc::clone(&self.events), config, env)
     }
@@ -64,6 +59,15 @@ impl World {
 
     fn settle(&self, outbox: &Outbox, due: &Due, sent: Sent) {
         outbox.settle(&self.url, due, sent).block_on().unwrap();
+    }
+}
+
+fn config(url: &HookUrl) -> WebhookConfig {
+    let secret = HookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    WebhookConfig {
+        urls: vec![url.clone()],
+        secrets: vec![secret],
+        events: Vec::new(),
     }
 }
 
@@ -154,4 +158,19 @@ fn a_long_log_is_told_whole() {
         }
     }
     assert_eq!(told, 1_203);
+}
+
+#[test]
+fn all_is_told_from_the_moment_on_at_which_the_engine_opens() {
+    let (world, _) = World::new();
+    let url = HookUrl::parse("https://example.org/new").unwrap();
+    let config = EngineConfig {
+        webhooks: config(&url),
+        ..EngineConfig::default()
+    };
+    let (store, env) = (Arc::clone(&world.store) as _, Arc::clone(&world.env) as _);
+    let engine = Engine::open(store, config, env).block_on().unwrap();
+    world.happens("ada");
+    let due = engine.outbox().unwrap().due(&url).block_on().unwrap();
+    assert_eq!(due.len(), 1, "what happens before somebody looks");
 }

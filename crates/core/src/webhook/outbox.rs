@@ -75,6 +75,26 @@ impl Outbox {
         &self.config.urls
     }
 
+    /// Addresses that are new begin here. It is done before anything happens that they are to be told of.
+    pub(crate) async fn begin(&self) -> StoreResult<()> {
+        for url in self.urls() {
+            let name = url.name();
+            if self.store.outbox_cursor(&name).await?.is_none() {
+                self.begin_at_the_end(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin_at_the_end(&self, name: &str) -> StoreResult<()> {
+        let all = Filter::default();
+        let last = self.store.events_before(None, &all, 1).await?;
+        let last = last.first().map_or(0, |entry| entry.place);
+        let begun = self.store.enqueue(name, (None, last), &[], Timestamp(0));
+        // Or another process was first.
+        begun.await.map(drop)
+    }
+
     /// What is to be sent to an address now, and is this process's to send.
     ///
     /// # Errors
@@ -98,13 +118,7 @@ impl Outbox {
     /// Queues the next stretch of the log. Whether there may be more.
     async fn look_further(&self, name: &str) -> StoreResult<bool> {
         let Some(from) = self.store.outbox_cursor(name).await? else {
-            let last = self
-                .store
-                .events_before(None, &Filter::default(), 1)
-                .await?;
-            let last = last.first().map_or(0, |entry| entry.place);
-            let begun = self.store.enqueue(name, (None, last), &[], Timestamp(0));
-            return begun.await.map(|_| true);
+            return self.begin_at_the_end(name).await.map(|()| true);
         };
         let (entries, to) = self
             .store
