@@ -381,8 +381,8 @@ impl Assumed {
         let failures = 3_000.0 / 600.0 / 0.1 * life;
         let rows = [
             (
-                "`session end --all`, a user a millisecond, in an hour",
-                3_600.0 * 1_000.0,
+                "`session end --all`, 10,000 users a second, in an hour",
+                3_600.0 * 10_000.0,
             ),
             (
                 "the budget of all failed logins, 3000/10m, one failure in ten logins",

@@ -82,7 +82,9 @@ impl TransferStore for PostgresStore {
             Rows::Ended(all) => all.iter().map(|(_, end)| *end).collect(),
             _ => Vec::new(),
         };
-        self.fill(move || put(&rows)).await?;
+        for some in pieces(rows) {
+            self.fill(move || put(&some)).await?;
+        }
         self.spread.told(&ends);
         Ok(())
     }
@@ -279,6 +281,20 @@ fn delivery(row: &Row) -> Result<(Box<str>, Delivery, Timestamp), Failed> {
     Ok((address(row)?, delivery, Timestamp(row.try_get(3)?)))
 }
 
+/// Sessions so many at once: what is sent behind a statement that takes its time fits into the buffers of the
+/// connection, which is given up where nobody takes it for two seconds.
+const AT_ONCE: usize = 1_000;
+
+fn pieces(rows: Rows) -> Vec<Rows> {
+    match rows {
+        Rows::Sessions(all) => {
+            let pieces = all.chunks(AT_ONCE);
+            pieces.map(|some| Rows::Sessions(some.to_vec())).collect()
+        }
+        rows => vec![rows],
+    }
+}
+
 fn put(all: &Rows) -> Result<Vec<Step>, Failed> {
     Ok(match all {
         Rows::Keys(all) => all.iter().map(keys::put).collect(),
@@ -328,8 +344,8 @@ fn put_sessions(all: &[Session]) -> Result<Vec<Step>, Failed> {
         WHERE s.id = n.id AND s.version < n.version";
     let ids = each(&all, |row| Uuid(row.id.0));
     let versions = rows::versions(&all)?;
-    let details = "DELETE FROM @details AS d WHERE d.session = ANY ($1::uuid[]) \
-        AND NOT EXISTS (SELECT 1 FROM @sessions s WHERE s.id = d.session)";
+    let details = "DELETE FROM @details AS d USING unnest($1::uuid[]) AS n (id) \
+        WHERE d.session = n.id AND NOT EXISTS (SELECT 1 FROM @sessions s WHERE s.id = n.id)";
     let first = [step!(gone, ids.clone(), versions), step!(details, ids)];
     Ok(first
         .into_iter()
