@@ -44,7 +44,7 @@ class Past:
 
     def log_in(self, name: str) -> dict[str, str]:
         answer = self.server.login(username=name)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200, self.server.logged()
         return answer.json()
 
     def log_out(self, tokens: dict[str, str]) -> None:
