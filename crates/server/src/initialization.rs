@@ -1,6 +1,6 @@
 //! INITIALIZATION: from settings to a door, or to the store alone, which is all that commands need.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use doorward_axum::{Builder, Doorward};
 use doorward_core::Event;
 use doorward_core::store::Store;
 use doorward_stores::Place;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::Outcome;
 use crate::config::Config;
@@ -50,7 +51,8 @@ fn look(place: &Place) -> Outcome {
 }
 
 /// Whether there is a file. Refuses what cannot be a database before SQLite looks at it: one that
-/// is no file may keep the opener waiting.
+/// is no file may keep the opener waiting. Does not open it: whoever closes a file gives up all locks
+/// that the process has on it, SQLite's among them.
 pub(crate) fn is_there(path: &Path) -> Outcome<bool> {
     let name = path.display();
     let words = match fs::metadata(path) {
@@ -60,9 +62,17 @@ pub(crate) fn is_there(path: &Path) -> Outcome<bool> {
             format!("is a directory; name a file in it: sqlite://{name}/doorward.db")
         }
         Ok(found) if !found.is_file() => "is no regular file; name another one".into(),
-        Ok(_) => match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(_) => return Ok(true),
-            Err(error) => format!("{error}; run this as the user that the file belongs to"),
+        Ok(_) => match accessat(
+            CWD,
+            path,
+            Access::READ_OK | Access::WRITE_OK,
+            AtFlags::EACCESS,
+        ) {
+            Ok(()) => return Ok(true),
+            Err(error) => format!(
+                "{}; run this as the user that the file belongs to",
+                io::Error::from(error)
+            ),
         },
     };
     Err(format!("{name}: {words}").into())

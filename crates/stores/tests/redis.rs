@@ -215,7 +215,9 @@ fn whoever_asks_a_server_that_is_gone_is_told_at_once_until_it_is_back() {
         let row = session(&TestEnv::new(NOW, 1), "ada");
         insert(&store, &row);
         gone(&mut server);
+        // One finds that no answer comes, and one that no connection is to be had.
         all_fail_within(Duration::from_secs(5), &store, &row);
+        all_fail_within(Duration::from_secs(2), &store, &row);
         for _ in 0..5 {
             all_fail_within(Duration::from_millis(500), &store, &row);
         }
@@ -264,11 +266,43 @@ fn a_primary_that_is_killed_is_replaced_and_what_had_ended_stays_so() {
 }
 
 #[test]
-fn an_end_that_no_replica_confirms_is_an_error() {
+fn a_login_or_an_end_that_no_replica_confirms_is_an_error() {
     let server = Server::start(&[]);
     let store = open(&format!("{}?wait=1&wait_ms=100", server.url()));
     let row = session(&TestEnv::new(NOW, 1), "ada");
-    insert(&store, &row);
+    let opened = store.insert(row.clone(), ValidFrom(0)).block_on();
+    assert!(opened.unwrap_err().0.contains("replicas"));
+    let ended = store
+        .end(row.id, NOW, EndReason::Logout, &trail())
+        .block_on();
+    assert!(ended.unwrap_err().0.contains("replicas"));
+}
+
+#[test]
+fn logins_do_not_wait_for_a_replica_that_has_gone_and_ends_do_while_it_is_believed_to_be_there() {
+    // So long the cluster believes in a server that is gone.
+    let mut cluster = Cluster::start_with(&["--cluster-node-timeout", "10000"]);
+    let store = open(&format!("{}&wait_ms=200", cluster.url()));
+    let env = TestEnv::new(NOW, 1);
+    let replicas = cluster.servers.split_off(3);
+    insert(&store, &session(&env, "before"));
+    eventually(|| {
+        cluster.servers.iter().all(|primary| {
+            let slots = primary.ask(&["CLUSTER", "SLOTS"]);
+            let is_known = |replica: &Server| slots.contains(&replica.port.to_string());
+            replicas.iter().all(is_known)
+        })
+    });
+    drop(replicas);
+    let logs_in = |n: u32| {
+        let row = session(&env, &format!("after-{n}"));
+        let opened = store.insert(row.clone(), ValidFrom(0)).block_on();
+        (opened.is_ok(), row)
+    };
+    let mut numbers = 0..;
+    // Nodes look each second.
+    eventually(|| (0..12).all(|_| logs_in(numbers.next().unwrap()).0));
+    let (_, row) = logs_in(numbers.next().unwrap());
     let ended = store
         .end(row.id, NOW, EndReason::Logout, &trail())
         .block_on();

@@ -25,7 +25,7 @@ impl Work for Loads {
     const BATCH: Batch = Batch::Load;
     const MOST: usize = 256;
     const ABREAST: usize = 2;
-    const ENOUGH: usize = 32;
+    const ENOUGH: usize = 20;
 
     fn carry_out<'a>(
         &'a self,
@@ -71,7 +71,7 @@ impl Work for Swaps {
     const BATCH: Batch = Batch::Swap;
     const MOST: usize = 256;
     const ABREAST: usize = 2;
-    const ENOUGH: usize = 32;
+    const ENOUGH: usize = 20;
 
     fn alone(session: &Session) -> Option<SessionId> {
         Some(session.id)

@@ -13,7 +13,7 @@ use super::address::Address;
 use super::hearing::Hearing;
 use super::purge::Round;
 use super::scripts::Script;
-use super::servers::{Ask, Servers};
+use super::servers::{Ask, Firm, Servers};
 use super::tags::Tag;
 use super::watch::Risk;
 use crate::spread::Spread;
@@ -101,12 +101,12 @@ impl Base {
 
     /// Writes; it may be lost if its server is.
     pub(super) async fn write(&self, tag: Tag, command: Cmd) -> StoreResult<Value> {
-        self.carry_out(tag, command, false).await
+        self.carry_out(tag, command, Firm::No).await
     }
 
     /// Writes, and waits until the replicas that must have it do.
     pub(super) async fn write_firmly(&self, tag: Tag, command: Cmd) -> StoreResult<Value> {
-        self.carry_out(tag, command, true).await
+        self.carry_out(tag, command, Firm::Always).await
     }
 
     /// Commands that may be carried out twice, in one go.
@@ -123,12 +123,12 @@ impl Base {
             tag,
             commands: all,
             repeatable: true,
-            firm: false,
+            firm: Firm::No,
         };
         self.servers.ask(ask).await
     }
 
-    pub(super) async fn carry_out(&self, tag: Tag, command: Cmd, firm: bool) -> StoreResult<Value> {
+    pub(super) async fn carry_out(&self, tag: Tag, command: Cmd, firm: Firm) -> StoreResult<Value> {
         let ask = Ask::of(tag, command, false);
         self.ask(Ask { firm, ..ask }).await
     }
@@ -166,7 +166,7 @@ impl Base {
                     tag: some[0],
                     commands,
                     repeatable: true,
-                    firm,
+                    firm: Firm::always_if(firm),
                 };
                 let found = self.servers.ask(ask).await?;
                 answers.extend(some.iter().copied().zip(found));

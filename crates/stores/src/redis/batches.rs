@@ -15,6 +15,7 @@ use doorward_core::store::StoreResult;
 
 use super::base::{Base, args, bytes, digits, int, perhaps};
 use super::packed::{Packer, Reader};
+use super::servers::Firm;
 use super::tags::Tag;
 use super::{records, rows, scripts};
 
@@ -193,6 +194,7 @@ impl Base {
             command.arg(batch.number).arg(ends).arg(records.len());
             args(&mut command, records.iter().map(records::pack));
         }
+        let firm = Firm::always_if(firm);
         let last = int(self.carry_out(Tag::Logs, command, firm).await?)?;
         self.has_seen(last.unsigned_abs());
         Ok(())

@@ -37,8 +37,24 @@ pub(super) struct Ask {
     pub(super) commands: Pipeline,
     /// May be carried out twice.
     pub(super) repeatable: bool,
-    /// Must have reached the replicas that are waited for.
-    pub(super) firm: bool,
+    pub(super) firm: Firm,
+}
+
+/// Which replicas must have what is written before it counts as done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Firm {
+    /// None.
+    No,
+    /// One, if its server says that one follows it. What is lost all the same logs somebody out.
+    IfFollowed,
+    /// One, unless the servers agree that there is none. What is lost would bring back what ended.
+    Always,
+}
+
+impl Firm {
+    pub(super) fn always_if(firm: bool) -> Firm {
+        if firm { Firm::Always } else { Firm::No }
+    }
 }
 
 impl Ask {
@@ -50,7 +66,7 @@ impl Ask {
             tag,
             commands,
             repeatable,
-            firm: false,
+            firm: Firm::No,
         }
     }
 }
@@ -103,8 +119,8 @@ impl Servers {
     async fn try_once(&self, ask: &Ask, asking: Option<Host>) -> Result<Vec<Value>, Failed> {
         let shard = self.shard(ask.tag).await?;
         let host = asking.as_ref().unwrap_or(&shard.primary);
-        let lane = self.lane(host, ask.firm);
-        let wait = if ask.firm { self.wait(&shard) } else { 0 };
+        let lane = self.lane(host, ask.firm != Firm::No);
+        let wait = self.wait(&shard, ask.firm);
         let sent = if asking.is_some() || wait > 0 {
             let wait_for = self.address.wait_for;
             Cow::Owned(prepared(&ask.commands, asking.is_some(), wait, wait_for))
@@ -113,6 +129,13 @@ impl Servers {
         };
         let answers = self.send(&lane, &sent).await?;
         match self.sorted(answers, asking.is_some(), wait) {
+            Ok((answers, is_confirmed)) => {
+                if is_confirmed || self.is_alone(ask, host).await {
+                    Ok(answers)
+                } else {
+                    Err(Failed::Unconfirmed)
+                }
+            }
             Err(Failed::Unloaded) => {
                 let mut connection = lane.connection().await.map_err(Failed::Unreached)?;
                 scripts::load(&mut connection)
@@ -127,8 +150,16 @@ impl Servers {
                 }
                 Err(Failed::Demoted)
             }
-            sorted => sorted,
+            Err(failed) => Err(failed),
         }
+    }
+
+    /// Whether the replicas that were waited for are found to be gone.
+    async fn is_alone(&self, ask: &Ask, host: &Host) -> bool {
+        self.look_again().await;
+        let shards = Arc::clone(&lock(&self.shards));
+        let shard = shards.of(ask.tag.hash_slot());
+        shard.is_some_and(|shard| shard.primary == *host && self.wait(shard, ask.firm) == 0)
     }
 
     /// The answers of one server.
@@ -159,8 +190,13 @@ impl Servers {
         }
     }
 
-    /// The answers to what was asked, without those to what was added to it.
-    fn sorted(&self, answers: Vec<Value>, asking: bool, wait: u32) -> Result<Vec<Value>, Failed> {
+    /// The answers to what was asked, without those to what was added to it; and whether enough replicas have it.
+    fn sorted(
+        &self,
+        answers: Vec<Value>,
+        asking: bool,
+        wait: u32,
+    ) -> Result<(Vec<Value>, bool), Failed> {
         let mut sorted = Vec::with_capacity(answers.len());
         let mut answers = answers.into_iter();
         let confirmed = if wait > 0 { answers.next_back() } else { None };
@@ -170,11 +206,12 @@ impl Servers {
             }
             sorted.push(self.sort(answer)?);
         }
-        match confirmed {
-            Some(Value::Int(count)) if count < i64::from(wait) => Err(Failed::Unconfirmed),
-            Some(Value::ServerError(_)) => Err(Failed::Unconfirmed),
-            _ => Ok(sorted),
-        }
+        let is_confirmed = match confirmed {
+            Some(Value::Int(count)) => count >= i64::from(wait),
+            Some(_) => false,
+            None => true,
+        };
+        Ok((sorted, is_confirmed))
     }
 
     /// How long a server may be away.
@@ -185,8 +222,13 @@ impl Servers {
         }
     }
 
-    fn wait(&self, shard: &Shard) -> u32 {
-        self.address.wait.unwrap_or(u32::from(shard.has_replicas))
+    fn wait(&self, shard: &Shard, firm: Firm) -> u32 {
+        let one = match firm {
+            Firm::No => return 0,
+            Firm::IfFollowed => shard.is_followed,
+            Firm::Always => shard.has_replicas,
+        };
+        self.address.wait.unwrap_or(u32::from(one))
     }
 
     pub(super) fn lane(&self, host: &Host, firm: bool) -> Arc<Lane> {

@@ -11,6 +11,7 @@ use redis::{Cmd, Value};
 
 use super::base::{Base, args, bytes, digits, exactly, int, list, perhaps, strange};
 use super::batches::{Mode, batch, header, left};
+use super::servers::Firm;
 use super::tags::{TAGS, Tag};
 use super::{rows, scripts};
 
@@ -110,7 +111,8 @@ impl Base {
         };
         let (own, others) = self.sorted(&session.user, ends, session.created_at).await?;
         let command = self.opening(adding, theirs.as_ref(), &own, &others)?;
-        let firm = !own.is_empty() || !others.is_empty();
+        let ends = !own.is_empty() || !others.is_empty();
+        let firm = if ends { Firm::Always } else { Firm::IfFollowed };
         let tag = Tag::of(&session.user);
         let answer = self.carry_out(tag, command, firm).await?;
         let mut answer = list(answer)?.into_iter();
@@ -120,7 +122,7 @@ impl Base {
             _ => return Ok(None),
         }
         let ended = answer.next().map(rows_of).transpose()?.unwrap_or_default();
-        self.deliver(tag, &left(answer.next())?, firm).await?;
+        self.deliver(tag, &left(answer.next())?, ends).await?;
         self.spread.told(&ends_of(&ended));
         let mut gone = Vec::new();
         for end in others {

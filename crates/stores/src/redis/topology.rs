@@ -1,22 +1,31 @@
 //! Which server has which keys, as the servers say.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::{ErrorKind, RedisError, Value};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::address::{Address, Host, Kind};
 use super::base::text as text_of;
-use super::connection::bare;
+use super::connection::{Lane, bare};
 use super::servers::Servers;
 use super::tags::HASH_SLOTS;
+
+/// How long is waited for what a primary says of its replicas.
+const SOON: Duration = Duration::from_millis(200);
 
 /// A primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
     pub(super) primary: Host,
-    /// Whether it has replicas that work.
+    /// Whether it has replicas that may take its place, as the other servers see it.
     pub(super) has_replicas: bool,
+    /// Whether some are in step, as it says itself: it may be the one that is cut off.
+    pub(super) is_followed: bool,
 }
 
 /// The primaries, and which of them has which hash slot. The default knows of none.
@@ -32,6 +41,7 @@ impl Shards {
         let shard = Shard {
             primary,
             has_replicas,
+            is_followed: has_replicas,
         };
         Shards {
             shards: vec![shard],
@@ -109,7 +119,42 @@ async fn cluster(servers: &Servers, host: &Host) -> Result<Shards, RedisError> {
             "the cluster is down, as this server sees it",
         )));
     }
-    read_slots(&ask("SLOTS").await?, host).ok_or_else(unreadable)
+    let shards = read_slots(&ask("SLOTS").await?, host).ok_or_else(unreadable)?;
+    Ok(with_replicas(servers, shards).await)
+}
+
+/// And what the primaries say of their replicas themselves. Of one that does not say it soon the others' word counts.
+async fn with_replicas(servers: &Servers, mut shards: Shards) -> Shards {
+    let asked = shards.shards.iter().map(|shard| {
+        let lane = servers.lane(&shard.primary, false);
+        timeout(SOON, replication(lane))
+    });
+    let told = join_all(asked).await;
+    for (shard, told) in shards.shards.iter_mut().zip(told) {
+        if let Ok(Ok(replication)) = told {
+            shard.says(&replication);
+        }
+    }
+    shards
+}
+
+async fn replication(lane: Arc<Lane>) -> Result<String, RedisError> {
+    let mut connection = lane.connection().await?;
+    let mut ask = redis::cmd("INFO");
+    ask.arg("replication");
+    text_of(ask.query_async(&mut connection).await?).map_err(|_| unreadable())
+}
+
+impl Shard {
+    /// What it says itself: `slave0:ip=...,port=...,state=online,...`. A replica that takes everything over cannot
+    /// take its place meanwhile, and confirms nothing.
+    fn says(&mut self, replication: &str) {
+        let replicas = replication.lines().filter(|line| line.contains(",state="));
+        let (online, others): (Vec<_>, Vec<_>) =
+            replicas.partition(|line| line.contains(",state=online,"));
+        self.is_followed = !online.is_empty();
+        self.has_replicas = self.is_followed || (self.has_replicas && others.is_empty());
+    }
 }
 
 /// `[[first, last, primary, replica, ...], ...]`, each server as `[host, port, ...]`.
@@ -125,6 +170,7 @@ fn read_slots(slots: &Value, asked: &Host) -> Option<Shards> {
         let shard = Shard {
             primary: host_of(list(primary)?, asked)?,
             has_replicas: !replicas.is_empty(),
+            is_followed: !replicas.is_empty(),
         };
         let owner = shards.place(shard)?;
         let range = usize::try_from(number(first)?).ok()?..=usize::try_from(number(last)?).ok()?;
@@ -279,6 +325,31 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_primary_says_who_follows_it() {
+        let online = "role:master\r\nslave0:ip=::1,port=1,state=online,offset=7,lag=0\r\n";
+        let syncing = "role:master\r\nslave0:ip=::1,port=1,state=send_bulk,offset=0,lag=0\r\n";
+        let both = format!("{syncing}slave1:ip=::1,port=2,state=online,offset=7,lag=0\r\n");
+        let none = "role:master\r\nconnected_slaves:0\r\n";
+        for (said, known_before, has_replicas, is_followed) in [
+            (online, false, true, true),
+            (both.as_str(), true, true, true),
+            (syncing, true, false, false),
+            // Cut off, or it has lost them: what ends a session is refused until the others know.
+            (none, true, true, false),
+            (none, false, false, false),
+        ] {
+            let mut shard = Shard {
+                primary: (String::new(), 0),
+                has_replicas: known_before,
+                is_followed: known_before,
+            };
+            shard.says(said);
+            let found = (shard.has_replicas, shard.is_followed);
+            assert_eq!(found, (has_replicas, is_followed), "{said}");
+        }
+    }
 
     fn view(primary: &str, has_replicas: bool) -> View {
         View {
