@@ -216,6 +216,8 @@ def test_a_cut_over_can_be_given_up(nodes: list[Server]) -> None:
         db.execute("INSERT INTO marks VALUES ('left', ?)", [leaving])
         trigger = "BEGIN SELECT RAISE(ABORT, 'this store was left for another'); END"
         db.execute(f"CREATE TRIGGER left_rotations_INSERT BEFORE INSERT ON rotations {trigger}")
+    db.close()
+    other.close()
     refused = nodes[1].refresh(tokens["refresh_token"])
     assert refused.status_code == 503 and "retry-after" in refused.headers
     assert nodes[1].session(tokens["access_token"]).status_code == 200

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -13,8 +14,10 @@ NEW = "another horse, another battery"
 
 
 def back_up(directory: pathlib.Path) -> None:
-    with sqlite3.connect(directory / "doorward.db") as source, sqlite3.connect(directory / "backup.db") as copy:
-        source.backup(copy)
+    """And closes the file: who has it open still when it is restored writes what came since into it as he closes it."""
+    with closing(sqlite3.connect(directory / "doorward.db")) as source:
+        with closing(sqlite3.connect(directory / "backup.db")) as copy:
+            source.backup(copy)
 
 
 def restore(directory: pathlib.Path) -> None:
