@@ -66,9 +66,12 @@ impl<T: Send, F: Fn(&mut Group<'_>) -> Result<T> + Send> Operation for Asked<T, 
 
     fn answer(self: Box<Self>, error: Option<&rusqlite::Error>) {
         let failed = || StoreError(error.map_or_else(String::new, ToString::to_string));
-        let value = self.value.filter(|_| error.is_none());
+        let asked = *self;
+        let value = asked.value.filter(|_| error.is_none());
+        // Before the answer: its span is part of the caller's, who may be gone once he has it.
+        drop(asked.waiting);
         // Whoever no longer waits need not be told.
-        let _ = self.reply.send(value.ok_or_else(failed));
+        let _ = asked.reply.send(value.ok_or_else(failed));
     }
 
     fn waiting(&self) -> &Waiting {
