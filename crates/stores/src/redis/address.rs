@@ -16,7 +16,7 @@ use std::time::Duration;
 const PREFIX: &str = "doorward:";
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
-/// How long a write that ends a session waits for its replicas.
+/// How long a write that opens or ends a session waits for its replicas.
 const WAIT_FOR: Duration = Duration::from_secs(1);
 /// A longer wait than an operation may take is none.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
@@ -39,7 +39,7 @@ pub struct Address {
     pub(super) sentinel_password: Option<String>,
     pub(super) database: u8,
     pub(super) prefix: String,
-    /// How many replicas must have a write that ends a session; `None`: one, where there are any.
+    /// How many replicas must have a write that opens or ends a session; `None`: one, where there are any.
     pub(super) wait: Option<u32>,
     pub(super) wait_for: Duration,
 }

@@ -45,7 +45,8 @@ pub(super) struct Ask {
 pub(super) enum Firm {
     /// None.
     No,
-    /// One, if its server says that one follows it. What is lost all the same logs somebody out.
+    /// One, if its server says that one follows it. A login that is lost all the same logs its user out, and
+    /// leaves an access token that no end of all sessions reaches.
     IfFollowed,
     /// One, unless the servers agree that there is none. What is lost would bring back what ended.
     Always,
